@@ -1,0 +1,3 @@
+//! The `sample-controller` binary.
+
+fn main() {}

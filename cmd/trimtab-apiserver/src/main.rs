@@ -1,0 +1,3 @@
+//! The `trimtab-apiserver` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `trimtab-controller-manager` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `trimtab` binary.
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! Kubernetes object metadata without I/O: what every other crate of the house agrees on.
+//!
+//! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
+//!
+//! The crate owns names and rules, never bytes on a wire: object keys, group/version/kind, selectors,
+//! quantities, owner references, finalizers, conditions, resource versions, name validation and API errors.
+//! It has no async code and does no I/O.
+
+pub mod errors;
+pub mod field;
+pub mod key;
+
+pub use errors::{ApiError, StatusReason};
+pub use field::{FieldError, FieldErrorKind, FieldPath};
+pub use key::{GroupKind, GroupResource, ObjectKey};
+#[doc(inline)]
+pub use kube_core::gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};

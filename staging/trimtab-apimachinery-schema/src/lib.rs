@@ -1,0 +1,7 @@
+//! Structural schemas, patches and server-side apply: pure functions over JSON values.
+//!
+//! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
+
+pub mod schema;
+
+pub use schema::Schema;

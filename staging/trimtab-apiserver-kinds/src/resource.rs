@@ -1,0 +1,134 @@
+//! What the server knows about one resource, built-in or custom.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use trimtab_apimachinery_meta::{GroupKind, GroupResource, GroupVersionKind};
+use trimtab_apimachinery_schema::Schema;
+
+use crate::strategy::Strategy;
+
+/// Whether objects of a kind live in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every object has a namespace.
+    Namespaced,
+    /// No object has one.
+    Cluster,
+}
+
+/// One served version of one resource.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// The API group; empty for core.
+    pub group: String,
+    /// The version, as `v1`.
+    pub version: String,
+    /// The kind, as `Deployment`.
+    pub kind: String,
+    /// The kind of a list, as `DeploymentList`.
+    pub list_kind: String,
+    /// Lower case, plural, as `deployments`: the path segment.
+    pub plural: String,
+    /// Lower case, singular, as `deployment`.
+    pub singular: String,
+    /// Abbreviations that kubectl accepts, as `deploy`.
+    pub short_names: Vec<String>,
+    /// Groupings that kubectl accepts, as `all`.
+    pub categories: Vec<String>,
+    /// Namespaced or not.
+    pub scope: Scope,
+    /// What can be done, as discovery lists it: `create`, `delete`, `deletecollection`, `get`, `list`, `patch`,
+    /// `update`, `watch`, in alphabetical order.
+    pub verbs: Vec<String>,
+    /// What lies below an object, as `status`.
+    pub subresources: Vec<Subresource>,
+    /// Where objects are stored: two resources with the same one (events of core and of events.k8s.io) share them.
+    pub storage: GroupResource,
+    /// Columns of the table that kubectl prints; `Name` first. Built-ins compute cells in [`Strategy::cells`].
+    pub columns: Vec<Column>,
+    /// The structure of an object: what is known, pruned, defaulted, merged by key.
+    pub schema: Arc<Schema>,
+    /// What is special about the kind.
+    pub strategy: Arc<dyn Strategy>,
+    /// Whether the resource comes from a CustomResourceDefinition.
+    pub custom: bool,
+    /// A warning header for every request, when the version is deprecated.
+    pub deprecation_warning: Option<String>,
+}
+
+/// What lies below an object at its own path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subresource {
+    /// The path segment, as `status`.
+    pub name: String,
+    /// The kind that is read and written there; the resource's own for `status`.
+    pub gvk: GroupVersionKind,
+    /// What can be done, in alphabetical order.
+    pub verbs: Vec<String>,
+    /// For `scale`: where in the object its parts are.
+    pub scale: Option<ScalePaths>,
+}
+
+/// Where a scale's parts are in the scaled object; each a path of field names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScalePaths {
+    /// The desired count, as `["spec", "replicas"]`.
+    pub spec_replicas: Vec<String>,
+    /// The observed count, as `["status", "replicas"]`.
+    pub status_replicas: Vec<String>,
+    /// The selector: for custom resources the path of its text form, for built-ins of the label selector.
+    pub selector: Option<Vec<String>>,
+}
+
+/// One column of a resource's table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// The heading, as kubectl upper-cases it.
+    pub name: String,
+    /// An OpenAPI type: `string`, `integer`, `date`, …
+    pub type_: String,
+    /// An OpenAPI format, or empty; `name` marks the name column.
+    pub format: String,
+    /// One sentence.
+    pub description: String,
+    /// 0 shows always; more only with `-o wide`.
+    pub priority: i32,
+    /// Where the cell comes from, for custom resources: a JSONPath; `None` when [`Strategy::cells`] computes it.
+    pub json_path: Option<String>,
+}
+
+impl Resource {
+    /// The group, version and kind of an object.
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::gvk(&self.group, &self.version, &self.kind)
+    }
+
+    /// The group and kind: what validation errors name.
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind::new(&self.group, &self.kind)
+    }
+
+    /// The group and resource: what other errors name.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(&self.group, &self.plural)
+    }
+
+    /// What `apiVersion` says: `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Whether objects live in namespaces.
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+/// A row's cells, one for each column of [`Resource::columns`].
+pub type Cells = Vec<Value>;

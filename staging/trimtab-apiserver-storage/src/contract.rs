@@ -1,0 +1,329 @@
+//! The contract that every backend keeps: revisioned keys as etcd has them.
+//!
+//! There is one global revision. Every transaction that changes something advances it by one, and all that the
+//! transaction changes carries that revision. A key remembers the revision that created it and the one that
+//! last changed it.
+//!
+//! # What always holds
+//!
+//! - **Linearizable**: transactions happen one after the other, each at its revision; a read at the current
+//!   revision sees every transaction that was acknowledged before it began.
+//! - **Durable**: an acknowledged transaction survives the death of the process, and of the machine if the disk
+//!   keeps what it has synced (memory backends promise nothing of the kind).
+//! - **Atomic**: of a transaction all changes are seen, or none, in reads and in watches alike.
+//! - **Snapshot**: a range at a revision returns what was there at that revision, on every page.
+//! - **Ordered**: a watch delivers changes in the order of their revisions.
+//! - **Unique**: a watch delivers no change twice.
+//! - **Reliable**: a watch leaves out no change of its range from its start on; if it cannot, it ends with
+//!   an error.
+//! - **Resumable**: a watch may start at any revision that has not been compacted, and continues from there.
+//! - **Bookmarkable**: when a watch reports progress to a revision, it has delivered every change up to it.
+//!
+//! # What is not promised
+//!
+//! Old revisions are kept only until they are compacted; a range or watch below that answers
+//! [`Error::Compacted`].
+
+use std::fmt;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+/// A point in the store's history. The empty store is at 1, as etcd's is; the first change makes it 2.
+pub type Revision = u64;
+
+/// One key with its value, as of some revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The revision at which the key was created, since it was last deleted.
+    pub create_revision: Revision,
+    /// The revision at which the key was last changed.
+    pub mod_revision: Revision,
+}
+
+/// Which keys to read, and of when.
+#[derive(Clone, Debug)]
+pub struct RangeRequest {
+    /// The first key wanted.
+    pub start: Bytes,
+    /// The end of the range: `Excluded(end)`, or `Unbounded`. For a single key use [`RangeRequest::key`].
+    pub end: Bound<Bytes>,
+    /// The revision to read at; `None` reads the current one.
+    pub revision: Option<Revision>,
+    /// At most this many; 0 for all.
+    pub limit: usize,
+    /// Return no values and keys, only the count.
+    pub count_only: bool,
+}
+
+impl RangeRequest {
+    /// Reads one key at the current revision.
+    pub fn key(key: impl Into<Bytes>) -> Self {
+        let start = key.into();
+        Self { end: Bound::Included(start.clone()), start, revision: None, limit: 0, count_only: false }
+    }
+
+    /// Reads every key that begins with `prefix`, at the current revision.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let start = prefix.into();
+        Self { end: prefix_end(&start), start, revision: None, limit: 0, count_only: false }
+    }
+
+    /// Reads at `revision`.
+    #[must_use]
+    pub fn at(mut self, revision: Revision) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    /// Reads at most `limit` keys; 0 for all.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// The bound just after all keys that begin with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Bound<Bytes> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Bound::Excluded(end.into());
+        }
+    }
+    Bound::Unbounded
+}
+
+/// What a range holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeResponse {
+    /// The keys, in order.
+    pub kvs: Vec<KeyValue>,
+    /// How many keys the range holds in all, whatever the limit.
+    pub count: usize,
+    /// Whether the limit left some out.
+    pub more: bool,
+    /// The revision that was read at.
+    pub revision: Revision,
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// The key was last changed at exactly this revision; 0 means that it does not exist.
+    ModRevision(Bytes, Revision),
+}
+
+/// A change, or a read, of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Sets a key. With a time to live it is deleted about that many seconds later, by a transaction like any
+    /// other; setting the key again sets the time anew.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// Seconds to live; `None` for ever.
+        ttl: Option<u64>,
+    },
+    /// Deletes a key; nothing happens when it does not exist.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// Reads a key as of after the operations before it.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// If all conditions hold, do one thing, else another; atomically.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// The conditions.
+    pub compare: Vec<Compare>,
+    /// What to do when all hold.
+    pub success: Vec<Op>,
+    /// What to do otherwise.
+    pub failure: Vec<Op>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxnResponse {
+    /// Whether the conditions held.
+    pub succeeded: bool,
+    /// The store's revision after the transaction: a new one if anything changed.
+    pub revision: Revision,
+    /// For each operation done: what was read, put or deleted (the old value for a delete); `None` where
+    /// there was nothing.
+    pub kvs: Vec<Option<KeyValue>>,
+}
+
+/// Which keys to watch, and since when.
+#[derive(Clone, Debug)]
+pub struct WatchRequest {
+    /// The first key of the range.
+    pub start: Bytes,
+    /// Its end.
+    pub end: Bound<Bytes>,
+    /// The first revision whose changes are wanted; `None` starts after the current one.
+    pub from: Option<Revision>,
+}
+
+impl WatchRequest {
+    /// Watches all keys that begin with `prefix`, from what comes next.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let start = prefix.into();
+        Self { end: prefix_end(&start), start, from: None }
+    }
+
+    /// Starts with the changes of `revision`.
+    #[must_use]
+    pub fn from(mut self, revision: Revision) -> Self {
+        self.from = Some(revision);
+        self
+    }
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// It was set.
+    Put,
+    /// It was deleted.
+    Delete,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The key after the change; of a deleted key, its name and the revision of its deletion with an empty value.
+    pub kv: KeyValue,
+    /// The key before the change, unless it did not exist.
+    pub prev: Option<KeyValue>,
+}
+
+/// What a watch delivers at a time: all changes of one revision or more in full, or progress alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchBatch {
+    /// The changes, in order; empty for a progress notification.
+    pub events: Vec<Event>,
+    /// Everything up to and including this revision has been delivered.
+    pub revision: Revision,
+}
+
+/// A running watch. It ends after the first error; dropping it cancels the watch.
+pub type WatchStream = BoxStream<'static, Result<WatchBatch>>;
+
+/// What a store answers with when it cannot do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The revision asked for has been compacted; `oldest` is the oldest one that can be read.
+    #[error("required revision has been compacted (oldest is {oldest})")]
+    Compacted {
+        /// The oldest revision that can still be read.
+        oldest: Revision,
+    },
+    /// The revision asked for has not happened yet.
+    #[error("required revision {asked} is a future revision (current is {current})")]
+    Future {
+        /// The revision asked for.
+        asked: Revision,
+        /// The current one.
+        current: Revision,
+    },
+    /// A watcher did not read fast enough and was cut off; resume from the last revision seen.
+    #[error("watcher fell behind and was cut off at revision {last}")]
+    Lagged {
+        /// Everything up to this revision had been delivered.
+        last: Revision,
+    },
+    /// Another process has the store open.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The store's path.
+        path: String,
+    },
+    /// The store's files are damaged, or not ours.
+    #[error("{path} cannot be read as a trimtab store: {why}")]
+    Corrupt {
+        /// The store's path.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no room left for writing; reads still work.
+    #[error("no room left: {0}")]
+    Full(String),
+    /// Reading or writing failed below the store.
+    #[error("storage failed: {0}")]
+    Io(String),
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// The result of a store's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A versioned key-value store; see the [module's documentation](self) for what it promises.
+///
+/// All methods are cancel-safe: a transaction whose future is dropped has either happened in full or not at all.
+#[async_trait::async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Reads a range of keys at one revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`], [`Error::Future`], [`Error::Io`].
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse>;
+
+    /// Does a transaction; when this returns, its changes are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::Io`], [`Error::Closed`]; then nothing has changed.
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse>;
+
+    /// Watches a range of keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`] at the start; [`Error::Compacted`], [`Error::Lagged`], [`Error::Closed`] in the stream.
+    /// A start in the future is no error: nothing is delivered until then.
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream>;
+
+    /// The current revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where finding out needs a round trip.
+    async fn revision(&self) -> Result<Revision>;
+
+    /// Forgets all revisions before `revision`, keeping each key's latest value as of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compacted`] when that has been done, [`Error::Future`].
+    async fn compact(&self, revision: Revision) -> Result<()>;
+
+    /// Stops accepting transactions, writes out what is under way and ends all watches.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the last writes fail.
+    async fn close(&self) -> Result<()>;
+}

@@ -1,0 +1,10 @@
+//! The versioned key-value store behind the API server: one contract, several backends.
+//!
+//! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
+
+pub mod contract;
+
+pub use contract::{
+    Compare, Error, Event, EventKind, KeyValue, Op, RangeRequest, RangeResponse, Result, Revision, Store, Txn,
+    TxnResponse, WatchBatch, WatchRequest, WatchStream,
+};
