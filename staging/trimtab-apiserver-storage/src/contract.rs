@@ -65,13 +65,25 @@ impl RangeRequest {
     /// Reads one key at the current revision.
     pub fn key(key: impl Into<Bytes>) -> Self {
         let start = key.into();
-        Self { end: Bound::Included(start.clone()), start, revision: None, limit: 0, count_only: false }
+        Self {
+            end: Bound::Included(start.clone()),
+            start,
+            revision: None,
+            limit: 0,
+            count_only: false,
+        }
     }
 
     /// Reads every key that begins with `prefix`, at the current revision.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let start = prefix.into();
-        Self { end: prefix_end(&start), start, revision: None, limit: 0, count_only: false }
+        Self {
+            end: prefix_end(&start),
+            start,
+            revision: None,
+            limit: 0,
+            count_only: false,
+        }
     }
 
     /// Reads at `revision`.
@@ -184,7 +196,11 @@ impl WatchRequest {
     /// Watches all keys that begin with `prefix`, from what comes next.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let start = prefix.into();
-        Self { end: prefix_end(&start), start, from: None }
+        Self {
+            end: prefix_end(&start),
+            start,
+            from: None,
+        }
     }
 
     /// Starts with the changes of `revision`.
@@ -319,6 +335,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`Error::Compacted`] when that has been done, [`Error::Future`].
     async fn compact(&self, revision: Revision) -> Result<()>;
+
+    /// Has every watch that is behind the current revision report progress soon. [`Store::watch`]es do so by
+    /// themselves every few seconds; this is for who needs to know at once that it has seen everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where asking needs a round trip.
+    async fn request_progress(&self) -> Result<()>;
 
     /// Stops accepting transactions, writes out what is under way and ends all watches.
     ///

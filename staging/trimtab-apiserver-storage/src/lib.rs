@@ -2,9 +2,18 @@
 //!
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 
+pub mod config;
 pub mod contract;
+pub mod memory;
 
+mod draft;
+mod keeper;
+mod shared;
+mod state;
+
+pub use config::Config;
 pub use contract::{
-    Compare, Error, Event, EventKind, KeyValue, Op, RangeRequest, RangeResponse, Result, Revision, Store, Txn,
-    TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    Compare, Error, Event, EventKind, KeyValue, Op, RangeRequest, RangeResponse, Result, Revision, Store,
+    Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
+pub use memory::MemoryStore;

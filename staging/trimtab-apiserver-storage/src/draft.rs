@@ -1,0 +1,114 @@
+//! Plans transactions: what each would change, given the state and the transactions planned before it. Nothing
+//! is changed until the planned commits are applied, so a batch can be written to disk in between.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::contract::{Compare, Event, EventKind, KeyValue, Op, Revision, Txn, TxnResponse};
+use crate::state::{Change, Commit, Millis, State};
+
+/// Transactions that have been planned on top of a state and not yet applied to it.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// The commits, in order, starting at the revision after the state's.
+    pub(crate) commits: Vec<Arc<Commit>>,
+    /// The keys that they change, as they leave them.
+    latest: HashMap<Bytes, Option<KeyValue>>,
+}
+
+impl Draft {
+    fn revision(&self, state: &State) -> Revision {
+        self.commits
+            .last()
+            .map_or_else(|| state.revision(), |c| c.revision)
+    }
+
+    fn get(&self, state: &State, key: &[u8]) -> Option<KeyValue> {
+        match self.latest.get(key) {
+            Some(kv) => kv.clone(),
+            None => state.get(key),
+        }
+    }
+
+    /// Plans one transaction. `state` must be the same each time.
+    pub(crate) fn txn(&mut self, state: &State, txn: Txn, now: Millis) -> TxnResponse {
+        let succeeded = txn.compare.iter().all(|Compare::ModRevision(key, wanted)| {
+            self.get(state, key).map_or(0, |kv| kv.mod_revision) == *wanted
+        });
+        let ops = if succeeded { txn.success } else { txn.failure };
+        let before = self.revision(state);
+        let revision = before + 1;
+        let mut changes: Vec<Change> = Vec::new();
+        let mut kvs = Vec::with_capacity(ops.len());
+        for op in ops {
+            match op {
+                Op::Get { key } => kvs.push(self.get(state, &key)),
+                Op::Put { key, value, ttl } => {
+                    let old = self.get(state, &key);
+                    let kv = KeyValue {
+                        key,
+                        value,
+                        create_revision: old.as_ref().map_or(revision, |kv| kv.create_revision),
+                        mod_revision: revision,
+                    };
+                    let expires = ttl.map(|s| now.saturating_add(s.saturating_mul(1000)));
+                    record(&mut changes, EventKind::Put, kv.clone(), old, expires);
+                    self.latest.insert(kv.key.clone(), Some(kv.clone()));
+                    kvs.push(Some(kv));
+                }
+                Op::Delete { key } => {
+                    let old = self.get(state, &key);
+                    if let Some(old) = &old {
+                        let kv = KeyValue {
+                            key: key.clone(),
+                            value: Bytes::new(),
+                            create_revision: old.create_revision,
+                            mod_revision: revision,
+                        };
+                        record(&mut changes, EventKind::Delete, kv, Some(old.clone()), None);
+                        self.latest.insert(key, None);
+                    }
+                    kvs.push(old);
+                }
+            }
+        }
+        // What was made and unmade in the same transaction never happened.
+        changes.retain(|c| c.event.kind == EventKind::Put || c.event.prev.is_some());
+        if changes.is_empty() {
+            return TxnResponse {
+                succeeded,
+                revision: before,
+                kvs,
+            };
+        }
+        self.commits.push(Arc::new(Commit { revision, changes }));
+        TxnResponse {
+            succeeded,
+            revision,
+            kvs,
+        }
+    }
+}
+
+/// Adds a change; a key that the transaction has changed before keeps its place and its predecessor.
+fn record(
+    changes: &mut Vec<Change>,
+    kind: EventKind,
+    kv: KeyValue,
+    prev: Option<KeyValue>,
+    expires: Option<Millis>,
+) {
+    match changes.iter_mut().find(|c| c.event.kv.key == kv.key) {
+        Some(change) => {
+            change.event.kind = kind;
+            change.event.kv = kv;
+            change.expires = expires;
+        }
+        None => changes.push(Change {
+            event: Event { kind, kv, prev },
+            expires,
+        }),
+    }
+}

@@ -1,0 +1,124 @@
+//! A store in memory: the contract without the disk. For tests and throw-away servers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::Config;
+use crate::contract::{
+    Error, RangeRequest, RangeResponse, Result, Revision, Store, Txn, TxnResponse, WatchRequest, WatchStream,
+};
+use crate::draft::Draft;
+use crate::keeper::{Clock, Committer, Keeper};
+use crate::shared::Shared;
+use crate::state::State;
+
+/// A store that keeps every clause of the contract but *Durable*.
+#[derive(Debug)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+    committer: Arc<MemoryCommitter>,
+    keeper: Keeper,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers: expiry and compaction are a task of it.
+    pub fn new(config: Config) -> Self {
+        let shared = Shared::new(State::default(), config);
+        let clock = Clock::start();
+        let committer = Arc::new(MemoryCommitter {
+            shared: shared.clone(),
+            clock,
+            closed: AtomicBool::new(false),
+        });
+        let keeper = Keeper::spawn(shared.clone(), committer.clone(), clock);
+        Self {
+            shared,
+            committer,
+            keeper,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for MemoryStore {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
+        self.shared.range(&request)
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
+        self.committer.txn(txn).await
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
+        self.committer.check_open()?;
+        Ok(Box::pin(self.shared.watch(request)?))
+    }
+
+    async fn revision(&self) -> Result<Revision> {
+        Ok(self.shared.read(State::revision))
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<()> {
+        self.committer.compact(revision).await
+    }
+
+    async fn request_progress(&self) -> Result<()> {
+        self.shared.progress();
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.keeper.stop();
+        self.committer.close().await
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+#[derive(Debug)]
+struct MemoryCommitter {
+    shared: Arc<Shared>,
+    clock: Clock,
+    closed: AtomicBool,
+}
+
+impl MemoryCommitter {
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Committer for MemoryCommitter {
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
+        self.check_open()?;
+        Ok(self.shared.update(|state| {
+            let mut draft = Draft::default();
+            let response = draft.txn(state, txn, self.clock.now());
+            (response, draft.commits)
+        }))
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<()> {
+        self.check_open()?;
+        self.shared.write(|state| state.compact(revision)).map(drop)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        self.shared.close();
+        Ok(())
+    }
+}
