@@ -184,20 +184,33 @@ impl ApiError {
 
     /// 404: no object of that name.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::new(404, StatusReason::NotFound, format!("{resource} {name:?} not found")).about(resource, name)
+        Self::new(
+            404,
+            StatusReason::NotFound,
+            format!("{resource} {name:?} not found"),
+        )
+        .about(resource, name)
     }
 
     /// 404: the server serves no such path.
     pub fn unknown_resource() -> Self {
-        let mut error = Self::new(404, StatusReason::NotFound, "the server could not find the requested resource");
+        let mut error = Self::new(
+            404,
+            StatusReason::NotFound,
+            "the server could not find the requested resource",
+        );
         error.causes.clear();
         error
     }
 
     /// 409: an object of that name exists.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::new(409, StatusReason::AlreadyExists, format!("{resource} {name:?} already exists"))
-            .about(resource, name)
+        Self::new(
+            409,
+            StatusReason::AlreadyExists,
+            format!("{resource} {name:?} already exists"),
+        )
+        .about(resource, name)
     }
 
     /// 409: the write does not fit what is stored; `why` says how.
@@ -208,7 +221,8 @@ impl ApiError {
 
     /// 409: the object has changed since the caller read it.
     pub fn modified(resource: &GroupResource, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
     }
 
@@ -242,7 +256,11 @@ impl ApiError {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut error = Self::new(422, StatusReason::Invalid, format!("{kind} {name:?} is invalid: {list}"));
+        let mut error = Self::new(
+            422,
+            StatusReason::Invalid,
+            format!("{kind} {name:?} is invalid: {list}"),
+        );
         error.group.clone_from(&kind.group);
         error.kind.clone_from(&kind.kind);
         name.clone_into(&mut error.name);
@@ -259,7 +277,10 @@ impl ApiError {
 
     /// 405: this resource has no such verb.
     pub fn method_not_allowed(resource: &GroupResource, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind {:?}", resource.to_string());
+        let message = format!(
+            "{verb} is not supported on resources of kind {:?}",
+            resource.to_string()
+        );
         Self::new(405, StatusReason::MethodNotAllowed, message).about(resource, "")
     }
 
@@ -279,7 +300,10 @@ impl ApiError {
     pub fn internal(why: impl fmt::Display) -> Self {
         let message = format!("Internal error occurred: {why}");
         let mut error = Self::new(500, StatusReason::InternalError, message);
-        error.causes.push(Cause { message: why.to_string(), ..Cause::default() });
+        error.causes.push(Cause {
+            message: why.to_string(),
+            ..Cause::default()
+        });
         error
     }
 
@@ -296,7 +320,11 @@ impl ApiError {
     /// The same error with one more cause.
     #[must_use]
     pub fn with_cause(mut self, reason: &str, message: impl Into<String>, field: &str) -> Self {
-        self.causes.push(Cause { reason: reason.to_owned(), message: message.into(), field: field.to_owned() });
+        self.causes.push(Cause {
+            reason: reason.to_owned(),
+            message: message.into(),
+            field: field.to_owned(),
+        });
         self
     }
 
@@ -332,7 +360,11 @@ impl ApiError {
 
     /// Reads a server's answer.
     pub fn from_status(status: &Status) -> Self {
-        let mut error = Self::new(status.code, StatusReason::from(status.reason.as_str()), status.message.clone());
+        let mut error = Self::new(
+            status.code,
+            StatusReason::from(status.reason.as_str()),
+            status.message.clone(),
+        );
         if let Some(details) = &status.details {
             error.name.clone_from(&details.name);
             error.group.clone_from(&details.group);
@@ -341,7 +373,11 @@ impl ApiError {
             error.causes = details
                 .causes
                 .iter()
-                .map(|c| Cause { reason: c.reason.clone(), message: c.message.clone(), field: c.field.clone() })
+                .map(|c| Cause {
+                    reason: c.reason.clone(),
+                    message: c.message.clone(),
+                    field: c.field.clone(),
+                })
                 .collect();
             if details.retry_after_seconds > 0 {
                 error.retry_after = Some(Duration::from_secs(u64::from(details.retry_after_seconds)));
@@ -366,9 +402,9 @@ impl ApiError {
                     field: c.field.clone(),
                 })
                 .collect(),
-            retry_after_seconds: self
-                .retry_after
-                .map_or(0, |d| u32::try_from(d.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX)),
+            retry_after_seconds: self.retry_after.map_or(0, |d| {
+                u32::try_from(d.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX)
+            }),
         };
         Status {
             status: Some(StatusSummary::Failure),
@@ -408,7 +444,11 @@ mod tests {
         for error in [
             ApiError::not_found(&pods, "a"),
             ApiError::modified(&pods, "a"),
-            ApiError::invalid(&kind, "web", &[FieldError::invalid(&path, -1, "must be positive")]),
+            ApiError::invalid(
+                &kind,
+                "web",
+                &[FieldError::invalid(&path, -1, "must be positive")],
+            ),
             ApiError::too_many_requests("slow down", Duration::from_secs(3)),
         ] {
             assert_eq!(ApiError::from_status(&error.to_status()), error);
@@ -419,7 +459,11 @@ mod tests {
     fn an_invalid_object_names_each_cause() {
         let path = FieldPath::new("spec.replicas");
         let kind = GroupKind::new("apps", "Deployment");
-        let error = ApiError::invalid(&kind, "web", &[FieldError::invalid(&path, -1, "must be positive")]);
+        let error = ApiError::invalid(
+            &kind,
+            "web",
+            &[FieldError::invalid(&path, -1, "must be positive")],
+        );
         assert_eq!(
             error.message,
             "Deployment.apps \"web\" is invalid: spec.replicas: Invalid value: -1: must be positive"

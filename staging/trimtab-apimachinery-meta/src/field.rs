@@ -27,7 +27,11 @@ impl FieldPath {
     /// The field `name` of this object; dots in `name` are further steps.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Self(name.to_owned())
+        } else {
+            Self(format!("{}.{name}", self.0))
+        }
     }
 
     /// Element `index` of this list.
@@ -133,7 +137,12 @@ pub struct FieldError {
 
 impl FieldError {
     fn new(kind: FieldErrorKind, field: &FieldPath, value: Value, detail: impl Into<String>) -> Self {
-        Self { kind, field: field.clone(), value, detail: detail.into() }
+        Self {
+            kind,
+            field: field.clone(),
+            value,
+            detail: detail.into(),
+        }
     }
 
     /// `field: Not found: value`.
@@ -143,7 +152,12 @@ impl FieldError {
 
     /// `field: Required value: detail`.
     pub fn required(field: &FieldPath, detail: impl Into<String>) -> Self {
-        Self::new(FieldErrorKind::Required, field, Value::String(String::new()), detail)
+        Self::new(
+            FieldErrorKind::Required,
+            field,
+            Value::String(String::new()),
+            detail,
+        )
     }
 
     /// `field: Duplicate value: value`.
@@ -168,19 +182,34 @@ impl FieldError {
 
     /// `field: Forbidden: detail`.
     pub fn forbidden(field: &FieldPath, detail: impl Into<String>) -> Self {
-        Self::new(FieldErrorKind::Forbidden, field, Value::String(String::new()), detail)
+        Self::new(
+            FieldErrorKind::Forbidden,
+            field,
+            Value::String(String::new()),
+            detail,
+        )
     }
 
     /// `field: Too long: may not be more than max bytes`.
     pub fn too_long(field: &FieldPath, max: usize) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
-        Self::new(FieldErrorKind::TooLong, field, Value::Null, format!("may not be more than {max} {unit}"))
+        Self::new(
+            FieldErrorKind::TooLong,
+            field,
+            Value::Null,
+            format!("may not be more than {max} {unit}"),
+        )
     }
 
     /// `field: Too many: actual: must have at most max items`.
     pub fn too_many(field: &FieldPath, actual: usize, max: usize) -> Self {
         let unit = if max == 1 { "item" } else { "items" };
-        Self::new(FieldErrorKind::TooMany, field, actual.into(), format!("must have at most {max} {unit}"))
+        Self::new(
+            FieldErrorKind::TooMany,
+            field,
+            actual.into(),
+            format!("must have at most {max} {unit}"),
+        )
     }
 
     /// `field: Internal error: detail`.
@@ -198,7 +227,10 @@ impl FieldError {
         let mut text = self.kind.text().to_owned();
         let prints_value = !matches!(
             self.kind,
-            FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong | FieldErrorKind::Internal
+            FieldErrorKind::Required
+                | FieldErrorKind::Forbidden
+                | FieldErrorKind::TooLong
+                | FieldErrorKind::Internal
         );
         if prints_value {
             text.push_str(": ");
@@ -237,12 +269,30 @@ mod tests {
     fn errors_read_as_kubernetes_writes_them() {
         let at = FieldPath::new("spec").child("containers").index(0).child("name");
         let cases = [
-            (FieldError::required(&at, ""), "spec.containers[0].name: Required value"),
-            (FieldError::invalid(&at, "A", "must be lower case"), "spec.containers[0].name: Invalid value: \"A\": must be lower case"),
-            (FieldError::not_supported(&at, "x", &["a", "b"]), "spec.containers[0].name: Unsupported value: \"x\": supported values: \"a\", \"b\""),
-            (FieldError::forbidden(&at, "no"), "spec.containers[0].name: Forbidden: no"),
-            (FieldError::duplicate(&at, 3), "spec.containers[0].name: Duplicate value: 3"),
-            (FieldError::too_long(&at, 63), "spec.containers[0].name: Too long: may not be more than 63 bytes"),
+            (
+                FieldError::required(&at, ""),
+                "spec.containers[0].name: Required value",
+            ),
+            (
+                FieldError::invalid(&at, "A", "must be lower case"),
+                "spec.containers[0].name: Invalid value: \"A\": must be lower case",
+            ),
+            (
+                FieldError::not_supported(&at, "x", &["a", "b"]),
+                "spec.containers[0].name: Unsupported value: \"x\": supported values: \"a\", \"b\"",
+            ),
+            (
+                FieldError::forbidden(&at, "no"),
+                "spec.containers[0].name: Forbidden: no",
+            ),
+            (
+                FieldError::duplicate(&at, 3),
+                "spec.containers[0].name: Duplicate value: 3",
+            ),
+            (
+                FieldError::too_long(&at, 63),
+                "spec.containers[0].name: Too long: may not be more than 63 bytes",
+            ),
         ];
         for (error, text) in cases {
             assert_eq!(error.to_string(), text);

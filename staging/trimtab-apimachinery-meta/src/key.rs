@@ -25,12 +25,18 @@ pub struct ParseKeyError(pub String);
 impl ObjectKey {
     /// The key of a namespaced object.
     pub fn namespaced(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of a cluster-scoped object.
     pub fn cluster(name: impl Into<String>) -> Self {
-        Self { namespace: String::new(), name: name.into() }
+        Self {
+            namespace: String::new(),
+            name: name.into(),
+        }
     }
 
     /// The namespace, or `None` for a cluster-scoped object.
@@ -55,7 +61,9 @@ impl FromStr for ObjectKey {
         let mut parts = s.split('/');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(name), None, _) if !name.is_empty() => Ok(Self::cluster(name)),
-            (Some(ns), Some(name), None) if !ns.is_empty() && !name.is_empty() => Ok(Self::namespaced(ns, name)),
+            (Some(ns), Some(name), None) if !ns.is_empty() && !name.is_empty() => {
+                Ok(Self::namespaced(ns, name))
+            }
             _ => Err(ParseKeyError(s.to_owned())),
         }
     }
@@ -73,7 +81,10 @@ pub struct GroupKind {
 impl GroupKind {
     /// Names a kind in a group; the core group is the empty string.
     pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { group: group.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+        }
     }
 }
 
@@ -95,7 +106,10 @@ pub struct GroupResource {
 impl GroupResource {
     /// Names a resource in a group; the core group is the empty string.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self { group: group.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
@@ -106,7 +120,11 @@ impl fmt::Display for GroupResource {
 }
 
 fn qualified(f: &mut fmt::Formatter<'_>, name: &str, group: &str) -> fmt::Result {
-    if group.is_empty() { f.write_str(name) } else { write!(f, "{name}.{group}") }
+    if group.is_empty() {
+        f.write_str(name)
+    } else {
+        write!(f, "{name}.{group}")
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +133,10 @@ mod tests {
 
     #[test]
     fn keys_round_trip_through_text() {
-        for key in [ObjectKey::namespaced("default", "web"), ObjectKey::cluster("node-1")] {
+        for key in [
+            ObjectKey::namespaced("default", "web"),
+            ObjectKey::cluster("node-1"),
+        ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
         for bad in ["", "/", "a/", "/b", "a/b/c"] {
@@ -126,6 +147,9 @@ mod tests {
     #[test]
     fn the_core_group_is_not_printed() {
         assert_eq!(GroupResource::new("", "pods").to_string(), "pods");
-        assert_eq!(GroupKind::new("apps", "Deployment").to_string(), "Deployment.apps");
+        assert_eq!(
+            GroupKind::new("apps", "Deployment").to_string(),
+            "Deployment.apps"
+        );
     }
 }

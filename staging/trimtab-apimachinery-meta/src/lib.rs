@@ -9,6 +9,7 @@
 pub mod errors;
 pub mod field;
 pub mod key;
+pub mod names;
 
 pub use errors::{ApiError, StatusReason};
 pub use field::{FieldError, FieldErrorKind, FieldPath};

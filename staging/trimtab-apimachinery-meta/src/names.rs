@@ -1,0 +1,191 @@
+//! What names, label keys and label values may look like; the messages are those that an API server answers with.
+//!
+//! Each check returns what is wrong, in words; nothing when all is well. The limits and patterns are those of
+//! RFC 1035, RFC 1123 and `k8s.io/apimachinery/pkg/util/validation`.
+
+/// The longest DNS label, and the longest name part of a label key, in bytes.
+pub const LABEL_MAX: usize = 63;
+/// The longest DNS subdomain, in bytes.
+pub const SUBDOMAIN_MAX: usize = 253;
+
+const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
+    alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
+    '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex \
+    used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and \
+    must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
+    or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
+    alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
+    validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+
+fn lower_or_digit(c: u8) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit()
+}
+
+/// Whether `text` is one or more of `inner`, the first and last of `ends`.
+fn shaped(text: &str, ends: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
+    let bytes = text.as_bytes();
+    match (bytes.first(), bytes.last()) {
+        (Some(&first), Some(&last)) => ends(first) && ends(last) && bytes.iter().all(|&c| inner(c)),
+        _ => false,
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    shaped(text, lower_or_digit, |c| lower_or_digit(c) || c == b'-')
+}
+
+fn is_qualified_part(text: &str) -> bool {
+    shaped(
+        text,
+        |c| c.is_ascii_alphanumeric(),
+        |c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'),
+    )
+}
+
+fn too_long(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+fn check(text: &str, max: usize, fits: bool, otherwise: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if text.len() > max {
+        errors.push(too_long(max));
+    }
+    if !fits {
+        errors.push(otherwise.to_owned());
+    }
+    errors
+}
+
+/// What is wrong with `text` as a DNS label of RFC 1123.
+pub fn dns1123_label(text: &str) -> Vec<String> {
+    check(text, LABEL_MAX, is_label(text), DNS_LABEL)
+}
+
+/// What is wrong with `text` as a DNS subdomain of RFC 1123: the name of most objects.
+pub fn dns1123_subdomain(text: &str) -> Vec<String> {
+    check(text, SUBDOMAIN_MAX, text.split('.').all(is_label), DNS_SUBDOMAIN)
+}
+
+/// What is wrong with `text` as a DNS label of RFC 1035: it begins with a letter.
+pub fn dns1035_label(text: &str) -> Vec<String> {
+    let fits = is_label(text) && text.as_bytes()[0].is_ascii_lowercase();
+    check(text, LABEL_MAX, fits, DNS_1035)
+}
+
+/// What is wrong with `text` as a qualified name, as label keys are: `name` or `prefix/name`.
+pub fn qualified_name(text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    let mut parts = text.split('/');
+    let name = match (parts.next(), parts.next(), parts.next()) {
+        (Some(name), None, _) => name,
+        (Some(prefix), Some(name), None) => {
+            if prefix.is_empty() {
+                errors.push("prefix part must be non-empty".to_owned());
+            } else {
+                errors.extend(
+                    dns1123_subdomain(prefix)
+                        .into_iter()
+                        .map(|e| format!("prefix part {e}")),
+                );
+            }
+            name
+        }
+        _ => {
+            let form = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            errors.push(format!("a qualified name {QUALIFIED} {form}"));
+            return errors;
+        }
+    };
+    if name.is_empty() {
+        errors.push("name part must be non-empty".to_owned());
+    } else if name.len() > LABEL_MAX {
+        errors.push(format!("name part {}", too_long(LABEL_MAX)));
+    }
+    if !is_qualified_part(name) {
+        errors.push(format!("name part {QUALIFIED}"));
+    }
+    errors
+}
+
+/// What is wrong with `text` as a label's value.
+pub fn label_value(text: &str) -> Vec<String> {
+    check(
+        text,
+        LABEL_MAX,
+        text.is_empty() || is_qualified_part(text),
+        LABEL_VALUE,
+    )
+}
+
+/// What is wrong with `text` as one segment of a URL's path, which every name must be.
+pub fn path_segment(text: &str) -> Vec<String> {
+    if text == "." || text == ".." {
+        return vec![format!("may not be '{text}'")];
+    }
+    ['/', '%']
+        .iter()
+        .filter(|c| text.contains(**c))
+        .map(|c| format!("may not contain '{c}'"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_accepts_and_refuses() {
+        type Rule = fn(&str) -> Vec<String>;
+        let long = "a".repeat(64);
+        let longest = "a".repeat(253);
+        let cases: &[(&str, Rule, &[&str], &[&str])] = &[
+            (
+                "label",
+                dns1123_label,
+                &["a", "1a", "a-b"],
+                &["", "-a", "a-", "a.b", "A", &long],
+            ),
+            (
+                "subdomain",
+                dns1123_subdomain,
+                &["a", "a.b-c", "1.2", &longest],
+                &["", "a..b", ".a", "a_b"],
+            ),
+            ("1035", dns1035_label, &["a", "a1"], &["", "1a", "a-"]),
+            (
+                "qualified",
+                qualified_name,
+                &["a", "A.b_c", "x.io/a"],
+                &["", "a/", "/a", "a/b/c", "X/a", "-a", &long],
+            ),
+            (
+                "value",
+                label_value,
+                &["", "a", "A.b_c"],
+                &["-a", "a b", "a/b", &long],
+            ),
+            (
+                "segment",
+                path_segment,
+                &["a", "...", ""],
+                &[".", "..", "a/b", "a%b"],
+            ),
+        ];
+        for (name, rule, good, bad) in cases {
+            for text in *good {
+                assert!(rule(text).is_empty(), "{name} refuses {text:?}: {:?}", rule(text));
+            }
+            for text in *bad {
+                assert!(!rule(text).is_empty(), "{name} accepts {text:?}");
+            }
+        }
+    }
+}
