@@ -10,9 +10,11 @@ pub mod errors;
 pub mod field;
 pub mod key;
 pub mod names;
+pub mod selector;
 
 pub use errors::{ApiError, StatusReason};
 pub use field::{FieldError, FieldErrorKind, FieldPath};
 pub use key::{GroupKind, GroupResource, ObjectKey};
 #[doc(inline)]
 pub use kube_core::gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use selector::{FieldSelector, LabelSelector};
