@@ -2,6 +2,9 @@
 //!
 //! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
 
+pub mod patch;
 pub mod schema;
+
+mod go;
 
 pub use schema::Schema;

@@ -160,7 +160,10 @@ pub struct Checks {
 impl Schema {
     /// A schema that accepts and keeps anything.
     pub fn any() -> Self {
-        Self { preserve_unknown: true, ..Self::default() }
+        Self {
+            preserve_unknown: true,
+            ..Self::default()
+        }
     }
 
     /// The schema of the field `name`: of a property, or of a map's values.
