@@ -2,6 +2,7 @@
 //!
 //! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
 
+pub mod apply;
 pub mod patch;
 pub mod schema;
 

@@ -1,0 +1,464 @@
+//! Field ownership and server-side apply: who owns which fields of an object, and merging by that.
+//!
+//! [`apply`] carries out an apply request; [`track_update`] keeps `metadata.managedFields` right for every other
+//! write. Both are pure. Clauses, each with a property test:
+//!
+//! - *Idempotent*: applying the same configuration again changes nothing, times included.
+//! - *Described*: `managedFields` names only fields that the object has.
+//! - *Undisturbed*: without force, an apply never changes a field that someone else owns.
+//!
+//! One difference from kube-apiserver: entries made at another API version of the kind are read as if they were of
+//! this one, rather than converted. Versions of one kind rarely differ in structure.
+
+mod compare;
+mod managed;
+mod merge;
+mod path;
+mod set;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod update;
+
+use serde_json::{Map, Value};
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+
+use crate::schema::Schema;
+use managed::{Managed, ManagerId, Operation};
+use path::Path;
+use set::FieldSet;
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What a write is, for the tracking of ownership.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// The field manager: `fieldManager`, or the user agent's first word.
+    pub manager: String,
+    /// The API version of the request, as `apps/v1`.
+    pub api_version: String,
+    /// The kind, as `Deployment`.
+    pub kind: String,
+    /// The subresource that is written to; empty for the object itself.
+    pub subresource: String,
+    /// The time of the request, RFC 3339 in whole seconds and UTC.
+    pub now: String,
+    /// Whether an apply takes fields from their owners.
+    pub force: bool,
+    /// The kind is a custom one: its objects are as they are, without the structs of built-in kinds that are there
+    /// even when empty.
+    pub custom: bool,
+    /// The fields that this request cannot write, and so cannot own.
+    pub reset: Reset,
+}
+
+/// Fields that a request cannot write because the kind resets them (`status` on the object, all else on `status`).
+/// Each path is a list of field names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reset {
+    /// None.
+    #[default]
+    Nothing,
+    /// These, and all below them.
+    These(Vec<Vec<String>>),
+    /// All but these and what is below them.
+    AllBut(Vec<Vec<String>>),
+}
+
+impl Reset {
+    /// One field at the top, as `status`.
+    pub fn field(name: &str) -> Self {
+        Self::These(vec![vec![name.to_owned()]])
+    }
+
+    fn filter(&self, set: &FieldSet) -> FieldSet {
+        match self {
+            Self::Nothing => set.clone(),
+            Self::These(paths) => {
+                set.difference_with_children(&paths.iter().fold(FieldSet::new(), |mut all, path| {
+                    all.insert(
+                        &path
+                            .iter()
+                            .map(|name| path::Element::Field(name.clone()))
+                            .collect::<Vec<_>>(),
+                    );
+                    all
+                }))
+            }
+            Self::AllBut(paths) => set.only_below(paths),
+        }
+    }
+}
+
+/// A field that is applied and owned by someone else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The owner as messages name it: `"mgr" using apps/v1`.
+    pub manager: String,
+    path: Path,
+}
+
+impl Conflict {
+    /// The field, as `.spec.template.spec.containers[name="a"].image`.
+    pub fn field(&self) -> String {
+        self.path.to_string()
+    }
+}
+
+/// Why a configuration could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The configuration is not one for this request: 400.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Fields belong to others, and force was not asked for: 409. Never empty.
+    #[error("{}", update::describe_conflicts(.0))]
+    Conflict(Vec<Conflict>),
+    /// The configuration does not fit the kind's structure: 500, with this text.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let text = error.to_string();
+        match error {
+            ApplyError::BadRequest(_) => Self::bad_request(text),
+            ApplyError::Unusable(_) => Self::new(500, StatusReason::Unknown, text),
+            ApplyError::Conflict(conflicts) => {
+                conflicts
+                    .iter()
+                    .fold(Self::new(409, StatusReason::Conflict, text), |error, conflict| {
+                        let message = format!("conflict with {}", conflict.manager);
+                        error.with_cause("FieldManagerConflict", message, &conflict.field())
+                    })
+            }
+        }
+    }
+}
+
+/// Applies `config` to `live` (`None` when there is no such object) and returns the object to be stored, with
+/// `metadata.managedFields`, before defaulting. When nothing changes it is `live` itself, with the applier's entry.
+///
+/// # Errors
+/// See [`ApplyError`].
+pub fn apply(
+    schema: &Schema,
+    live: Option<&Value>,
+    config: &Value,
+    write: &Write,
+) -> Result<Value, ApplyError> {
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+    if text("apiVersion") != write.api_version || text("kind") != write.kind {
+        return Err(ApplyError::BadRequest(format!(
+            "invalid object type: {}",
+            gvk(config)
+        )));
+    }
+    if config
+        .pointer("/metadata/managedFields")
+        .is_some_and(|v| !v.is_null())
+    {
+        return Err(ApplyError::BadRequest(
+            "metadata.managedFields must be nil".to_owned(),
+        ));
+    }
+    let mut live_fields = live.cloned().unwrap_or_else(|| blank(schema, write));
+    let entries = take_managed_fields(&mut live_fields);
+    let mut managed = Managed::decode(entries.as_ref())
+        .map_err(|e| ApplyError::Unusable(format!("failed to decode managed fields: {e}")))?;
+    if managed.is_empty() && live.is_some() {
+        // Nobody is known to own anything: what is there belongs to an owner of its own.
+        let before = Write {
+            manager: "before-first-apply".to_owned(),
+            ..write.clone()
+        };
+        track(schema, &blank(schema, write), &live_fields, &mut managed, &before).map_err(|e| {
+            ApplyError::Unusable(format!("failed to create manager for existing fields: {e}"))
+        })?;
+    }
+    let misfits = typed::validate(schema, config);
+    if !misfits.is_empty() {
+        let (of, why) = (identity(config), typed::describe(&misfits));
+        return Err(ApplyError::Unusable(format!(
+            "failed to create typed patch object ({of}): {why}"
+        )));
+    }
+    let (object, mut managed) = apply_typed(schema, &live_fields, config, managed, write)?;
+    let id = ManagerId::new(
+        &write.manager,
+        Operation::Apply,
+        &write.api_version,
+        &write.subresource,
+    );
+    if object.is_some()
+        && let Some(owned) = managed.0.get_mut(&id)
+    {
+        owned.time = Some(write.now.clone());
+    }
+    managed.strip(&id);
+    let mut object = object.unwrap_or(live_fields);
+    update_last_applied(&mut object, config, write);
+    set_managed_fields(&mut object, &managed);
+    Ok(object)
+}
+
+/// Applies, and takes over without conflict what `kubectl apply` without `--server-side` has written.
+fn apply_typed(
+    schema: &Schema,
+    live: &Value,
+    config: &Value,
+    before: Managed,
+    write: &Write,
+) -> Result<(Option<Value>, Managed), ApplyError> {
+    let id = ManagerId::new(
+        &write.manager,
+        Operation::Apply,
+        &write.api_version,
+        &write.subresource,
+    );
+    let run = |force: bool| {
+        let mut managed = before.clone();
+        update::apply(schema, live, config, &mut managed, &id, write, force).map(|applied| (applied, managed))
+    };
+    let (applied, managed) = run(write.force)?;
+    if applied.conflicts.is_empty() {
+        return Ok((applied.object, managed));
+    }
+    let allowed = (write.manager == "kubectl")
+        .then(|| last_applied_fields(schema, live, write))
+        .flatten();
+    let Some(allowed) = allowed else {
+        return Err(ApplyError::Conflict(applied.conflicts));
+    };
+    let conflicts: Vec<_> = applied
+        .conflicts
+        .into_iter()
+        .filter(|conflict| !allowed.has_path(&conflict.path.0))
+        .collect();
+    if !conflicts.is_empty() {
+        return Err(ApplyError::Conflict(conflicts));
+    }
+    let (applied, managed) = run(true)?;
+    Ok((applied.object, managed))
+}
+
+/// The fields that the last client-side apply wrote and that are still as it wrote them.
+fn last_applied_fields(schema: &Schema, live: &Value, write: &Write) -> Option<FieldSet> {
+    let text = live
+        .get("metadata")?
+        .get("annotations")?
+        .get(LAST_APPLIED)?
+        .as_str()?;
+    let applied: Value = serde_json::from_str(text).ok()?;
+    if applied.get("apiVersion")?.as_str()? != write.api_version
+        || !typed::validate(schema, &applied).is_empty()
+    {
+        return None;
+    }
+    let found = compare::compare(schema, &applied, live).ok()?;
+    Some(
+        typed::field_set(schema, &applied)
+            .difference(&found.changed())
+            .difference(&found.removed),
+    )
+}
+
+/// Keeps the annotation of client-side apply in step when kubectl applies server-side.
+fn update_last_applied(object: &mut Value, config: &Value, write: &Write) {
+    if write.manager != "kubectl" {
+        return;
+    }
+    let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    if annotations
+        .get(LAST_APPLIED)
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+    {
+        return;
+    }
+    let mut config = config.clone();
+    if let Some(own) = config
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
+        own.remove(LAST_APPLIED);
+    }
+    annotations.insert(LAST_APPLIED.to_owned(), Value::from(format!("{config}\n")));
+}
+
+/// Sets `metadata.managedFields` of `new`, which is about to be stored over `live` (`None` for a create) by any
+/// request but an apply.
+///
+/// A request may hand in managed fields to change them; an empty list, or one of one empty entry, resets them. When
+/// ownership cannot be computed, `live`'s managed fields stay.
+pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Write) {
+    let given = take_managed_fields(new);
+    let mut old = live.cloned().unwrap_or_else(|| blank(schema, write));
+    let stored = take_managed_fields(&mut old);
+    let from_stored = || Managed::decode(stored.as_ref()).unwrap_or_default();
+    let mut managed = match &given {
+        _ if !write.subresource.is_empty() => from_stored(),
+        Some(Value::Array(entries)) if is_reset(entries) => Managed::default(),
+        given => match Managed::decode(given.as_ref()) {
+            Ok(managed) if !managed.is_empty() => managed,
+            _ => from_stored(),
+        },
+    };
+    // Objects whose ownership is not tracked stay so until they are applied to.
+    if !managed.is_empty() || live.is_none() {
+        match track(schema, &old, new, &mut managed, write) {
+            Ok(()) => {}
+            Err(_) => managed = from_stored(),
+        }
+    }
+    set_managed_fields(new, &managed);
+}
+
+/// Keeps the times of `old`'s managed fields when `new` differs from `old` in nothing else, so that a write that
+/// changes nothing is none.
+pub fn keep_times(old: &Value, new: &mut Value) {
+    let timeless = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(entries) = object
+            .pointer_mut("/metadata/managedFields")
+            .and_then(Value::as_array_mut)
+        {
+            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+                entry.remove("time");
+            }
+        }
+        object
+    };
+    if timeless(old) == timeless(new) {
+        new.clone_from(old);
+    }
+}
+
+fn track(
+    schema: &Schema,
+    old: &Value,
+    new: &Value,
+    managed: &mut Managed,
+    write: &Write,
+) -> Result<(), String> {
+    // The write is tracked under a name of its own first: only if that ends up with fields has anything changed.
+    let current = ManagerId::new(
+        "current-operation",
+        Operation::Update,
+        &write.api_version,
+        &write.subresource,
+    );
+    let mut after = managed.clone();
+    update::update(schema, old, new, &mut after, &current, write)?;
+    after.strip(&current);
+    if let Some(mut gained) = after.0.remove(&current) {
+        let id = ManagerId::new(
+            &write.manager,
+            Operation::Update,
+            &write.api_version,
+            &write.subresource,
+        );
+        if let Some(before) = after.0.get(&id) {
+            gained.set = gained.set.union(&before.set);
+        }
+        gained.time = Some(write.now.clone());
+        after.0.insert(id, gained);
+    }
+    after.cap();
+    *managed = after;
+    Ok(())
+}
+
+fn is_reset(entries: &[Value]) -> bool {
+    match entries {
+        [] => true,
+        [one] => one
+            .as_object()
+            .is_some_and(|entry| entry.values().all(|v| v.is_null() || v == "")),
+        _ => false,
+    }
+}
+
+fn take_managed_fields(object: &mut Value) -> Option<Value> {
+    object
+        .get_mut("metadata")?
+        .as_object_mut()?
+        .remove("managedFields")
+}
+
+fn set_managed_fields(object: &mut Value, managed: &Managed) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    metadata.remove("managedFields");
+    if let Some(entries) = managed.encode() {
+        metadata.insert("managedFields".to_owned(), entries);
+    }
+}
+
+/// An object of the kind before anything is written to it. Built-in kinds have structs that are always there, even
+/// when empty (their schema has the default `{}`), and lists that are null rather than absent (they are required).
+fn blank(schema: &Schema, write: &Write) -> Value {
+    let mut object = if write.custom {
+        Map::new()
+    } else {
+        blank_struct(schema, 0)
+    };
+    object.insert("apiVersion".to_owned(), Value::from(write.api_version.as_str()));
+    object.insert("kind".to_owned(), Value::from(write.kind.as_str()));
+    Value::Object(object)
+}
+
+fn blank_struct(schema: &Schema, depth: usize) -> Map<String, Value> {
+    // No built-in kind nests its structs deeper; a schema that refers to itself must not be followed for ever.
+    const DEPTH: usize = 12;
+    let mut fields = Map::new();
+    for (name, field) in schema.properties.iter().filter(|_| depth < DEPTH) {
+        if field
+            .default
+            .as_ref()
+            .is_some_and(|d| d.as_object().is_some_and(Map::is_empty))
+        {
+            fields.insert(name.clone(), Value::Object(blank_struct(field, depth + 1)));
+        } else if schema.required.contains(name)
+            && matches!(
+                shape::shape(field, None),
+                shape::Shape::Map(_) | shape::Shape::List(_)
+            )
+        {
+            fields.insert(name.clone(), Value::Null);
+        }
+    }
+    fields
+}
+
+/// As errors name an object: `namespace/name; group/version, Kind=Kind`.
+fn identity(object: &Value) -> String {
+    let meta = |key: &str| {
+        object
+            .get("metadata")
+            .and_then(|m| m.get(key))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    format!("{}/{}; {}", meta("namespace"), meta("name"), gvk(object))
+}
+
+fn gvk(object: &Value) -> String {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let version = text("apiVersion");
+    let version = if version.contains('/') {
+        version.to_owned()
+    } else {
+        format!("/{version}")
+    };
+    format!("{version}, Kind={}", text("kind"))
+}

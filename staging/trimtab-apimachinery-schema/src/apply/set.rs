@@ -1,0 +1,266 @@
+//! Field sets: which fields of an object someone owns, as a tree, and their wire form FieldsV1.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::path::{Element, Path};
+use super::shape::{Shape, shape_of_set};
+use crate::schema::{ListType, Schema};
+
+/// A set of fields. The root itself is never a member.
+///
+/// Invariant: every node is a member or has members below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FieldSet {
+    nodes: BTreeMap<Element, Node>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Node {
+    member: bool,
+    below: FieldSet,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+}
+
+impl FieldSet {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Adds the field at `path`; its parents are not added.
+    pub(super) fn insert(&mut self, path: &[Element]) {
+        let Some((first, rest)) = path.split_first() else {
+            return;
+        };
+        let node = self.nodes.entry(first.clone()).or_default();
+        if rest.is_empty() {
+            node.member = true;
+        } else {
+            node.below.insert(rest);
+        }
+    }
+
+    /// Whether the child itself is a member.
+    pub(super) fn has(&self, element: &Element) -> bool {
+        self.nodes.get(element).is_some_and(|node| node.member)
+    }
+
+    /// Whether the field at `path` is a member.
+    pub(super) fn has_path(&self, path: &[Element]) -> bool {
+        match path {
+            [] => false,
+            [last] => self.has(last),
+            [first, rest @ ..] => self
+                .nodes
+                .get(first)
+                .is_some_and(|node| node.below.has_path(rest)),
+        }
+    }
+
+    /// What is in the set below a child; `None` when nothing is.
+    pub(super) fn below(&self, element: &Element) -> Option<&FieldSet> {
+        self.nodes
+            .get(element)
+            .map(|node| &node.below)
+            .filter(|set| !set.is_empty())
+    }
+
+    pub(super) fn union(&self, other: &Self) -> Self {
+        let mut result = self.clone();
+        for (element, node) in &other.nodes {
+            let target = result.nodes.entry(element.clone()).or_default();
+            target.member |= node.member;
+            target.below = target.below.union(&node.below);
+        }
+        result
+    }
+
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        self.keep(|element, node| {
+            let other = other.nodes.get(element)?;
+            Some(Node {
+                member: node.member && other.member,
+                below: node.below.intersection(&other.below),
+            })
+        })
+    }
+
+    /// What is here and not there, each field by itself: taking a parent away leaves its children.
+    pub(super) fn difference(&self, other: &Self) -> Self {
+        self.keep(|element, node| match other.nodes.get(element) {
+            None => Some(node.clone()),
+            Some(other) => Some(Node {
+                member: node.member && !other.member,
+                below: node.below.difference(&other.below),
+            }),
+        })
+    }
+
+    /// What is here and not there, where taking a parent away takes all below it.
+    pub(super) fn difference_with_children(&self, other: &Self) -> Self {
+        self.keep(|element, node| match other.nodes.get(element) {
+            None => Some(node.clone()),
+            Some(other) if other.member => None,
+            Some(other) => Some(Node {
+                member: node.member,
+                below: node.below.difference_with_children(&other.below),
+            }),
+        })
+    }
+
+    /// Only what lies at or below one of `prefixes`.
+    pub(super) fn only_below(&self, prefixes: &[Vec<String>]) -> Self {
+        let mut result = Self::new();
+        self.each(&mut |path| {
+            let under = |prefix: &Vec<String>| {
+                path.len() >= prefix.len()
+                    && prefix
+                        .iter()
+                        .zip(path)
+                        .all(|(name, element)| matches!(element, Element::Field(f) if f == name))
+            };
+            if prefixes.iter().any(under) {
+                result.insert(path);
+            }
+        });
+        result
+    }
+
+    fn keep(&self, mut choose: impl FnMut(&Element, &Node) -> Option<Node>) -> Self {
+        let nodes = self
+            .nodes
+            .iter()
+            .filter_map(|(element, node)| Some((element.clone(), choose(element, node)?)))
+            .filter(|(_, node)| !node.is_empty())
+            .collect();
+        Self { nodes }
+    }
+
+    /// Calls `visit` with the path of each member: those of a level first, then those below it.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(&[Element])) {
+        self.walk(&mut Vec::new(), visit);
+    }
+
+    fn walk(&self, path: &mut Vec<Element>, visit: &mut dyn FnMut(&[Element])) {
+        for (element, _) in self.nodes.iter().filter(|(_, node)| node.member) {
+            path.push(element.clone());
+            visit(path);
+            path.pop();
+        }
+        for (element, node) in &self.nodes {
+            path.push(element.clone());
+            node.below.walk(path, visit);
+            path.pop();
+        }
+    }
+
+    /// The paths of all members.
+    pub(super) fn paths(&self) -> Vec<Path> {
+        let mut paths = Vec::new();
+        self.each(&mut |path| paths.push(Path(path.to_vec())));
+        paths
+    }
+
+    /// The set with each declared field added that has a member below it. A merge never owns such fields by
+    /// themselves, yet removing all that is in them must remove them.
+    pub(super) fn with_named_fields(&self, schema: &Schema) -> Self {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|(element, node)| {
+                let declared =
+                    matches!(element, Element::Field(name) if schema.properties.contains_key(name));
+                let below = match child_schema(schema, element) {
+                    Some(child) => node.below.with_named_fields(child),
+                    None => node.below.clone(),
+                };
+                let member = node.member || (declared && !node.below.is_empty());
+                (element.clone(), Node { member, below })
+            })
+            .collect();
+        Self { nodes }
+    }
+
+    /// The set as it must be under the schema of now: what was granular and is atomic is owned as a whole.
+    pub(super) fn reconciled(&self, schema: &Schema) -> Self {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|(element, node)| {
+                let mut node = node.clone();
+                if let Some(child) = child_schema(schema, element)
+                    && !node.below.is_empty()
+                {
+                    let atomic = match shape_of_set(child) {
+                        Shape::Map(schema) => schema.map_atomic,
+                        Shape::List(schema) => schema.list_type == ListType::Atomic,
+                        Shape::Scalar(_) => false,
+                    };
+                    if atomic {
+                        node = Node {
+                            member: true,
+                            below: Self::new(),
+                        };
+                    } else {
+                        node.below = node.below.reconciled(child);
+                    }
+                }
+                (element.clone(), node)
+            })
+            .collect();
+        Self { nodes }
+    }
+
+    /// The set as FieldsV1.
+    pub(super) fn encode(&self) -> Value {
+        self.encode_node(false)
+    }
+
+    fn encode_node(&self, member: bool) -> Value {
+        let mut fields = Map::new();
+        if member && !self.is_empty() {
+            fields.insert(".".to_owned(), Value::Object(Map::new()));
+        }
+        for (element, node) in &self.nodes {
+            fields.insert(element.encode(), node.below.encode_node(node.member));
+        }
+        Value::Object(fields)
+    }
+
+    /// Reads FieldsV1. Path elements of a kind that is not known are left out.
+    pub(super) fn decode(fields: &Value) -> Result<Self, String> {
+        let mut set = Self::new();
+        let fields = match fields {
+            Value::Null => return Ok(set),
+            Value::Object(fields) => fields,
+            _ => return Err("managed fields must be objects".to_owned()),
+        };
+        for (key, value) in fields.iter().filter(|(key, _)| *key != ".") {
+            let below = Self::decode(value)?;
+            let Some(element) = Element::decode(key)? else {
+                continue;
+            };
+            let member = below.is_empty() || value.get(".").is_some();
+            set.nodes.insert(element, Node { member, below });
+        }
+        Ok(set)
+    }
+}
+
+/// The schema of a child; `None` where the schema does not know it or, for lists, has no elements.
+fn child_schema<'a>(schema: &'a Schema, element: &Element) -> Option<&'a Schema> {
+    match element {
+        Element::Field(name) => schema.field(name).map(AsRef::as_ref),
+        _ => schema.items.as_deref(),
+    }
+}

@@ -1,0 +1,210 @@
+//! A value and its schema: whether they fit, which fields the value mentions, and the value without some of them.
+
+use serde_json::{Map, Value};
+
+use super::path::Element;
+use super::set::FieldSet;
+use super::shape::{Scalar, Shape, atomic_list, element_of, field, field_or_any, items, shape};
+use crate::go;
+use crate::schema::Schema;
+
+/// What is wrong with a value, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    path: String,
+    text: String,
+}
+
+/// The misfits as one text, as kube-apiserver writes them.
+pub(super) fn describe(misfits: &[Misfit]) -> String {
+    let line = |m: &Misfit| {
+        if m.path.is_empty() {
+            m.text.clone()
+        } else {
+            format!("{}: {}", m.path, m.text)
+        }
+    };
+    match misfits {
+        [one] => line(one),
+        many => {
+            let mut lines = vec!["errors:".to_owned()];
+            lines.extend(many.iter().map(|m| format!("  {}", line(m))));
+            lines.join("\n")
+        }
+    }
+}
+
+/// Checks that a value that is applied fits the schema: types, known fields, no duplicates in sets and map lists.
+pub(super) fn validate(schema: &Schema, value: &Value) -> Vec<Misfit> {
+    let mut misfits = Vec::new();
+    check(schema, value, "", &mut misfits);
+    misfits
+}
+
+fn check(schema: &Schema, value: &Value, path: &str, misfits: &mut Vec<Misfit>) {
+    let mut misfit = |text: String| {
+        misfits.push(Misfit {
+            path: path.to_owned(),
+            text,
+        })
+    };
+    match (shape(schema, Some(value)), value) {
+        (_, Value::Null) => {}
+        (Shape::Map(schema), Value::Object(fields)) => {
+            for (name, value) in fields {
+                let path = format!("{path}.{name}");
+                match field(schema, name) {
+                    Some(schema) => check(schema, value, &path, misfits),
+                    None => {
+                        misfits.push(Misfit {
+                            path,
+                            text: "field not declared in schema".to_owned(),
+                        });
+                        return;
+                    }
+                }
+            }
+        }
+        (Shape::Map(_), other) => misfit(format!("expected map, got &{{{}}}", go::plain(other))),
+        (Shape::List(schema), Value::Array(list)) => check_list(schema, list, path, misfits),
+        (Shape::List(_), other) => misfit(format!("expected list, got &{{{}}}", go::plain(other))),
+        (Shape::Scalar(scalar), value) => {
+            if let Some(text) = scalar_misfit(scalar, value) {
+                misfit(text);
+            }
+        }
+    }
+}
+
+fn check_list(schema: &Schema, list: &[Value], path: &str, misfits: &mut Vec<Misfit>) {
+    let mut seen = FieldSet::new();
+    for (index, item) in list.iter().enumerate() {
+        let element = if atomic_list(schema) {
+            Element::Index(i64::try_from(index).unwrap_or(i64::MAX))
+        } else {
+            match element_of(schema, item) {
+                Ok(element) => element,
+                Err(text) => {
+                    misfits.push(Misfit {
+                        path: path.to_owned(),
+                        text: format!("element {index}: {text}"),
+                    });
+                    return;
+                }
+            }
+        };
+        if seen.has(&element) {
+            let text = format!("duplicate entries for key {element}");
+            misfits.push(Misfit {
+                path: path.to_owned(),
+                text,
+            });
+        }
+        seen.insert(std::slice::from_ref(&element));
+        check(items(schema), item, &format!("{path}{element}"), misfits);
+    }
+}
+
+fn scalar_misfit(scalar: Scalar, value: &Value) -> Option<String> {
+    match (scalar, value) {
+        (Scalar::Number, Value::Number(_))
+        | (Scalar::String, Value::String(_))
+        | (Scalar::Boolean, Value::Bool(_))
+        | (Scalar::Any, Value::Bool(_) | Value::Number(_) | Value::String(_)) => None,
+        (Scalar::Number, other) => Some(format!(
+            "expected numeric (int or float), got {}",
+            go::type_name(other)
+        )),
+        (Scalar::String, other) => Some(format!(
+            "expected string, got &value.valueUnstructured{{Value:{}}}",
+            go::syntax(other)
+        )),
+        (Scalar::Boolean, other) => Some(format!("expected boolean, got &{{{}}}", go::plain(other))),
+        (Scalar::Any, other) => Some(format!("expected any scalar, got &{{{}}}", go::plain(other))),
+    }
+}
+
+/// The fields that a value mentions: every leaf, and every element of a map, set or map list.
+pub(super) fn field_set(schema: &Schema, value: &Value) -> FieldSet {
+    let mut set = FieldSet::new();
+    collect(schema, value, &mut Vec::new(), &mut set);
+    set
+}
+
+fn collect(schema: &Schema, value: &Value, path: &mut Vec<Element>, set: &mut FieldSet) {
+    match (shape(schema, Some(value)), value) {
+        (Shape::Scalar(_), _) => set.insert(path),
+        (Shape::Map(schema), _) if schema.map_atomic => set.insert(path),
+        (Shape::List(schema), _) if atomic_list(schema) => set.insert(path),
+        (Shape::Map(schema), Value::Object(fields)) => {
+            for (name, value) in fields {
+                path.push(Element::Field(name.clone()));
+                collect(field_or_any(schema, name), value, path, set);
+                let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                if empty || !schema.properties.contains_key(name) {
+                    set.insert(path);
+                }
+                path.pop();
+            }
+        }
+        (Shape::List(schema), Value::Array(list)) => {
+            let elements: Vec<_> = list.iter().map(|item| element_of(schema, item).ok()).collect();
+            for (item, element) in list.iter().zip(&elements) {
+                let Some(element) = element else { continue };
+                path.push(element.clone());
+                // Elements of the same key cannot be told apart; they are owned together.
+                if elements.iter().filter(|e| e.as_ref() == Some(element)).count() == 1 {
+                    collect(items(schema), item, path, set);
+                }
+                set.insert(path);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The value without the fields and elements of `gone`; `None` when nothing is left.
+pub(super) fn remove(schema: &Schema, value: &Value, gone: &FieldSet) -> Option<Value> {
+    match (shape(schema, Some(value)), value) {
+        (Shape::Scalar(_), value) => Some(value.clone()),
+        (Shape::Map(schema), Value::Object(fields)) if !schema.map_atomic => {
+            let left: Map<_, _> = fields
+                .iter()
+                .filter_map(|(name, value)| {
+                    let element = Element::Field(name.clone());
+                    if gone.has(&element) {
+                        return None;
+                    }
+                    let value = match gone.below(&element) {
+                        Some(gone) => remove(field_or_any(schema, name), value, gone)?,
+                        None => value.clone(),
+                    };
+                    Some((name.clone(), value))
+                })
+                .collect();
+            (!left.is_empty()).then_some(Value::Object(left))
+        }
+        (Shape::List(schema), Value::Array(list)) if !atomic_list(schema) => {
+            let left: Vec<_> = list
+                .iter()
+                .filter_map(|item| {
+                    let Ok(element) = element_of(schema, item) else {
+                        return Some(item.clone());
+                    };
+                    if gone.has(&element) {
+                        return None;
+                    }
+                    match gone.below(&element) {
+                        Some(gone) => Some(
+                            remove(items(schema), item, gone).unwrap_or_else(|| Value::Object(Map::new())),
+                        ),
+                        None => Some(item.clone()),
+                    }
+                })
+                .collect();
+            (!left.is_empty()).then_some(Value::Array(left))
+        }
+        _ => None,
+    }
+}
