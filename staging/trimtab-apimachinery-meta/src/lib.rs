@@ -6,10 +6,14 @@
 //! quantities, owner references, finalizers, conditions, resource versions, name validation and API errors.
 //! It has no async code and does no I/O.
 
+pub mod conditions;
 pub mod errors;
 pub mod field;
+pub mod finalizers;
 pub mod key;
 pub mod names;
+pub mod owner;
+pub mod resource_version;
 pub mod selector;
 
 pub use errors::{ApiError, StatusReason};
