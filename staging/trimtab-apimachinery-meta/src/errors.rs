@@ -157,6 +157,8 @@ pub struct ApiError {
     pub causes: Vec<Cause>,
     /// How long to wait before trying again.
     pub retry_after: Option<Duration>,
+    /// With an expired list: a token by which the rest can be read all the same, as it is now. Empty otherwise.
+    pub continue_token: String,
 }
 
 impl ApiError {
@@ -172,6 +174,7 @@ impl ApiError {
             uid: String::new(),
             causes: Vec::new(),
             retry_after: None,
+            continue_token: String::new(),
         }
     }
 
@@ -250,7 +253,13 @@ impl ApiError {
 
     /// 422: the object is wrong in these ways. `kind` is the kind, not the resource.
     pub fn invalid(kind: &GroupKind, name: &str, errors: &[FieldError]) -> Self {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut texts: Vec<String> = Vec::with_capacity(errors.len());
+        for text in errors.iter().map(ToString::to_string) {
+            // The message says everything once; each error is a cause.
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let list = match texts.as_slice() {
             [] => "<nil>".to_owned(),
             [one] => one.clone(),
@@ -406,14 +415,22 @@ impl ApiError {
                 u32::try_from(d.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX)
             }),
         };
-        Status {
+        let mut status = Status {
             status: Some(StatusSummary::Failure),
             code: self.code,
             message: self.message.clone(),
             reason: self.reason.as_str().to_owned(),
             details: Some(details),
             metadata: Some(Default::default()),
+        };
+        if let Some(metadata) = status
+            .metadata
+            .as_mut()
+            .filter(|_| !self.continue_token.is_empty())
+        {
+            metadata.continue_ = Some(self.continue_token.clone());
         }
+        status
     }
 }
 

@@ -80,7 +80,10 @@ pub struct ApiRequest {
 impl ApiRequest {
     /// The first value of a query parameter.
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+        self.query
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -114,7 +117,11 @@ pub enum ApiResponse {
 impl std::fmt::Debug for ApiResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Value { code, value, .. } => f.debug_struct("Value").field("code", code).field("value", value).finish(),
+            Self::Value { code, value, .. } => f
+                .debug_struct("Value")
+                .field("code", code)
+                .field("value", value)
+                .finish(),
             Self::Watch { .. } => f.debug_struct("Watch").finish_non_exhaustive(),
         }
     }

@@ -3,3 +3,4 @@
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 
 pub mod api;
+pub mod registry;

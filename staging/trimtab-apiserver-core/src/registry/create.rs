@@ -1,0 +1,217 @@
+//! Making objects.
+
+use serde_json::Value;
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+use trimtab_apiserver_kinds::resource::Resource;
+use trimtab_apiserver_storage::{Compare, Op, Txn};
+
+use super::decode::Decoder;
+use super::hooks::{Allocation, Operation};
+use super::options::WriteOptions;
+use super::{Answer, Call, meta, metadata_rules, storage};
+
+/// How often a generated name is generated anew when it is taken, and an allocation is made anew when it is lost.
+const ATTEMPTS: usize = 8;
+
+impl Call<'_> {
+    /// POST to a collection.
+    pub(super) async fn create(&mut self) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.request, "CreateOptions")?;
+        let mut object = self.decode_body(&options)?;
+        self.place(&mut object)?;
+        self.resource.strategy.default(&mut object);
+        self.dedup_owners(&mut object);
+        let created = self.create_object(object, &options, "CreateOptions").await?;
+        Ok(Answer::Object(201, created))
+    }
+
+    pub(super) fn decode_body(&mut self, options: &WriteOptions) -> Result<Value, ApiError> {
+        let resources = self.registry.resources.snapshot();
+        let decoder = Decoder {
+            resource: &self.resource,
+            resources: &resources,
+            validation: options.field_validation,
+        };
+        decoder.body(self.request.body_format, &self.request.body, &mut self.warnings)
+    }
+
+    /// Puts the object in the request's namespace; it may not name another.
+    pub(super) fn place(&self, object: &mut Value) -> Result<(), ApiError> {
+        if !self.resource.namespaced() {
+            meta::set(object, "namespace", "");
+            return Ok(());
+        }
+        match meta::namespace(object) {
+            "" => meta::set(object, "namespace", self.namespace.as_str()),
+            same if same == self.namespace => {}
+            _ => {
+                let text =
+                    "the namespace of the provided object does not match the namespace sent on the request";
+                return Err(ApiError::bad_request(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates an object that is decoded, defaulted and in its place; answers what is stored.
+    pub(super) async fn create_object(
+        &mut self,
+        mut object: Value,
+        options: &WriteOptions,
+        options_kind: &str,
+    ) -> Result<Value, ApiError> {
+        let hooks = self.hooks.clone();
+        let mut attributes = self.attributes(
+            Operation::Create,
+            meta::name(&object),
+            options.dry_run,
+            options_kind,
+        );
+        self.track(&mut object, None, options);
+        hooks
+            .admission
+            .mutate(&attributes, &mut object, None, &mut self.warnings)
+            .await?;
+        self.dedup_owners(&mut object);
+        for attempt in 1.. {
+            let mut new = object.clone();
+            meta::set(&mut new, "creationTimestamp", self.timestamp());
+            meta::set(&mut new, "uid", uuid::Uuid::new_v4().to_string());
+            let generated = meta::name(&new).is_empty() && !meta::text(&new, "generateName").is_empty();
+            if generated {
+                let name = generate_name(meta::text(&new, "generateName"));
+                meta::set(&mut new, "name", name);
+            }
+            meta::name(&new).clone_into(&mut attributes.name);
+            let allocation = hooks.allocators.allocate(&attributes, &mut new, None).await?;
+            self.before_create(&mut new)?;
+            hooks
+                .admission
+                .validate(&attributes, Some(&new), None, &mut self.warnings)
+                .await?;
+            if !matches!(meta::text(&new, "resourceVersion"), "" | "0") {
+                let text = "resourceVersion should not be set on objects to be created";
+                return Err(ApiError::new(500, StatusReason::Unknown, text));
+            }
+            meta::set(&mut new, "resourceVersion", "");
+            match self.store_new(new, allocation, options.dry_run).await? {
+                Stored::Yes(object) => return Ok(object),
+                Stored::NameTaken(_) if generated && attempt < ATTEMPTS => {}
+                Stored::NameTaken(name) => {
+                    return Err(ApiError::already_exists(&self.resource.group_resource(), &name));
+                }
+                Stored::AllocationLost if attempt < ATTEMPTS => {}
+                Stored::AllocationLost => return Err(allocation_lost()),
+            }
+        }
+        unreachable!("the loop ends by an answer")
+    }
+
+    /// Resets what the creator may not set, and validates.
+    fn before_create(&mut self, new: &mut Value) -> Result<(), ApiError> {
+        let (resource, context) = (self.resource.clone(), self.context());
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            meta::set(new, field, Value::Null);
+        }
+        resource.strategy.prepare_create(&context, new);
+        if resource.strategy.has_generation() {
+            meta::set(new, "generation", 1);
+        }
+        let mut errors = metadata_rules::validate(&resource, new);
+        errors.extend(resource.strategy.validate_create(&context, new));
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(
+                &resource.group_kind(),
+                meta::name(new),
+                &errors,
+            ));
+        }
+        self.warnings
+            .extend(resource.strategy.warnings(&context, new, None));
+        Ok(())
+    }
+
+    async fn store_new(
+        &self,
+        mut new: Value,
+        allocation: Option<Box<dyn Allocation>>,
+        dry_run: bool,
+    ) -> Result<Stored, ApiError> {
+        let name = meta::name(&new).to_owned();
+        let key = self.key(&name);
+        if dry_run {
+            let taken = storage::get(self.store(), &self.resource, &key).await?.is_some();
+            return Ok(if taken {
+                Stored::NameTaken(name)
+            } else {
+                Stored::Yes(new)
+            });
+        }
+        let mut txn = Txn {
+            compare: vec![Compare::ModRevision(key.clone().into(), 0)],
+            success: vec![put(&self.resource, &key, &new)],
+            failure: vec![Op::Get { key: key.into() }],
+        };
+        if let Some(allocation) = &allocation {
+            txn.compare.extend(allocation.conditions());
+            txn.success.extend(allocation.changes());
+        }
+        let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;
+        if response.succeeded {
+            if let Some(allocation) = allocation {
+                allocation.committed();
+            }
+            meta::set(&mut new, "resourceVersion", response.revision.to_string());
+            return Ok(Stored::Yes(new));
+        }
+        let taken = response.kvs.first().is_some_and(Option::is_some);
+        Ok(if taken {
+            Stored::NameTaken(name)
+        } else {
+            Stored::AllocationLost
+        })
+    }
+}
+
+enum Stored {
+    Yes(Value),
+    NameTaken(String),
+    AllocationLost,
+}
+
+fn allocation_lost() -> ApiError {
+    ApiError::new(
+        500,
+        StatusReason::ServerTimeout,
+        "the allocation was taken by others again and again; try again",
+    )
+}
+
+pub(super) fn put(resource: &Resource, key: &str, object: &Value) -> Op {
+    Op::Put {
+        key: key.to_owned().into(),
+        value: storage::encode(object),
+        ttl: resource.strategy.ttl_seconds(object),
+    }
+}
+
+/// The prefix, shortened if need be, with five random characters of those that spell no words.
+fn generate_name(prefix: &str) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    const SUFFIX: usize = 5;
+    const LONGEST: usize = 63 - SUFFIX;
+    let mut end = prefix.len().min(LONGEST);
+    while !prefix.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut name = prefix[..end].to_owned();
+    let random = uuid::Uuid::new_v4();
+    name.extend(
+        random
+            .as_bytes()
+            .iter()
+            .take(SUFFIX)
+            .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()])),
+    );
+    name
+}

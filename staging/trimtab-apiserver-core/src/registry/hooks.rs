@@ -1,0 +1,195 @@
+//! Where other parts of the server take part in a request: admission, allocation, and resources with no storage.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_kinds::resource::Resource;
+use trimtab_apiserver_storage::{Compare, Op};
+
+use super::Registry;
+use crate::api::{ApiRequest, ApiResponse};
+
+/// What a request does to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Makes it.
+    Create,
+    /// Changes it: PUT and PATCH.
+    Update,
+    /// Deletes it.
+    Delete,
+    /// Reaches through it, as `pods/exec`.
+    Connect,
+}
+
+impl Operation {
+    /// As admission reviews write it: `CREATE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What is known of a request when its object is looked at.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    /// What is done.
+    pub operation: Operation,
+    /// To what.
+    pub resource: Arc<Resource>,
+    /// Below the object; empty for the object itself.
+    pub subresource: String,
+    /// The object's namespace; of a namespace its name; empty for other cluster-scoped objects.
+    pub namespace: String,
+    /// The object's name; empty before one has been generated.
+    pub name: String,
+    /// Who asks.
+    pub user: UserInfo,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// The request's options, as `CreateOptions` of meta.k8s.io/v1.
+    pub options: Value,
+}
+
+/// Looks at objects before they are stored, and may change or refuse them.
+///
+/// Objects are defaulted when [`Admission::mutate`] sees them, and final and valid when [`Admission::validate`] does.
+/// Both may be called more than once for one request when the object changes meanwhile.
+#[async_trait]
+pub trait Admission: fmt::Debug + Send + Sync {
+    /// Changes an object that is about to be created or updated; `old` is what is stored.
+    ///
+    /// # Errors
+    ///
+    /// Any error refuses the request and is its answer.
+    async fn mutate(
+        &self,
+        attributes: &Attributes,
+        object: &mut Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError>;
+
+    /// Has the last word: `object` is the new state (`None` for deletes), `old` the stored one.
+    ///
+    /// # Errors
+    ///
+    /// Any error refuses the request and is its answer.
+    async fn validate(
+        &self,
+        attributes: &Attributes,
+        object: Option<&Value>,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError>;
+}
+
+/// Admits everything as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmitAll;
+
+#[async_trait]
+impl Admission for AdmitAll {
+    async fn mutate(
+        &self,
+        _: &Attributes,
+        _: &mut Value,
+        _: Option<&Value>,
+        _: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    async fn validate(
+        &self,
+        _: &Attributes,
+        _: Option<&Value>,
+        _: Option<&Value>,
+        _: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+/// What has been allocated for an object that is not stored yet.
+///
+/// Conditions and changes become part of the object's own transaction, so that nothing is held twice and nothing
+/// leaks. When a condition fails, the request is tried again with a new allocation.
+pub trait Allocation: Send {
+    /// What must hold in the store when the object is written.
+    fn conditions(&self) -> Vec<Compare> {
+        Vec::new()
+    }
+
+    /// What is written along with the object.
+    fn changes(&self) -> Vec<Op> {
+        Vec::new()
+    }
+
+    /// The object has been stored. An allocation that is dropped without this was not used.
+    fn committed(self: Box<Self>) {}
+}
+
+/// Fills in what must be unique in the cluster: cluster IPs, node ports.
+#[async_trait]
+pub trait Allocators: fmt::Debug + Send + Sync {
+    /// Fills in `object`, which is defaulted and not yet validated. Called for every create and update; dry runs
+    /// (`attributes.dry_run`) are filled in and never committed.
+    ///
+    /// # Errors
+    ///
+    /// When what the object asks for cannot be had.
+    async fn allocate(
+        &self,
+        attributes: &Attributes,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Option<Box<dyn Allocation>>, ApiError>;
+
+    /// What to write along with an object's removal, to give back what it held.
+    fn release(&self, resource: &Resource, object: &Value) -> Vec<Op>;
+
+    /// The object has been removed.
+    fn released(&self, resource: &Resource, object: &Value);
+}
+
+/// Allocates nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoAllocators;
+
+#[async_trait]
+impl Allocators for NoAllocators {
+    async fn allocate(
+        &self,
+        _: &Attributes,
+        _: &mut Value,
+        _: Option<&Value>,
+    ) -> Result<Option<Box<dyn Allocation>>, ApiError> {
+        Ok(None)
+    }
+
+    fn release(&self, _: &Resource, _: &Value) -> Vec<Op> {
+        Vec::new()
+    }
+
+    fn released(&self, _: &Resource, _: &Value) {}
+}
+
+/// Answers requests for a resource, or subresource, that the registry does not store: reviews, tokens.
+#[async_trait]
+pub trait VirtualResource: fmt::Debug + Send + Sync {
+    /// Answers a request.
+    ///
+    /// # Errors
+    ///
+    /// The error that is the answer.
+    async fn handle(&self, registry: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError>;
+}

@@ -1,0 +1,149 @@
+//! The table of what is served: built-in resources, and those that CustomResourceDefinitions bring and take away.
+//!
+//! Readers take a snapshot without waiting; writers replace it. Whoever derives something from the table (discovery,
+//! OpenAPI) learns of changes from [`ResourceTable::changes`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use trimtab_apiserver_kinds::resource::Resource;
+
+/// What identifies a served resource: group, version, plural.
+type Id = (String, String, String);
+
+/// The table at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    by_id: HashMap<Id, Arc<Resource>>,
+    order: BTreeMap<u64, Id>,
+    next: u64,
+}
+
+impl Resources {
+    /// The resource of that group, version and plural name.
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.by_id
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+    }
+
+    /// The resource of that group, version and kind.
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
+        self.iter()
+            .find(|r| r.kind == kind && r.group == group && r.version == version)
+    }
+
+    /// The first served version of that group and resource.
+    pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.iter().find(|r| r.plural == plural && r.group == group)
+    }
+
+    /// All resources, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.order.values().filter_map(|id| self.by_id.get(id))
+    }
+
+    fn insert(&mut self, resource: Arc<Resource>) {
+        let id = (
+            resource.group.clone(),
+            resource.version.clone(),
+            resource.plural.clone(),
+        );
+        if self.by_id.insert(id.clone(), resource).is_none() {
+            self.order.insert(self.next, id);
+            self.next += 1;
+        }
+    }
+
+    fn remove(&mut self, id: &Id) -> Option<Arc<Resource>> {
+        let removed = self.by_id.remove(id)?;
+        self.order.retain(|_, other| other != id);
+        Some(removed)
+    }
+}
+
+/// The table of served resources.
+#[derive(Debug)]
+pub struct ResourceTable {
+    current: ArcSwap<Resources>,
+    writing: Mutex<()>,
+    changes: watch::Sender<u64>,
+}
+
+impl ResourceTable {
+    /// A table of these resources.
+    pub fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        let mut table = Resources::default();
+        for resource in resources {
+            table.insert(resource);
+        }
+        Self {
+            current: ArcSwap::from_pointee(table),
+            writing: Mutex::new(()),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The table as it is now.
+    pub fn snapshot(&self) -> Arc<Resources> {
+        self.current.load_full()
+    }
+
+    /// The resource of that group, version and plural name, as it is now.
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.current.load().get(group, version, plural).cloned()
+    }
+
+    /// Adds resources, or replaces them, all at once.
+    pub fn add(&self, resources: impl IntoIterator<Item = Arc<Resource>>) {
+        self.change(|table| resources.into_iter().for_each(|r| table.insert(r)));
+    }
+
+    /// Removes every version of a resource; watches of it end.
+    pub fn remove(&self, group: &str, plural: &str) {
+        self.change(|table| {
+            let gone: Vec<Id> = table
+                .by_id
+                .keys()
+                .filter(|id| id.0 == group && id.2 == plural)
+                .cloned()
+                .collect();
+            for id in gone {
+                table.remove(&id);
+            }
+        });
+    }
+
+    /// Replaces every version of a resource by these, at once.
+    pub fn replace(&self, group: &str, plural: &str, resources: impl IntoIterator<Item = Arc<Resource>>) {
+        self.change(|table| {
+            let new: Vec<Arc<Resource>> = resources.into_iter().collect();
+            let kept = |id: &Id| new.iter().any(|r| r.version == id.1);
+            let gone: Vec<Id> = table
+                .by_id
+                .keys()
+                .filter(|id| id.0 == group && id.2 == plural && !kept(id))
+                .cloned()
+                .collect();
+            for id in gone {
+                table.remove(&id);
+            }
+            new.into_iter().for_each(|r| table.insert(r));
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Resources)) {
+        let _one_at_a_time = self.writing.lock();
+        let mut next = Resources::clone(&self.current.load());
+        change(&mut next);
+        self.current.store(Arc::new(next));
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// A counter of changes: wait for it to change, then take a new snapshot.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}

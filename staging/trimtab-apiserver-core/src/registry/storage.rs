@@ -1,0 +1,100 @@
+//! Objects in and out of the store: the encoding, single reads, and the store's errors as API errors.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+use trimtab_apiserver_kinds::resource::Resource;
+use trimtab_apiserver_storage::{Error, KeyValue, RangeRequest, Revision, Store};
+
+use super::meta;
+
+/// An object as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// The object, with its kind and resource version.
+    pub(crate) object: Value,
+    /// Its encoding.
+    pub(crate) bytes: Bytes,
+    /// The revision that last changed it.
+    pub(crate) revision: Revision,
+}
+
+/// The stored form of an object: JSON, without the resource version, which the store itself keeps.
+pub(crate) fn encode(object: &Value) -> Bytes {
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    serde_json::to_vec(&object).unwrap_or_default().into()
+}
+
+/// Reads the stored form; `revision` becomes the resource version.
+pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
+    let mut object: Value = serde_json::from_slice(bytes)
+        .map_err(|e| ApiError::internal(format_args!("a stored {} cannot be read: {e}", resource.kind)))?;
+    stamp(resource, &mut object);
+    meta::set(&mut object, "resourceVersion", revision.to_string());
+    if resource.custom {
+        // A custom resource's defaults may have changed since it was stored.
+        resource.strategy.default(&mut object);
+    }
+    Ok(object)
+}
+
+/// Says in the object what kind it is, in the version that it is served in.
+pub(crate) fn stamp(resource: &Resource, object: &mut Value) {
+    object["kind"] = Value::from(resource.kind.as_str());
+    object["apiVersion"] = Value::from(resource.api_version());
+}
+
+/// Reads one object.
+pub(crate) async fn get(
+    store: &dyn Store,
+    resource: &Resource,
+    key: &str,
+) -> Result<Option<Stored>, ApiError> {
+    let response = store
+        .range(RangeRequest::key(key.to_owned()))
+        .await
+        .map_err(|e| error(&e))?;
+    response
+        .kvs
+        .into_iter()
+        .next()
+        .map(|kv| stored(resource, kv))
+        .transpose()
+}
+
+pub(crate) fn stored(resource: &Resource, kv: KeyValue) -> Result<Stored, ApiError> {
+    let object = decode(resource, &kv.value, kv.mod_revision)?;
+    Ok(Stored {
+        object,
+        bytes: kv.value,
+        revision: kv.mod_revision,
+    })
+}
+
+/// A store's error as an API server answers it.
+pub(crate) fn error(error: &Error) -> ApiError {
+    match error {
+        Error::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
+        Error::Future { asked, current } => too_large(*asked, *current),
+        Error::Full(why) => ApiError::new(
+            507,
+            StatusReason::Other("InsufficientStorage".to_owned()),
+            why.clone(),
+        ),
+        Error::Closed => ApiError::unavailable("the server is shutting down"),
+        other => ApiError::internal(other),
+    }
+}
+
+/// 504: the version asked for has not happened yet.
+pub(crate) fn too_large(asked: Revision, current: Revision) -> ApiError {
+    let mut error = ApiError::timeout(format!("Too large resource version: {asked}, current: {current}"))
+        .with_cause("ResourceVersionTooLarge", "Too large resource version", "");
+    error.retry_after = Some(Duration::from_secs(1));
+    error
+}

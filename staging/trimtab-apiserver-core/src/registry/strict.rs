@@ -1,0 +1,304 @@
+//! Reads JSON (or any serde data) against a schema: what the schema does not know is dropped and reported, and so is
+//! what is there twice, in the order of the document, as strict field validation words it.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use trimtab_apimachinery_schema::Schema;
+use trimtab_apimachinery_schema::schema::{Additional, Type};
+
+/// A value with all that was wrong with its fields, each as `unknown field "spec.x"` or `duplicate field "spec.x"`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Reading {
+    pub(crate) value: Value,
+    pub(crate) problems: Vec<String>,
+}
+
+/// Reads with a schema; `custom` says that nulls are values and unknown fields are sorted, as custom resources have it.
+pub(crate) fn read<'de, D: Deserializer<'de>>(
+    schema: &Schema,
+    custom: bool,
+    deserializer: D,
+) -> Result<Reading, D::Error> {
+    let mut report = Report {
+        path: String::new(),
+        duplicate: Vec::new(),
+        unknown: Vec::new(),
+        custom,
+    };
+    let value = Node {
+        schema: Some(schema),
+        report: &mut report,
+        embedded: false,
+    }
+    .deserialize(deserializer)?;
+    let Report {
+        duplicate,
+        mut unknown,
+        ..
+    } = report;
+    if custom {
+        // Duplicates are found by the decoder, unknown fields by pruning after it.
+        unknown.sort();
+        let all = duplicate.into_iter().chain(unknown).map(|(_, text)| text);
+        return Ok(Reading {
+            value,
+            problems: all.collect(),
+        });
+    }
+    let mut all: Vec<(usize, String)> = duplicate;
+    all.extend(unknown);
+    all.sort_by_key(|(order, _)| *order);
+    Ok(Reading {
+        value,
+        problems: all.into_iter().map(|(_, text)| text).collect(),
+    })
+}
+
+struct Report {
+    path: String,
+    /// Problems with their place in the document.
+    duplicate: Vec<(usize, String)>,
+    unknown: Vec<(usize, String)>,
+    custom: bool,
+}
+
+impl Report {
+    fn enter(&mut self, key: &str) -> usize {
+        let before = self.path.len();
+        if before > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(key);
+        before
+    }
+
+    fn enter_index(&mut self, index: usize) -> usize {
+        let before = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        before
+    }
+
+    fn leave(&mut self, before: usize) {
+        self.path.truncate(before);
+    }
+
+    fn found(&mut self, unknown: bool) {
+        let order = self.duplicate.len() + self.unknown.len();
+        if unknown {
+            // Sorting custom resources' unknown fields goes by path, so order is 0 for all of them.
+            let text = format!("unknown field \"{}\"", self.path);
+            self.unknown.push((if self.custom { 0 } else { order }, text));
+        } else {
+            self.duplicate
+                .push((order, format!("duplicate field \"{}\"", self.path)));
+        }
+    }
+}
+
+struct Node<'a, 'r> {
+    /// What is known of the value; `None` when anything goes.
+    schema: Option<&'a Schema>,
+    report: &'r mut Report,
+    /// The value is an object with kind and metadata of its own.
+    embedded: bool,
+}
+
+/// What the schema says of a field.
+enum Field<'a> {
+    Known(Option<&'a Schema>),
+    Unknown,
+}
+
+fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool) -> Field<'a> {
+    let Some(schema) = schema else {
+        return Field::Known(None);
+    };
+    if let Some(property) = schema.properties.get(key) {
+        return Field::Known(Some(property));
+    }
+    match &schema.additional {
+        Additional::Schema(schema) => return Field::Known(Some(schema)),
+        Additional::Any => return Field::Known(None),
+        Additional::None => {}
+    }
+    let own = embedded || schema.embedded_resource;
+    let open = schema.preserve_unknown || schema.type_ != Some(Type::Object);
+    if open || (own && matches!(key, "apiVersion" | "kind" | "metadata")) {
+        return Field::Known(None);
+    }
+    Field::Unknown
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_, '_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let items = self.schema.and_then(|s| s.items.as_deref());
+        let mut out = Vec::new();
+        loop {
+            let before = self.report.enter_index(out.len());
+            let item = seq.next_element_seed(Node {
+                schema: items,
+                report: self.report,
+                embedded: false,
+            })?;
+            self.report.leave(before);
+            match item {
+                Some(item) => out.push(item),
+                None => return Ok(Value::Array(out)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let before = self.report.enter(&key);
+            match field(self.schema, &key, self.embedded) {
+                Field::Unknown => {
+                    self.report.found(true);
+                    map.next_value::<serde::de::IgnoredAny>()?;
+                }
+                Field::Known(schema) => {
+                    if out.contains_key(&key) {
+                        self.report.found(false);
+                    }
+                    let embedded = schema.is_some_and(|s| s.embedded_resource);
+                    let value = map.next_value_seed(Node {
+                        schema,
+                        report: self.report,
+                        embedded,
+                    })?;
+                    // To a built-in kind null is the same as nothing.
+                    let nothing = value.is_null()
+                        && !self.report.custom
+                        && schema.is_some_and(|s| s.type_.is_some() && !s.nullable);
+                    if nothing {
+                        out.remove(&key);
+                    } else {
+                        out.insert(key, value);
+                    }
+                }
+            }
+            self.report.leave(before);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn schema() -> Schema {
+        let object = |properties: &[(&str, Schema)]| Schema {
+            type_: Some(Type::Object),
+            properties: properties
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), Arc::new(v.clone())))
+                .collect(),
+            ..Schema::default()
+        };
+        let text = Schema {
+            type_: Some(Type::String),
+            ..Schema::default()
+        };
+        let map = Schema {
+            type_: Some(Type::Object),
+            additional: Additional::Schema(Arc::new(text.clone())),
+            ..Schema::default()
+        };
+        let list = Schema {
+            type_: Some(Type::Array),
+            items: Some(Arc::new(object(&[("name", text.clone())]))),
+            ..Schema::default()
+        };
+        object(&[("a", text), ("m", map), ("l", list), ("any", Schema::any())])
+    }
+
+    #[test]
+    fn problems_are_reported_in_the_order_of_the_document() {
+        let text = r#"{"z":1,"m":{"k":"1","k":"2"},"l":[{"name":"x"},{"nom":1}],"any":{"x":{"y":1}},"a":null,"b":2}"#;
+        let mut de = serde_json::Deserializer::from_str(text);
+        let reading = read(&schema(), false, &mut de).unwrap_or_default();
+        assert_eq!(
+            reading.value,
+            json!({"m": {"k": "2"}, "l": [{"name": "x"}, {}], "any": {"x": {"y": 1}}})
+        );
+        let problems = [
+            "unknown field \"z\"",
+            "duplicate field \"m.k\"",
+            "unknown field \"l[1].nom\"",
+            "unknown field \"b\"",
+        ];
+        assert_eq!(reading.problems, problems);
+    }
+
+    #[test]
+    fn custom_resources_report_duplicates_first_and_keep_nulls() {
+        let text = r#"{"z":1,"b":1,"a":"1","a":null}"#;
+        let reading =
+            read(&schema(), true, &mut serde_json::Deserializer::from_str(text)).unwrap_or_default();
+        assert_eq!(reading.value, json!({"a": null}));
+        assert_eq!(
+            reading.problems,
+            [
+                "duplicate field \"a\"",
+                "unknown field \"b\"",
+                "unknown field \"z\""
+            ]
+        );
+    }
+}

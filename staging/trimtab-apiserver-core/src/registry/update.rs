@@ -1,0 +1,328 @@
+//! Changing objects: PUT, and the road that all changes of one object take.
+
+use serde_json::Value;
+use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, StatusReason};
+use trimtab_apiserver_storage::{Compare, Op, Txn};
+
+use super::create::put;
+use super::hooks::Operation;
+use super::options::WriteOptions;
+use super::storage::Stored;
+use super::{Answer, Call, meta, metadata_rules, storage};
+
+/// How often a change is tried again because the object changed meanwhile.
+const ATTEMPTS: usize = 32;
+
+/// What the object shall become.
+pub(super) trait Change: Send + Sync {
+    /// The new state, from the stored one: decoded, pruned, not defaulted. `warnings` is for the client.
+    fn apply(&self, current: Option<&Value>, warnings: &mut Vec<String>) -> Result<Value, ApiError>;
+
+    /// Whether the change makes the object if there is none, whatever the kind says.
+    fn creates(&self) -> bool {
+        false
+    }
+
+    /// Whether the new state says who owns which field, so that nothing need be tracked.
+    fn tracks(&self) -> bool {
+        false
+    }
+
+    /// The kind of the request's options.
+    fn options_kind(&self) -> &'static str {
+        "UpdateOptions"
+    }
+}
+
+/// PUT: the body is the new state.
+struct Replace(Value);
+
+impl Change for Replace {
+    fn apply(&self, _: Option<&Value>, _: &mut Vec<String>) -> Result<Value, ApiError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// How a change ended.
+enum Outcome {
+    Done(Value),
+    /// The object changed meanwhile.
+    Again,
+}
+
+impl Call<'_> {
+    /// PUT of an object or of its subresource.
+    pub(super) async fn put(&mut self) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.request, "UpdateOptions")?;
+        let mut object = self.decode_body(&options)?;
+        self.check_name(&mut object)?;
+        self.place(&mut object)?;
+        let (code, object) = self.change(&Replace(object), &options).await?;
+        Ok(Answer::Object(code, object))
+    }
+
+    /// The object must have the name that the URL has.
+    pub(super) fn check_name(&self, object: &mut Value) -> Result<(), ApiError> {
+        let wanted = self.name();
+        match meta::name(object) {
+            name if name == wanted => Ok(()),
+            "" => Err(ApiError::bad_request(format!(
+                "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+            ))),
+            name => Err(ApiError::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({wanted})"
+            ))),
+        }
+    }
+
+    /// Changes the object that the request names; answers the status code and what is stored.
+    pub(super) async fn change(
+        &mut self,
+        change: &dyn Change,
+        options: &WriteOptions,
+    ) -> Result<(u16, Value), ApiError> {
+        let key = self.key(self.name());
+        let before = self.warnings.len();
+        for _ in 0..ATTEMPTS {
+            self.warnings.truncate(before);
+            let Some(stored) = storage::get(self.store(), &self.resource, &key).await? else {
+                return self
+                    .create_by_change(change, options)
+                    .await
+                    .map(|object| (201, object));
+            };
+            match self.try_change(&key, stored, change, options).await? {
+                Outcome::Done(object) => return Ok((200, object)),
+                Outcome::Again => {}
+            }
+        }
+        Err(ApiError::modified(&self.resource.group_resource(), self.name()))
+    }
+
+    async fn create_by_change(
+        &mut self,
+        change: &dyn Change,
+        options: &WriteOptions,
+    ) -> Result<Value, ApiError> {
+        let on_object = self.request.info.subresource.is_empty();
+        if !(on_object && (change.creates() || self.resource.strategy.allow_create_on_update())) {
+            return Err(self.not_found(self.name()));
+        }
+        let mut object = change.apply(None, &mut self.warnings)?;
+        if !meta::text(&object, "uid").is_empty() {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                meta::text(&object, "uid")
+            );
+            return Err(ApiError::conflict(
+                &self.resource.group_resource(),
+                self.name(),
+                why,
+            ));
+        }
+        self.check_name(&mut object)?;
+        self.place(&mut object)?;
+        self.resource.strategy.default(&mut object);
+        self.dedup_owners(&mut object);
+        self.create_object(object, options, change.options_kind()).await
+    }
+
+    async fn try_change(
+        &mut self,
+        key: &str,
+        stored: Stored,
+        change: &dyn Change,
+        options: &WriteOptions,
+    ) -> Result<Outcome, ApiError> {
+        let hooks = self.hooks.clone();
+        let old = &stored.object;
+        let mut new = change.apply(Some(old), &mut self.warnings)?;
+        self.check_name(&mut new)?;
+        self.place(&mut new)?;
+        self.resource.strategy.default(&mut new);
+        self.dedup_owners(&mut new);
+        if !change.tracks() {
+            self.track(&mut new, Some(old), options);
+        }
+        let attributes = self.attributes(
+            Operation::Update,
+            self.name(),
+            options.dry_run,
+            change.options_kind(),
+        );
+        hooks
+            .admission
+            .mutate(&attributes, &mut new, Some(old), &mut self.warnings)
+            .await?;
+        self.dedup_owners(&mut new);
+        self.check_version(&mut new, &stored)?;
+        let allocation = hooks
+            .allocators
+            .allocate(&attributes, &mut new, Some(old))
+            .await?;
+        self.before_update(&mut new, old)?;
+        hooks
+            .admission
+            .validate(&attributes, Some(&new), Some(old), &mut self.warnings)
+            .await?;
+
+        let value = storage::encode(&new);
+        if self.ends_by_update(&new, old) {
+            return self.remove_updated(key, &stored, new, options.dry_run).await;
+        }
+        if options.dry_run {
+            return Ok(Outcome::Done(new));
+        }
+        if value == stored.bytes {
+            return Ok(Outcome::Done(stored.object));
+        }
+        let mut txn = Txn {
+            compare: vec![Compare::ModRevision(key.to_owned().into(), stored.revision)],
+            success: vec![put(&self.resource, key, &new)],
+            failure: Vec::new(),
+        };
+        if let Some(allocation) = &allocation {
+            txn.compare.extend(allocation.conditions());
+            txn.success.extend(allocation.changes());
+        }
+        let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;
+        if response.succeeded {
+            if let Some(allocation) = allocation {
+                allocation.committed();
+            }
+            meta::set(&mut new, "resourceVersion", response.revision.to_string());
+            return Ok(Outcome::Done(new));
+        }
+        Ok(Outcome::Again)
+    }
+
+    /// The new state must be based on the stored one, if it says what it is based on.
+    fn check_version(&self, new: &mut Value, stored: &Stored) -> Result<(), ApiError> {
+        let resource = self.resource.group_resource();
+        let uid = meta::text(new, "uid");
+        let stored_uid = meta::text(&stored.object, "uid");
+        if !uid.is_empty() && uid != stored_uid && self.request.info.verb == "update" {
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                 failed: UID in precondition: {uid}, UID in object meta: {stored_uid}",
+                self.key(self.name())
+            );
+            return Err(ApiError::conflict(&resource, self.name(), why));
+        }
+        let text = meta::text(new, "resourceVersion");
+        let version: u64 = if text.is_empty() {
+            0
+        } else {
+            text.parse().map_err(|_| {
+                let text = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+                ApiError::new(500, StatusReason::Unknown, text)
+            })?
+        };
+        if version == 0 {
+            if !self.resource.strategy.allow_unconditional_update() {
+                let at = FieldPath::new("metadata").child("resourceVersion");
+                let error = FieldError::invalid(&at, 0, "must be specified for an update");
+                let kind = GroupKind::new(&resource.group, &resource.resource);
+                return Err(ApiError::invalid(&kind, self.name(), &[error]));
+            }
+        } else if version != stored.revision {
+            return Err(ApiError::modified(&resource, self.name()));
+        }
+        meta::set(new, "resourceVersion", stored.revision.to_string());
+        Ok(())
+    }
+
+    /// Takes over what an update may not change, counts generations, and validates.
+    fn before_update(&mut self, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+        let (resource, context) = (self.resource.clone(), self.context());
+        meta::copy(new, old, "generation");
+        resource.strategy.prepare_update(&context, new, old);
+        if resource.strategy.has_generation() && resource.strategy.spec_changed(new, old) {
+            meta::set(new, "generation", meta::generation(old) + 1);
+        }
+        if meta::text(new, "uid").is_empty() {
+            meta::copy(new, old, "uid");
+        }
+        meta::copy(new, old, "creationTimestamp");
+        meta::set(new, "selfLink", "");
+        if meta::is_deleting(old) {
+            meta::copy(new, old, "deletionTimestamp");
+        }
+        if new["metadata"]["deletionGracePeriodSeconds"].is_null() {
+            meta::copy(new, old, "deletionGracePeriodSeconds");
+        }
+        // Metadata is looked at for all kinds, and again for this one: each error is a cause twice.
+        let errors = metadata_rules::validate_update(new, old);
+        let mut all = errors.clone();
+        all.extend(errors);
+        all.extend(resource.strategy.validate_update(&context, new, old));
+        if !all.is_empty() {
+            return Err(ApiError::invalid(&resource.group_kind(), meta::name(new), &all));
+        }
+        self.warnings
+            .extend(resource.strategy.warnings(&context, new, Some(old)));
+        Ok(())
+    }
+
+    /// Whether this update takes away the last thing that kept a deleted object.
+    fn ends_by_update(&self, new: &Value, old: &Value) -> bool {
+        meta::is_deleting(old)
+            && meta::finalizers(new).is_empty()
+            && old["metadata"]["deletionGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or_default()
+                == 0
+            && !self.held_by_spec(new)
+    }
+
+    /// Namespaces have finalizers of another sort: in their spec.
+    pub(super) fn held_by_spec(&self, object: &Value) -> bool {
+        self.is_namespaces()
+            && object["spec"]["finalizers"]
+                .as_array()
+                .is_some_and(|f| !f.is_empty())
+    }
+
+    async fn remove_updated(
+        &self,
+        key: &str,
+        stored: &Stored,
+        new: Value,
+        dry_run: bool,
+    ) -> Result<Outcome, ApiError> {
+        if dry_run || self.remove(key, stored).await?.is_some() {
+            return Ok(Outcome::Done(new));
+        }
+        Ok(Outcome::Again)
+    }
+
+    /// Removes the object from the store if it is still as it was; the revision of that, if so.
+    pub(super) async fn remove(&self, key: &str, stored: &Stored) -> Result<Option<u64>, ApiError> {
+        let allocators = &self.hooks.allocators;
+        let mut success = vec![Op::Delete {
+            key: key.to_owned().into(),
+        }];
+        success.extend(allocators.release(&self.resource, &stored.object));
+        let compare = vec![Compare::ModRevision(key.to_owned().into(), stored.revision)];
+        let txn = Txn {
+            compare,
+            success,
+            failure: Vec::new(),
+        };
+        let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;
+        if !response.succeeded {
+            return Ok(None);
+        }
+        allocators.released(&self.resource, &stored.object);
+        Ok(Some(response.revision))
+    }
+
+    /// Writes down who owns which field after a change by `options.manager`.
+    pub(super) fn track(&self, new: &mut Value, old: Option<&Value>, options: &WriteOptions) {
+        let _ = (new, old, options);
+    }
+
+    pub(super) fn is_namespaces(&self) -> bool {
+        self.resource.group.is_empty() && self.resource.plural == "namespaces"
+    }
+}

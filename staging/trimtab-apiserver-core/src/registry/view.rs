@@ -1,0 +1,41 @@
+//! Which objects a list or a watch shows: those that match its selectors.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use trimtab_apimachinery_meta::selector::{FieldSelector, LabelSelector};
+use trimtab_apiserver_kinds::resource::Resource;
+
+use super::meta;
+
+/// The selectors of a list or a watch, with what is needed to apply them.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    resource: Arc<Resource>,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Filter {
+    pub(crate) fn new(resource: Arc<Resource>, labels: LabelSelector, fields: FieldSelector) -> Self {
+        Self {
+            resource,
+            labels,
+            fields,
+        }
+    }
+
+    /// Whether everything matches.
+    pub(crate) fn is_open(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        self.labels.matches(&object["metadata"]["labels"])
+            && self.fields.matches(|field| match field {
+                "metadata.name" => Some(meta::name(object).to_owned()),
+                "metadata.namespace" => Some(meta::namespace(object).to_owned()),
+                field => self.resource.strategy.selectable(object, field),
+            })
+    }
+}
