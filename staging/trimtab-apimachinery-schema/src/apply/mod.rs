@@ -5,7 +5,11 @@
 //!
 //! - *Idempotent*: applying the same configuration again changes nothing, times included.
 //! - *Described*: `managedFields` names only fields that the object has.
-//! - *Undisturbed*: without force, an apply never changes a field that someone else owns.
+//! - *Undisturbed*: without force, an apply never changes a field that someone else owns, nor removes it, unless with
+//!   the whole list element that it is in, which nobody owns any more.
+//!
+//! They are promised for configurations without empty lists and maps. Those are in no field set, here and with
+//! kube-apiserver, so they come and go with what is around them.
 //!
 //! One difference from kube-apiserver: entries made at another API version of the kind are read as if they were of
 //! this one, rather than converted. Versions of one kind rarely differ in structure.

@@ -164,47 +164,69 @@ fn collect(schema: &Schema, value: &Value, path: &mut Vec<Element>, set: &mut Fi
     }
 }
 
-/// The value without the fields and elements of `gone`; `None` when nothing is left.
-pub(super) fn remove(schema: &Schema, value: &Value, gone: &FieldSet) -> Option<Value> {
+/// The value without the fields and elements of `gone`. A map or list that is emptied and not in `gone` itself
+/// becomes null, which still counts as mentioned; [`settle`] says what becomes of it.
+pub(super) fn remove(schema: &Schema, value: &Value, gone: &FieldSet) -> Value {
     match (shape(schema, Some(value)), value) {
-        (Shape::Scalar(_), value) => Some(value.clone()),
         (Shape::Map(schema), Value::Object(fields)) if !schema.map_atomic => {
-            let left: Map<_, _> = fields
-                .iter()
-                .filter_map(|(name, value)| {
-                    let element = Element::Field(name.clone());
-                    if gone.has(&element) {
-                        return None;
-                    }
-                    let value = match gone.below(&element) {
-                        Some(gone) => remove(field_or_any(schema, name), value, gone)?,
-                        None => value.clone(),
-                    };
-                    Some((name.clone(), value))
-                })
-                .collect();
-            (!left.is_empty()).then_some(Value::Object(left))
+            let left = fields.iter().filter_map(|(name, value)| {
+                let element = Element::Field(name.clone());
+                let left = without(field_or_any(schema, name), value, &element, gone)?;
+                Some((name.clone(), left))
+            });
+            Some(left.collect::<Map<_, _>>())
+                .filter(|m| !m.is_empty())
+                .map_or(Value::Null, Value::Object)
         }
         (Shape::List(schema), Value::Array(list)) if !atomic_list(schema) => {
-            let left: Vec<_> = list
-                .iter()
-                .filter_map(|item| {
-                    let Ok(element) = element_of(schema, item) else {
-                        return Some(item.clone());
-                    };
-                    if gone.has(&element) {
-                        return None;
-                    }
-                    match gone.below(&element) {
-                        Some(gone) => Some(
-                            remove(items(schema), item, gone).unwrap_or_else(|| Value::Object(Map::new())),
-                        ),
-                        None => Some(item.clone()),
-                    }
-                })
-                .collect();
-            (!left.is_empty()).then_some(Value::Array(left))
+            let left = list.iter().filter_map(|item| match element_of(schema, item) {
+                Ok(element) => without(items(schema), item, &element, gone),
+                Err(_) => Some(item.clone()),
+            });
+            Some(left.collect::<Vec<_>>())
+                .filter(|l| !l.is_empty())
+                .map_or(Value::Null, Value::Array)
         }
-        _ => None,
+        (_, value) => value.clone(),
     }
+}
+
+/// What is left of the child `element`; `None` when it goes itself.
+fn without(schema: &Schema, value: &Value, element: &Element, gone: &FieldSet) -> Option<Value> {
+    if gone.has(element) {
+        return None;
+    }
+    Some(
+        gone.below(element)
+            .map_or_else(|| value.clone(), |gone| remove(schema, value, gone)),
+    )
+}
+
+/// Turns the nulls that [`remove`] has left in `value` into empty maps and lists (`keep`) or removes them.
+/// `before` is the value that was removed from, which has no such nulls.
+pub(super) fn settle(value: &mut Value, before: &Value, keep: bool) {
+    let (Some(fields), Some(before)) = (value.as_object_mut(), before.as_object()) else {
+        return;
+    };
+    let emptied = |before: Option<&Value>| match before {
+        Some(Value::Object(fields)) if !fields.is_empty() => Some(Value::Object(Map::new())),
+        Some(Value::Array(items)) if !items.is_empty() => Some(Value::Array(Vec::new())),
+        _ => None,
+    };
+    for (name, value) in fields.iter_mut() {
+        let before = before.get(name);
+        match value {
+            Value::Null if keep => *value = emptied(before).unwrap_or(Value::Null),
+            Value::Object(_) => settle(value, before.unwrap_or(&Value::Null), keep),
+            Value::Array(items) => {
+                // An element's place may have changed; an emptied one is an empty object in any case.
+                items
+                    .iter_mut()
+                    .filter(|item| item.is_null())
+                    .for_each(|item| *item = Value::Object(Map::new()));
+            }
+            _ => {}
+        }
+    }
+    fields.retain(|name, value| keep || !value.is_null() || emptied(before.get(name)).is_none());
 }

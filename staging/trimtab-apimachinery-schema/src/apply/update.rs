@@ -7,7 +7,7 @@ use super::managed::{Managed, ManagerId, Owned};
 use super::merge::merge;
 use super::path::equal;
 use super::set::FieldSet;
-use super::typed::{field_set, remove};
+use super::typed::{field_set, remove, settle};
 use super::{ApplyError, Conflict, Write};
 use crate::schema::Schema;
 
@@ -78,7 +78,7 @@ pub(super) fn apply(
         },
     );
     let new = match last {
-        Some(last) if !last.set.is_empty() => prune(schema, merged, managed, &last.set),
+        Some(last) if !last.set.is_empty() => prune(schema, &merged, managed, &last.set, write.custom),
         _ => merged,
     };
     let found = compare(schema, old, &new)
@@ -141,11 +141,13 @@ fn lose(managed: &mut Managed, writer: &ManagerId, found: &Comparison) {
 }
 
 /// Removes from `merged` what the applier applied before (`last`), does not apply now, and nobody else owns.
-fn prune(schema: &Schema, merged: Value, managed: &Managed, last: &FieldSet) -> Value {
+///
+/// What is emptied by that and owned by someone stays as an empty map or list (`keep_empty`), or goes as well.
+fn prune(schema: &Schema, merged: &Value, managed: &Managed, last: &FieldSet, keep_empty: bool) -> Value {
     let last = last.with_named_fields(schema);
-    let without = |gone: &FieldSet| remove(schema, &merged, gone).unwrap_or(Value::Null);
+    let without = |gone: &FieldSet| remove(schema, merged, gone);
     let named = |value: &Value| field_set(schema, value).with_named_fields(schema);
-    let merged_set = named(&merged);
+    let merged_set = named(merged);
     // First what the applier let go, then back what anyone owns now, then back what was not the applier's to take.
     let pruned = without(&last);
     let owned = managed
@@ -154,7 +156,9 @@ fn prune(schema: &Schema, merged: Value, managed: &Managed, last: &FieldSet) -> 
         .fold(FieldSet::new(), |all, owned| all.union(&owned.set));
     let kept = named(&pruned).union(&owned.with_named_fields(schema));
     let pruned = without(&merged_set.difference(&kept));
-    without(&merged_set.difference(&named(&pruned)).intersection(&last))
+    let mut result = without(&merged_set.difference(&named(&pruned)).intersection(&last));
+    settle(&mut result, merged, keep_empty);
+    result
 }
 
 /// The conflicts as one text: one alone in a line, several by manager.
