@@ -12,17 +12,39 @@
 //!   keeps what it has synced (memory backends promise nothing of the kind).
 //! - **Atomic**: of a transaction all changes are seen, or none, in reads and in watches alike.
 //! - **Snapshot**: a range at a revision returns what was there at that revision, on every page.
-//! - **Ordered**: a watch delivers changes in the order of their revisions.
+//! - **Ordered**: a watch delivers changes in the order of their revisions (of one revision: in no certain order).
 //! - **Unique**: a watch delivers no change twice.
 //! - **Reliable**: a watch leaves out no change of its range from its start on; if it cannot, it ends with
 //!   an error.
 //! - **Resumable**: a watch may start at any revision that has not been compacted, and continues from there.
 //! - **Bookmarkable**: when a watch reports progress to a revision, it has delivered every change up to it.
 //!
+//! # A worked example
+//!
+//! | revision | transaction | what is there afterwards |
+//! |---|---|---|
+//! | 1 | | nothing |
+//! | 2 | put `a` = `1` | `a` (created 2, changed 2) |
+//! | 3 | put `b` = `1`, put `a` = `2` | `a` (2, 3), `b` (3, 3) |
+//! | 4 | delete `a` | `b` (3, 3) |
+//! | 5 | put `a` = `3` | `a` (5, 5), `b` (3, 3) |
+//!
+//! - A range at 3 finds `a` = `2` and `b`; at 4 it finds `b` alone; at 6 it is [`Error::Future`].
+//! - A put that is to succeed only while `a` is unchanged compares its mod revision with 5; one that is to create
+//!   `c` compares with 0.
+//! - A watch of `a` from 3 delivers: put at 3 (before: `1`), delete at 4 (before: `2`), put at 5 (before: nothing).
+//! - After compaction to 4, a range at 4 still finds `b`; a range at 3 is [`Error::Compacted`], with 4 as the oldest.
+//! - A watch from 4 still delivers the deletion, and `2` as what was before; a watch from 3 is [`Error::Compacted`].
+//! - `b` was last changed at 3. That it is still there does not depend on revision 3 being readable.
+//!
 //! # What is not promised
 //!
-//! Old revisions are kept only until they are compacted; a range or watch below that answers
-//! [`Error::Compacted`].
+//! - Old revisions are kept only until they are compacted; a range or watch below that answers
+//!   [`Error::Compacted`].
+//! - A transaction that answers with an error has changed nothing that anyone has seen. If the machine dies before
+//!   the store writes again, it may yet be found to have happened in full.
+//! - A transaction that changes a key twice changes it once: the last operation counts.
+//! - Values share memory with the [`Bytes`] that were put: hand over slices of their own size.
 
 use std::fmt;
 use std::ops::Bound;

@@ -83,6 +83,8 @@ impl Draft {
                 kvs,
             };
         }
+        // In the order in which rows are read back.
+        changes.sort_by(|a, b| a.event.kv.key.cmp(&b.event.kv.key));
         self.commits.push(Arc::new(Commit { revision, changes }));
         TxnResponse {
             succeeded,

@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod contract;
+pub mod embedded;
 pub mod memory;
 
 mod draft;
@@ -16,4 +17,5 @@ pub use contract::{
     Compare, Error, Event, EventKind, KeyValue, Op, RangeRequest, RangeResponse, Result, Revision, Store,
     Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
+pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;

@@ -30,7 +30,7 @@ pub(crate) struct Change {
     pub(crate) expires: Option<Millis>,
 }
 
-/// All changes of one revision, at most one for each key.
+/// All changes of one revision, in the order of their keys, at most one for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Commit {
     pub(crate) revision: Revision,
@@ -210,16 +210,7 @@ impl State {
     /// needs any more. What was current just before `revision` is not among them: it is what the changes of
     /// `revision` name as their predecessors.
     pub(crate) fn compact(&mut self, revision: Revision) -> Result<Vec<Garbage>> {
-        if revision > self.revision {
-            return Err(Error::Future {
-                asked: revision,
-                current: self.revision,
-            });
-        }
-        if revision <= self.oldest {
-            return Err(Error::Compacted { oldest: self.oldest });
-        }
-        let before = self.oldest;
+        self.can_compact(revision)?;
         self.oldest = revision;
         let mut garbage = Vec::new();
         while self.history.front().is_some_and(|c| c.revision < revision) {
@@ -243,19 +234,37 @@ impl State {
                 self.trim(key);
             }
         }
-        let newest: Vec<Bytes> = self
-            .commits_from(revision)
-            .next()
-            .map(|c| {
-                c.changes
-                    .iter()
-                    .map(|change| change.event.kv.key.clone())
-                    .collect()
-            })
-            .unwrap_or_default();
-        newest.iter().for_each(|key| self.trim(key));
-        debug_assert!(before < self.oldest);
+        self.settle();
         Ok(garbage)
+    }
+
+    /// Whether [`State::compact`] would do it.
+    pub(crate) fn can_compact(&self, revision: Revision) -> Result<()> {
+        if revision > self.revision {
+            return Err(Error::Future {
+                asked: revision,
+                current: self.revision,
+            });
+        }
+        if revision <= self.oldest {
+            return Err(Error::Compacted { oldest: self.oldest });
+        }
+        Ok(())
+    }
+
+    /// Drops what the oldest readable revision itself has superseded.
+    pub(crate) fn settle(&mut self) {
+        if let Some(commit) = self
+            .history
+            .front()
+            .filter(|c| c.revision == self.oldest)
+            .cloned()
+        {
+            commit
+                .changes
+                .iter()
+                .for_each(|change| self.trim(&change.event.kv.key));
+        }
     }
 
     /// Drops the versions of a key that nobody can ask for any more.

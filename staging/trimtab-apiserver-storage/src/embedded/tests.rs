@@ -1,0 +1,1 @@
+//! Tests of the embedded store on its file: reopening, crashes, damage, a full disk.

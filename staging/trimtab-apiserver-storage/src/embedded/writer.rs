@@ -1,0 +1,240 @@
+//! The one thread that writes: it takes all transactions that wait, writes them with one sync, makes them
+//! visible and answers them.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::engine::Engine;
+use crate::contract::{Error, Op, Result, Revision, Txn, TxnResponse};
+use crate::draft::Draft;
+use crate::keeper::{Clock, Committer};
+use crate::shared::Shared;
+use crate::state::Garbage;
+
+/// At most this many transactions, and about this many bytes, share a sync.
+const BATCH_TXNS: usize = 1024;
+const BATCH_BYTES: usize = 16 << 20;
+/// At most this many rows of garbage are removed along with a batch.
+const GARBAGE_ROWS: usize = 500;
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+
+enum Job {
+    Txn(Txn, Answer<TxnResponse>),
+    Compact(Revision, Answer<()>),
+    Close(Option<Answer<()>>),
+}
+
+/// The way to the thread. Each job in the queue has someone who awaits its answer, so the queue is as long as
+/// there are callers.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: UnboundedSender<Job>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread, which owns the engine and whatever else is to be let go with it.
+    pub(super) fn spawn(
+        engine: Engine,
+        shared: Arc<Shared>,
+        clock: Clock,
+        garbage: Vec<Garbage>,
+        guard: impl Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = unbounded_channel();
+        let mut worker = Worker {
+            engine,
+            shared,
+            clock,
+            garbage,
+        };
+        let thread = Builder::new().name("trimtab-store".to_owned()).spawn(move || {
+            let closed = worker.run(queue);
+            // The file and its lock are let go before anyone hears that the store is closed.
+            drop(worker);
+            drop(guard);
+            if let Some(answer) = closed {
+                drop(answer.send(Ok(())));
+            }
+        })?;
+        Ok(Self {
+            jobs,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T> {
+        let (answer, response) = oneshot::channel();
+        self.jobs.send(job(answer)).map_err(|_| Error::Closed)?;
+        response.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Closes the file, waiting for what is under way; for when there is nobody left to await it.
+    pub(super) fn stop(&self) {
+        drop(self.jobs.send(Job::Close(None)));
+        if let Some(thread) = self.thread.lock().take() {
+            drop(thread.join());
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Committer for Writer {
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
+        self.ask(|answer| Job::Txn(txn, answer)).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<()> {
+        self.ask(|answer| Job::Compact(revision, answer)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        match self.ask(|answer| Job::Close(Some(answer))).await {
+            Err(Error::Closed) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+struct Worker {
+    engine: Engine,
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// Rows that are to be removed when there is time.
+    garbage: Vec<Garbage>,
+}
+
+impl Worker {
+    /// Works until told to close; answers with who wants to know that it is done.
+    fn run(&mut self, mut queue: UnboundedReceiver<Job>) -> Option<Answer<()>> {
+        loop {
+            let job = match queue.try_recv() {
+                Ok(job) => Some(job),
+                Err(_) if self.collect_garbage() => continue,
+                Err(_) => queue.blocking_recv(),
+            };
+            match job {
+                None => return None,
+                Some(Job::Close(answer)) => return answer,
+                Some(Job::Compact(revision, answer)) => drop(answer.send(self.compact(revision))),
+                Some(Job::Txn(txn, answer)) => {
+                    if let Some(next) = self.batch(txn, answer, &mut queue) {
+                        match next {
+                            Job::Close(answer) => return answer,
+                            Job::Compact(revision, answer) => drop(answer.send(self.compact(revision))),
+                            Job::Txn(..) => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does a transaction and those that wait behind it; answers with the job that ended the batch, if one did.
+    fn batch(
+        &mut self,
+        txn: Txn,
+        answer: Answer<TxnResponse>,
+        queue: &mut UnboundedReceiver<Job>,
+    ) -> Option<Job> {
+        let mut draft = Draft::default();
+        let mut answers = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(Job::Txn(txn, answer));
+        let current = self.shared.read(|state| {
+            while let Some(Job::Txn(txn, answer)) = next.take_if(|job| matches!(job, Job::Txn(..))) {
+                bytes += size(&txn);
+                answers.push((answer, draft.txn(state, txn, self.clock.now())));
+                if answers.len() >= BATCH_TXNS || bytes >= BATCH_BYTES {
+                    break;
+                }
+                next = queue.try_recv().ok();
+            }
+            state.revision()
+        });
+        match self.write(current, &draft) {
+            Ok(()) => {
+                self.shared.publish(draft.commits);
+                answers
+                    .into_iter()
+                    .for_each(|(answer, response)| drop(answer.send(Ok(response))));
+            }
+            Err(error) => {
+                tracing::error!(%error, transactions = answers.len(), "cannot write");
+                answers
+                    .into_iter()
+                    .for_each(|(answer, _)| drop(answer.send(Err(copy(&error)))));
+            }
+        }
+        next
+    }
+
+    fn write(&mut self, current: Revision, draft: &Draft) -> Result<()> {
+        if draft.commits.is_empty() {
+            return Ok(());
+        }
+        let rest = self.garbage.len().saturating_sub(GARBAGE_ROWS);
+        self.engine
+            .write(current, &draft.commits, &self.garbage[rest..])?;
+        self.garbage.truncate(rest);
+        Ok(())
+    }
+
+    fn compact(&mut self, revision: Revision) -> Result<()> {
+        let current = self
+            .shared
+            .read(|state| state.can_compact(revision).map(|()| state.revision()))?;
+        self.engine.set_oldest(current, revision)?;
+        let garbage = self.shared.write(|state| state.compact(revision))?;
+        self.garbage.extend(garbage);
+        Ok(())
+    }
+
+    /// Removes some garbage; answers with whether it did.
+    fn collect_garbage(&mut self) -> bool {
+        if self.garbage.is_empty() {
+            return false;
+        }
+        let current = self.shared.read(|state| state.revision());
+        let rest = self.garbage.len().saturating_sub(GARBAGE_ROWS);
+        match self.engine.write(current, &[], &self.garbage[rest..]) {
+            Ok(()) => self.garbage.truncate(rest),
+            Err(error) => {
+                // What stays behind is found again when the store is next opened.
+                tracing::warn!(%error, "cannot remove compacted revisions");
+                self.garbage.clear();
+            }
+        }
+        true
+    }
+}
+
+fn size(txn: &Txn) -> usize {
+    let ops = txn.success.iter().chain(&txn.failure);
+    ops.map(|op| {
+        if let Op::Put { value, .. } = op {
+            value.len()
+        } else {
+            0
+        }
+    })
+    .sum()
+}
+
+/// The same error for each of those who shared a write.
+fn copy(error: &Error) -> Error {
+    match error {
+        Error::Full(text) => Error::Full(text.clone()),
+        Error::Corrupt { path, why } => Error::Corrupt {
+            path: path.clone(),
+            why: why.clone(),
+        },
+        Error::Closed => Error::Closed,
+        other => Error::Io(other.to_string()),
+    }
+}

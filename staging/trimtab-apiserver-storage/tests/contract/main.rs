@@ -1,0 +1,17 @@
+//! The contract's suite: every clause on every backend, in four parts.
+//!
+//! - [`example`]: the worked example of the contract's documentation.
+//! - [`sequential`]: random calls, one after the other, against a model.
+//! - [`concurrent`]: writers and watchers at once; the history must fit the clauses.
+//! - [`time`]: expiry, automatic compaction, progress, slow watchers; on paused time.
+//!
+//! [`model`] is the simplest store that could be right; [`clauses`] holds one checker for each clause;
+//! [`backends`] opens what is tested.
+
+mod backends;
+mod clauses;
+mod concurrent;
+mod example;
+mod model;
+mod sequential;
+mod time;

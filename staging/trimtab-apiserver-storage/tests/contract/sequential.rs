@@ -1,0 +1,271 @@
+//! Random calls, one after the other, on each backend and on the model: the answers must be the same.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use proptest::prelude::*;
+use trimtab_apiserver_storage::{
+    Compare, Config, Error, Op, RangeRequest, Store, Txn, WatchBatch, WatchRequest, WatchStream,
+};
+
+use crate::backends::{ALL, Backend};
+use crate::clauses;
+use crate::model::Model;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The comparisons name a key and how far its real mod revision is to be missed.
+    Txn {
+        compare: Vec<(u8, bool)>,
+        success: Vec<(u8, u8)>,
+        failure: Vec<(u8, u8)>,
+    },
+    /// Pages of a prefix at a revision so many before the current one.
+    List {
+        prefix: u8,
+        back: u64,
+        limit: usize,
+    },
+    Watch {
+        prefix: u8,
+        back: u64,
+    },
+    Compact {
+        back: u64,
+    },
+    Reopen,
+}
+
+fn key(n: u8) -> Bytes {
+    Bytes::from(format!("{}/{}", n % 3, n % 7))
+}
+
+fn prefix(n: u8) -> Bytes {
+    if n == 0 {
+        Bytes::new()
+    } else {
+        Bytes::from(format!("{}/", n % 3))
+    }
+}
+
+fn op((what, n): &(u8, u8)) -> Op {
+    match what {
+        0 | 1 => Op::Put {
+            key: key(*n),
+            value: Bytes::from(vec![*n; usize::from(*n)]),
+            ttl: None,
+        },
+        2 => Op::Delete { key: key(*n) },
+        _ => Op::Get { key: key(*n) },
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ops = || prop::collection::vec((0..4u8, 0..21u8), 0..4);
+    let step = prop_oneof![
+        8 => (prop::collection::vec((0..21u8, prop::bool::weighted(0.8)), 0..3), ops(), ops())
+            .prop_map(|(compare, success, failure)| Step::Txn { compare, success, failure }),
+        2 => (0..4u8, 0..12u64, 0..4usize).prop_map(|(prefix, back, limit)| Step::List { prefix, back, limit }),
+        2 => (0..4u8, 0..12u64).prop_map(|(prefix, back)| Step::Watch { prefix, back }),
+        1 => (0..12u64).prop_map(|back| Step::Compact { back }),
+        1 => Just(Step::Reopen),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+struct Watching {
+    prefix: Bytes,
+    from: u64,
+    stream: WatchStream,
+    batches: Vec<WatchBatch>,
+}
+
+async fn pages(store: &dyn Store, prefix: &Bytes, revision: u64, limit: usize) -> Result<(), Error> {
+    let mut request = RangeRequest::prefix(prefix.clone()).at(revision).limit(limit);
+    while store.range(request.clone()).await?.more {
+        request.start = Bytes::from([&request.start[..], &[0]].concat());
+    }
+    Ok(())
+}
+
+async fn list(model: &Model, store: &dyn Store, step: (Bytes, u64, usize)) -> Result<(), String> {
+    let (prefix, revision, limit) = step;
+    let mut request = RangeRequest::prefix(prefix.clone()).at(revision).limit(limit);
+    let mut got = Vec::new();
+    loop {
+        let page = match store.range(request.clone()).await {
+            Err(Error::Compacted { oldest }) if revision < model.oldest && oldest == model.oldest => {
+                return Ok(());
+            }
+            other => other.map_err(|e| e.to_string())?,
+        };
+        let left = model.range(b"", revision).into_iter().filter(|kv| {
+            kv.key >= request.start && !matches!(&request.end, Bound::Excluded(end) if kv.key >= *end)
+        });
+        if page.count != left.count() {
+            return Err(format!("Snapshot: wrong count {}", page.count));
+        }
+        let more = page.more;
+        if let Some(last) = page.kvs.last() {
+            request.start = Bytes::from([&last.key[..], &[0]].concat());
+        }
+        got.push(page);
+        if !more {
+            return clauses::snapshot(model, &prefix, revision, &got);
+        }
+    }
+}
+
+async fn check(backend: Backend, steps: &[Step]) -> Result<(), String> {
+    let mut subject = backend.open(Config {
+        compaction_window: None,
+        ..Config::default()
+    });
+    let mut model = Model::default();
+    let mut watches: Vec<Watching> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Txn {
+                compare,
+                success,
+                failure,
+            } => {
+                let now = model.at(model.revision());
+                let compare = compare.iter().map(|(n, hit)| {
+                    let real = now.get(&key(*n)).map_or(0, |kv| kv.mod_revision);
+                    Compare::ModRevision(key(*n), if *hit { real } else { real + 1 })
+                });
+                let txn = Txn {
+                    compare: compare.collect(),
+                    success: success.iter().map(op).collect(),
+                    failure: failure.iter().map(op).collect(),
+                };
+                let (wanted, got) = (
+                    model.txn(&txn),
+                    subject.store.txn(txn).await.map_err(|e| e.to_string())?,
+                );
+                if wanted != got {
+                    return Err(format!("Linearizable: wanted {wanted:?}, got {got:?}"));
+                }
+            }
+            Step::List {
+                prefix: n,
+                back,
+                limit,
+            } => {
+                let revision = model.revision().saturating_sub(*back).max(1);
+                list(&model, &*subject.store, (prefix(*n), revision, *limit)).await?;
+            }
+            Step::Watch { prefix: n, back } => {
+                let from = (model.revision() + 2).saturating_sub(*back).max(1);
+                let prefix = prefix(*n);
+                match subject
+                    .store
+                    .watch(WatchRequest::prefix(prefix.clone()).from(from))
+                    .await
+                {
+                    Ok(stream) => watches.push(Watching {
+                        prefix,
+                        from,
+                        stream,
+                        batches: Vec::new(),
+                    }),
+                    Err(Error::Compacted { oldest }) if from < model.oldest && oldest == model.oldest => {}
+                    Err(error) => return Err(format!("Resumable: {error}")),
+                }
+            }
+            Step::Compact { back } => {
+                drain(&mut watches)?;
+                let to = model.revision().saturating_sub(*back).max(1);
+                match subject.store.compact(to).await {
+                    Ok(()) if to > model.oldest => model.oldest = to,
+                    Err(Error::Compacted { .. }) if to <= model.oldest => {}
+                    other => return Err(format!("compacting to {to}: {other:?}")),
+                }
+            }
+            Step::Reopen => {
+                drain(&mut watches)?;
+                verdicts(&model, &watches)?;
+                if backend == Backend::Embedded {
+                    watches.clear();
+                }
+                subject.reopen();
+                let all = subject
+                    .store
+                    .range(RangeRequest::prefix(""))
+                    .await
+                    .map_err(|e| e.to_string())?;
+                clauses::durable(&model, &all)?;
+            }
+        }
+    }
+    drain(&mut watches)?;
+    verdicts(&model, &watches)?;
+    // Wherever a watch stopped, another one continues.
+    for watching in &watches {
+        let half = watching.batches.len() / 2;
+        let seen = &watching.batches[..half];
+        let from = seen.last().map_or(watching.from, |b| b.revision + 1);
+        if from < model.oldest {
+            continue;
+        }
+        let request = WatchRequest::prefix(watching.prefix.clone()).from(from);
+        let stream = subject.store.watch(request).await.map_err(|e| e.to_string())?;
+        let mut second = [Watching {
+            prefix: watching.prefix.clone(),
+            from,
+            stream,
+            batches: Vec::new(),
+        }];
+        drain(&mut second)?;
+        clauses::resumable(
+            &model,
+            &watching.prefix,
+            watching.from,
+            [seen, &second[0].batches],
+        )?;
+    }
+    pages(&*subject.store, &Bytes::new(), model.revision(), 0)
+        .await
+        .map_err(|e| e.to_string())
+}
+
+fn drain(watches: &mut [Watching]) -> Result<(), String> {
+    for watch in watches {
+        while let Some(batch) = watch.stream.next().now_or_never() {
+            let batch = batch.ok_or("Reliable: a watch ended without an error")?;
+            watch.batches.push(batch.map_err(|e| format!("Reliable: {e}"))?);
+        }
+    }
+    Ok(())
+}
+
+fn verdicts(model: &Model, watches: &[Watching]) -> Result<(), String> {
+    for Watching {
+        prefix,
+        from,
+        batches,
+        ..
+    } in watches
+    {
+        clauses::ordered(batches)?;
+        clauses::unique(batches)?;
+        clauses::atomic(batches)?;
+        clauses::reliable(model, prefix, *from, batches)?;
+        clauses::bookmarkable(model, prefix, *from, batches)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn every_backend_answers_as_the_model_does(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        for backend in ALL {
+            let verdict = runtime.block_on(check(backend, &steps));
+            prop_assert!(verdict.is_ok(), "{backend:?}: {}", verdict.unwrap_err());
+        }
+    }
+}
