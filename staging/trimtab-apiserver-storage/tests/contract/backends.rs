@@ -7,22 +7,22 @@ use trimtab_apiserver_storage::{Config, EmbeddedStore, MemoryStore, Store};
 
 /// A kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
+pub(crate) enum Backend {
     Memory,
     Embedded,
 }
 
-pub const ALL: [Backend; 2] = [Backend::Memory, Backend::Embedded];
+pub(crate) const ALL: [Backend; 2] = [Backend::Memory, Backend::Embedded];
 
 /// An open store with what it needs to stay.
-pub struct Subject {
-    pub store: Arc<dyn Store>,
+pub(crate) struct Subject {
+    pub(crate) store: Arc<dyn Store>,
     dir: Option<TempDir>,
     config: Config,
 }
 
 impl Backend {
-    pub fn open(self, config: Config) -> Subject {
+    pub(crate) fn open(self, config: Config) -> Subject {
         let (store, dir): (Arc<dyn Store>, _) = match self {
             Self::Memory => (Arc::new(MemoryStore::new(config.clone())), None),
             Self::Embedded => {
@@ -39,7 +39,7 @@ impl Backend {
 
 impl Subject {
     /// Closes the store and opens it again, where that means anything.
-    pub fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         if let Some(dir) = &self.dir {
             self.store = Arc::new(MemoryStore::new(self.config.clone()));
             self.store = Arc::new(EmbeddedStore::open(dir.path(), self.config.clone()).expect("opens again"));

@@ -7,7 +7,7 @@ use trimtab_apiserver_storage::{Event, KeyValue, RangeResponse, Revision, Txn, T
 
 use crate::model::Model;
 
-pub type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 fn fail<T: std::fmt::Debug>(clause: &str, what: &str, evidence: T) -> Verdict {
     Err(format!("{clause}: {what}: {evidence:?}"))
@@ -18,7 +18,7 @@ fn events(batches: &[WatchBatch]) -> Vec<Event> {
 }
 
 /// *Ordered*: changes come in the order of their revisions.
-pub fn ordered(batches: &[WatchBatch]) -> Verdict {
+pub(crate) fn ordered(batches: &[WatchBatch]) -> Verdict {
     let mut last = 0;
     for batch in batches {
         for event in &batch.events {
@@ -36,7 +36,7 @@ pub fn ordered(batches: &[WatchBatch]) -> Verdict {
 }
 
 /// *Unique*: no change comes twice.
-pub fn unique(batches: &[WatchBatch]) -> Verdict {
+pub(crate) fn unique(batches: &[WatchBatch]) -> Verdict {
     let mut seen = HashSet::new();
     for event in events(batches) {
         if !seen.insert((event.kv.key.clone(), event.kv.mod_revision)) {
@@ -47,7 +47,7 @@ pub fn unique(batches: &[WatchBatch]) -> Verdict {
 }
 
 /// *Reliable*: from its start to where it is, a watch has left out nothing and made up nothing.
-pub fn reliable(model: &Model, prefix: &[u8], from: Revision, batches: &[WatchBatch]) -> Verdict {
+pub(crate) fn reliable(model: &Model, prefix: &[u8], from: Revision, batches: &[WatchBatch]) -> Verdict {
     let Some(last) = batches.last() else { return Ok(()) };
     let (wanted, got) = (model.events(prefix, from, last.revision), events(batches));
     if wanted == got {
@@ -58,7 +58,7 @@ pub fn reliable(model: &Model, prefix: &[u8], from: Revision, batches: &[WatchBa
 }
 
 /// *Atomic*: all changes of one transaction come in one batch.
-pub fn atomic(batches: &[WatchBatch]) -> Verdict {
+pub(crate) fn atomic(batches: &[WatchBatch]) -> Verdict {
     let mut seen = HashSet::new();
     for batch in batches {
         let revisions: HashSet<_> = batch.events.iter().map(|e| e.kv.mod_revision).collect();
@@ -72,7 +72,7 @@ pub fn atomic(batches: &[WatchBatch]) -> Verdict {
 }
 
 /// *Bookmarkable*: whenever a batch says how far it is, everything up to there has come.
-pub fn bookmarkable(model: &Model, prefix: &[u8], from: Revision, batches: &[WatchBatch]) -> Verdict {
+pub(crate) fn bookmarkable(model: &Model, prefix: &[u8], from: Revision, batches: &[WatchBatch]) -> Verdict {
     for n in 1..=batches.len() {
         let (wanted, got) = (
             model.events(prefix, from, batches[n - 1].revision),
@@ -90,13 +90,13 @@ pub fn bookmarkable(model: &Model, prefix: &[u8], from: Revision, batches: &[Wat
 }
 
 /// *Resumable*: a second watch from where the first one stopped continues without gap or repetition.
-pub fn resumable(model: &Model, prefix: &[u8], from: Revision, parts: [&[WatchBatch]; 2]) -> Verdict {
+pub(crate) fn resumable(model: &Model, prefix: &[u8], from: Revision, parts: [&[WatchBatch]; 2]) -> Verdict {
     let whole: Vec<_> = parts.concat();
     reliable(model, prefix, from, &whole).map_err(|e| e.replace("Reliable", "Resumable"))
 }
 
 /// *Snapshot*: the pages of a list show one revision.
-pub fn snapshot(model: &Model, prefix: &[u8], revision: Revision, pages: &[RangeResponse]) -> Verdict {
+pub(crate) fn snapshot(model: &Model, prefix: &[u8], revision: Revision, pages: &[RangeResponse]) -> Verdict {
     let got: Vec<KeyValue> = pages.iter().flat_map(|p| p.kvs.clone()).collect();
     let wanted = model.range(prefix, revision);
     if got != wanted {
@@ -110,16 +110,16 @@ pub fn snapshot(model: &Model, prefix: &[u8], revision: Revision, pages: &[Range
 
 /// A transaction as its caller saw it.
 #[derive(Clone, Debug)]
-pub struct Call {
-    pub began: Instant,
-    pub ended: Instant,
-    pub txn: Txn,
-    pub response: TxnResponse,
+pub(crate) struct Call {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) txn: Txn,
+    pub(crate) response: TxnResponse,
 }
 
 /// *Linearizable*: in the order of their revisions the calls give the answers that they gave, and no call comes
 /// before one that had ended when it began. Answers with the model that the history leads to.
-pub fn linearizable(calls: &[Call]) -> Result<Model, String> {
+pub(crate) fn linearizable(calls: &[Call]) -> Result<Model, String> {
     let mut order: Vec<&Call> = calls.iter().collect();
     // A call that changed nothing happened at some moment after the change whose revision it names.
     order.sort_by_key(|c| (c.response.revision, !changed(c), c.began));
@@ -165,7 +165,7 @@ fn changed(call: &Call) -> bool {
 }
 
 /// *Durable*: what was acknowledged is there after the store was opened again.
-pub fn durable(model: &Model, all: &RangeResponse) -> Verdict {
+pub(crate) fn durable(model: &Model, all: &RangeResponse) -> Verdict {
     if all.revision != model.revision() {
         return fail(
             "Durable",

@@ -8,7 +8,7 @@ use trimtab_apiserver_storage::{
 
 use crate::backends::ALL;
 
-pub fn put(key: &str, value: &str) -> Op {
+pub(crate) fn put(key: &str, value: &str) -> Op {
     Op::Put {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Bytes::copy_from_slice(value.as_bytes()),
@@ -16,13 +16,13 @@ pub fn put(key: &str, value: &str) -> Op {
     }
 }
 
-pub fn delete(key: &str) -> Op {
+pub(crate) fn delete(key: &str) -> Op {
     Op::Delete {
         key: Bytes::copy_from_slice(key.as_bytes()),
     }
 }
 
-pub async fn run(store: &dyn Store, ops: impl IntoIterator<Item = Op>) -> u64 {
+pub(crate) async fn run(store: &dyn Store, ops: impl IntoIterator<Item = Op>) -> u64 {
     let txn = Txn {
         success: ops.into_iter().collect(),
         ..Txn::default()

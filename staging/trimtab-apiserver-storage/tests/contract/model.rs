@@ -9,10 +9,10 @@ type Snapshot = BTreeMap<Bytes, KeyValue>;
 
 /// Snapshots and events by revision: `snapshots[r - 1]` is what was there at `r`.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub(crate) struct Model {
     snapshots: Vec<Snapshot>,
     events: Vec<Vec<Event>>,
-    pub oldest: Revision,
+    pub(crate) oldest: Revision,
 }
 
 impl Default for Model {
@@ -26,16 +26,16 @@ impl Default for Model {
 }
 
 impl Model {
-    pub fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         self.snapshots.len() as Revision
     }
 
-    pub fn at(&self, revision: Revision) -> &Snapshot {
+    pub(crate) fn at(&self, revision: Revision) -> &Snapshot {
         &self.snapshots[revision as usize - 1]
     }
 
     /// The keys that begin with `prefix`, at a revision.
-    pub fn range(&self, prefix: &[u8], revision: Revision) -> Vec<KeyValue> {
+    pub(crate) fn range(&self, prefix: &[u8], revision: Revision) -> Vec<KeyValue> {
         self.at(revision)
             .values()
             .filter(|kv| kv.key.starts_with(prefix))
@@ -44,7 +44,7 @@ impl Model {
     }
 
     /// The events of the keys that begin with `prefix`, from one revision to another, both included.
-    pub fn events(&self, prefix: &[u8], from: Revision, to: Revision) -> Vec<Event> {
+    pub(crate) fn events(&self, prefix: &[u8], from: Revision, to: Revision) -> Vec<Event> {
         let all = self
             .events
             .iter()
@@ -56,7 +56,7 @@ impl Model {
             .collect()
     }
 
-    pub fn txn(&mut self, txn: &Txn) -> TxnResponse {
+    pub(crate) fn txn(&mut self, txn: &Txn) -> TxnResponse {
         let before = self.at(self.revision()).clone();
         let mut now = before.clone();
         let succeeded = txn.compare.iter().all(|Compare::ModRevision(key, wanted)| {
