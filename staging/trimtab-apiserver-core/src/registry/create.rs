@@ -21,7 +21,9 @@ impl Call<'_> {
         self.place(&mut object)?;
         self.resource.strategy.default(&mut object);
         self.dedup_owners(&mut object);
-        let created = self.create_object(object, &options, "CreateOptions").await?;
+        let created = self
+            .create_object(object, &options, "CreateOptions", false)
+            .await?;
         Ok(Answer::Object(201, created))
     }
 
@@ -53,12 +55,14 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Creates an object that is decoded, defaulted and in its place; answers what is stored.
+    /// Creates an object that is decoded, defaulted and in its place; answers what is stored. If it is `tracked`, it
+    /// says already who owns which field.
     pub(super) async fn create_object(
         &mut self,
         mut object: Value,
         options: &WriteOptions,
         options_kind: &str,
+        tracked: bool,
     ) -> Result<Value, ApiError> {
         let hooks = self.hooks.clone();
         let mut attributes = self.attributes(
@@ -67,7 +71,9 @@ impl Call<'_> {
             options.dry_run,
             options_kind,
         );
-        self.track(&mut object, None, options);
+        if !tracked {
+            self.track(&mut object, None, options);
+        }
         hooks
             .admission
             .mutate(&attributes, &mut object, None, &mut self.warnings)

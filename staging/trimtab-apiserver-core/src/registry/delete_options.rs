@@ -43,7 +43,7 @@ impl DeleteOptions {
             );
         }
         let text = String::from_utf8_lossy(&request.body);
-        let body = if request.body_format == BodyFormat::Yaml {
+        let body: Value = if request.body_format == BodyFormat::Yaml {
             decode::yaml_to_value(&text).map_err(ApiError::bad_request)?
         } else {
             serde_json::from_str(&text).map_err(|_| {
@@ -51,12 +51,16 @@ impl DeleteOptions {
                 ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
             })?
         };
+        Self::from_object(&body)
+    }
+
+    /// Reads a `DeleteOptions` object, or null.
+    pub(crate) fn from_object(body: &Value) -> Result<Self, ApiError> {
         let kind = body["kind"].as_str().unwrap_or("DeleteOptions");
         if kind != "DeleteOptions" {
             let version = body["apiVersion"].as_str().unwrap_or("v1");
-            return Err(ApiError::bad_request(format!(
-                "decoded object cannot be converted to DeleteOptions: {version}, {kind}"
-            )));
+            let text = format!("decoded object cannot be converted to DeleteOptions: {version}, {kind}");
+            return Err(ApiError::bad_request(text));
         }
         Self::checked(
             body["dryRun"]

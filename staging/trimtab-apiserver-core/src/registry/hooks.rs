@@ -59,7 +59,7 @@ pub struct Attributes {
     pub options: Value,
 }
 
-/// Looks at objects before they are stored, and may change or refuse them.
+/// Looks at objects before they are stored, and may change or refuse them. The default bodies do neither.
 ///
 /// Objects are defaulted when [`Admission::mutate`] sees them, and final and valid when [`Admission::validate`] does.
 /// Both may be called more than once for one request when the object changes meanwhile.
@@ -76,7 +76,10 @@ pub trait Admission: fmt::Debug + Send + Sync {
         object: &mut Value,
         old: Option<&Value>,
         warnings: &mut Vec<String>,
-    ) -> Result<(), ApiError>;
+    ) -> Result<(), ApiError> {
+        let _ = (attributes, object, old, warnings);
+        Ok(())
+    }
 
     /// Has the last word: `object` is the new state (`None` for deletes), `old` the stored one.
     ///
@@ -89,35 +92,17 @@ pub trait Admission: fmt::Debug + Send + Sync {
         object: Option<&Value>,
         old: Option<&Value>,
         warnings: &mut Vec<String>,
-    ) -> Result<(), ApiError>;
+    ) -> Result<(), ApiError> {
+        let _ = (attributes, object, old, warnings);
+        Ok(())
+    }
 }
 
 /// Admits everything as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdmitAll;
 
-#[async_trait]
-impl Admission for AdmitAll {
-    async fn mutate(
-        &self,
-        _: &Attributes,
-        _: &mut Value,
-        _: Option<&Value>,
-        _: &mut Vec<String>,
-    ) -> Result<(), ApiError> {
-        Ok(())
-    }
-
-    async fn validate(
-        &self,
-        _: &Attributes,
-        _: Option<&Value>,
-        _: Option<&Value>,
-        _: &mut Vec<String>,
-    ) -> Result<(), ApiError> {
-        Ok(())
-    }
-}
+impl Admission for AdmitAll {}
 
 /// What has been allocated for an object that is not stored yet.
 ///

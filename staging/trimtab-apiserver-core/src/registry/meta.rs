@@ -80,7 +80,8 @@ pub fn normalize(object: &mut Value) {
     metadata_mut(object).retain(|field, value| match value {
         Value::Null => false,
         Value::String(text) => !text.is_empty() && field != "selfLink",
-        Value::Array(items) => !items.is_empty(),
+        // An empty list of managed fields is an order to forget them.
+        Value::Array(items) => !items.is_empty() || field == "managedFields",
         Value::Object(fields) => !fields.is_empty(),
         Value::Number(number) => field == "deletionGracePeriodSeconds" || number.as_i64() != Some(0),
         Value::Bool(_) => true,

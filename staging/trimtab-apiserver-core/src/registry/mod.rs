@@ -16,16 +16,22 @@ pub mod keys;
 pub mod meta;
 pub mod resources;
 
+mod binding;
+mod connect;
 mod continue_token;
 mod create;
 mod decode;
 mod delete;
 mod delete_collection;
 mod delete_options;
+mod eviction;
 mod get;
 mod list;
+mod managed;
 mod metadata_rules;
 mod options;
+mod patch;
+mod scale;
 mod shape;
 mod storage;
 mod strict;
@@ -259,8 +265,13 @@ impl<'a> Call<'a> {
             ("", "create") => self.create().await,
             ("", "deletecollection") => self.delete_collection().await,
             ("", "delete") => self.delete().await,
+            ("scale", _) => self.scale().await,
+            ("eviction", _) => self.evict().await,
+            ("binding", _) => self.bind().await,
+            ("attach" | "exec" | "log" | "portforward" | "proxy", _) => self.connect().await,
             (_, "get") => self.get().await,
             (_, "update") => self.put().await,
+            (_, "patch") => self.patch().await,
             _ => Err(not_allowed()),
         }
     }

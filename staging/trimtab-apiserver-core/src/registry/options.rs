@@ -241,11 +241,6 @@ impl ListOptions {
             timeout_seconds: timeout.and_then(|t| u64::try_from(t).ok()).filter(|t| *t > 0),
         })
     }
-
-    /// Whether every object of the collection is wanted.
-    pub(crate) fn selects_all(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
-    }
 }
 
 /// A resource version; the error is the text that kube-apiserver answers with.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, StatusReason};
+use trimtab_apimachinery_schema::apply::keep_times;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
 use super::create::put;
@@ -124,7 +125,8 @@ impl Call<'_> {
         self.place(&mut object)?;
         self.resource.strategy.default(&mut object);
         self.dedup_owners(&mut object);
-        self.create_object(object, options, change.options_kind()).await
+        self.create_object(object, options, change.options_kind(), change.tracks())
+            .await
     }
 
     async fn try_change(
@@ -166,14 +168,14 @@ impl Call<'_> {
             .validate(&attributes, Some(&new), Some(old), &mut self.warnings)
             .await?;
 
-        let value = storage::encode(&new);
+        keep_times(old, &mut new);
         if self.ends_by_update(&new, old) {
             return self.remove_updated(key, &stored, new, options.dry_run).await;
         }
         if options.dry_run {
             return Ok(Outcome::Done(new));
         }
-        if value == stored.bytes {
+        if storage::encode(&new) == stored.bytes {
             return Ok(Outcome::Done(stored.object));
         }
         let mut txn = Txn {
@@ -315,11 +317,6 @@ impl Call<'_> {
         }
         allocators.released(&self.resource, &stored.object);
         Ok(Some(response.revision))
-    }
-
-    /// Writes down who owns which field after a change by `options.manager`.
-    pub(super) fn track(&self, new: &mut Value, old: Option<&Value>, options: &WriteOptions) {
-        let _ = (new, old, options);
     }
 
     pub(super) fn is_namespaces(&self) -> bool {

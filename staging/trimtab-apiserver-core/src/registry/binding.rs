@@ -1,0 +1,101 @@
+//! `pods/binding`: a pod is given its node.
+
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, GroupResource};
+
+use super::options::WriteOptions;
+use super::update::Change;
+use super::{Answer, Call, decode, meta};
+
+struct Bind {
+    binding: Value,
+    node: String,
+    now: String,
+}
+
+impl Change for Bind {
+    fn apply(&self, current: Option<&Value>, _: &mut Vec<String>) -> Result<Value, ApiError> {
+        let mut pod = current.cloned().unwrap_or_default();
+        let name = meta::name(&pod).to_owned();
+        let conflict = |why: String| ApiError::conflict(&GroupResource::new("", "pods/binding"), &name, why);
+        if meta::is_deleting(&pod) {
+            return Err(conflict(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            )));
+        }
+        if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
+            return Err(conflict(format!(
+                "pod {name} is already assigned to node {node:?}"
+            )));
+        }
+        if pod["spec"]["schedulingGates"]
+            .as_array()
+            .is_some_and(|gates| !gates.is_empty())
+        {
+            return Err(conflict(format!(
+                "pod {name} has non-empty .spec.schedulingGates"
+            )));
+        }
+        pod["spec"]["nodeName"] = self.node.as_str().into();
+        for part in ["annotations", "labels"] {
+            for (key, value) in self.binding["metadata"][part].as_object().into_iter().flatten() {
+                pod["metadata"][part][key.as_str()] = value.clone();
+            }
+        }
+        let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": self.now});
+        match &mut pod["status"]["conditions"] {
+            Value::Array(all) => {
+                all.retain(|c| c["type"] != "PodScheduled");
+                all.push(scheduled);
+            }
+            none => *none = json!([scheduled]),
+        }
+        Ok(pod)
+    }
+
+    fn tracks(&self) -> bool {
+        // A binding owns no fields.
+        true
+    }
+}
+
+impl Call<'_> {
+    /// POST to `pods/binding`.
+    pub(super) async fn bind(&mut self) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.request, "CreateOptions")?;
+        let text = String::from_utf8_lossy(&self.request.body);
+        let binding = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        let target = |field: &str| binding["target"][field].as_str().unwrap_or_default();
+        let mut errors = Vec::new();
+        let at = FieldPath::new("target");
+        if !matches!(target("kind"), "" | "Node") {
+            errors.push(FieldError::not_supported(
+                &at.child("kind"),
+                target("kind"),
+                &["Node", "<empty>"],
+            ));
+        }
+        if target("name").is_empty() {
+            errors.push(FieldError::required(&at.child("name"), ""));
+        }
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(
+                &GroupKind::new("", "Binding"),
+                meta::name(&binding),
+                &errors,
+            ));
+        }
+        let change = Bind {
+            node: target("name").to_owned(),
+            now: self.timestamp(),
+            binding,
+        };
+        self.change(&change, &options).await?;
+        Ok(Answer::Plain(201, created()))
+    }
+}
+
+/// The `Status` that says that something has been done.
+pub(super) fn created() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}

@@ -1,0 +1,155 @@
+//! `pods/eviction`: a delete that heeds disruption budgets.
+
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::{ApiError, LabelSelector, StatusReason};
+use trimtab_apiserver_kinds::resource::Resource;
+use trimtab_apiserver_storage::{Compare, Txn};
+
+use super::binding::created;
+use super::create::put;
+use super::delete_options::DeleteOptions;
+use super::{Answer, Call, decode, keys, meta, storage};
+
+/// How often the budget is tried again because it changed meanwhile.
+const ATTEMPTS: usize = 20;
+
+impl Call<'_> {
+    /// POST to `pods/eviction`.
+    pub(super) async fn evict(&mut self) -> Result<Answer, ApiError> {
+        let text = String::from_utf8_lossy(&self.request.body);
+        let eviction = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        let name = self.name().to_owned();
+        if meta::name(&eviction) != name {
+            return Err(ApiError::bad_request(
+                "name in URL does not match name in Eviction object",
+            ));
+        }
+        let mut options = DeleteOptions::from_object(&eviction["deleteOptions"])?;
+        options.dry_run |= self.request.param("dryRun") == Some("All");
+        let stored = storage::get(self.store(), &self.resource, &self.key(&name)).await?;
+        let pod = stored.ok_or_else(|| self.not_found(&name))?.object;
+        if !budget_is_irrelevant(&pod) {
+            self.heed_budget(&pod, options.dry_run).await?;
+        }
+        self.delete_object(&name, &options).await?;
+        Ok(Answer::Plain(201, created()))
+    }
+
+    /// Takes one disruption off the budget that covers the pod.
+    async fn heed_budget(&self, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
+        let Some(resource) = self
+            .registry
+            .resources
+            .get("policy", "v1", "poddisruptionbudgets")
+        else {
+            return Ok(());
+        };
+        for _ in 0..ATTEMPTS {
+            let budgets = self
+                .registry
+                .list_objects(&resource, &self.namespace, &LabelSelector::default())
+                .await?;
+            let covers = |budget: &&Value| {
+                let selector = LabelSelector::from_object(&budget["spec"]["selector"])
+                    .ok()
+                    .flatten();
+                selector.is_some_and(|s| s.matches(&pod["metadata"]["labels"]))
+            };
+            let mut covering = budgets.iter().filter(covers);
+            let Some(budget) = covering.next() else {
+                return Ok(());
+            };
+            if covering.next().is_some() {
+                return Err(ApiError::internal(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                ));
+            }
+            if disturbs_nothing(pod, budget) {
+                return Ok(());
+            }
+            let Some(next) = spend(pod, budget, &self.timestamp())? else {
+                return Ok(());
+            };
+            if dry_run || self.store_budget(&resource, next).await? {
+                return Ok(());
+            }
+        }
+        Err(ApiError::new(
+            500,
+            StatusReason::ServerTimeout,
+            "couldn't update PodDisruptionBudget due to conflicts; try again",
+        ))
+    }
+
+    async fn store_budget(&self, resource: &Resource, budget: Value) -> Result<bool, ApiError> {
+        let key = keys::object_key(resource, &self.namespace, meta::name(&budget));
+        let revision = meta::text(&budget, "resourceVersion").parse().unwrap_or_default();
+        let txn = Txn {
+            compare: vec![Compare::ModRevision(key.clone().into(), revision)],
+            success: vec![put(resource, &key, &budget)],
+            failure: Vec::new(),
+        };
+        let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;
+        Ok(response.succeeded)
+    }
+}
+
+/// Pods that do not run, or are going anyway, count for no budget.
+fn budget_is_irrelevant(pod: &Value) -> bool {
+    meta::is_deleting(pod)
+        || matches!(
+            pod["status"]["phase"].as_str().unwrap_or_default(),
+            "Succeeded" | "Failed" | "Pending"
+        )
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// A pod that is not ready may go when the others suffice, or when the budget says so.
+fn disturbs_nothing(pod: &Value, budget: &Value) -> bool {
+    if is_ready(pod) {
+        return false;
+    }
+    if budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" {
+        return true;
+    }
+    let count = |field: &str| budget["status"][field].as_i64().unwrap_or_default();
+    count("currentHealthy") >= count("desiredHealthy") && count("desiredHealthy") > 0
+}
+
+/// The budget with one disruption less.
+fn spend(pod: &Value, budget: &Value, now: &str) -> Result<Option<Value>, ApiError> {
+    const SENTENCE: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let name = meta::name(budget);
+    let count = |field: &str| budget["status"][field].as_i64().unwrap_or_default();
+    let too_many = |why: String| {
+        ApiError::new(429, StatusReason::TooManyRequests, SENTENCE).with_cause("DisruptionBudget", why, "")
+    };
+    if count("observedGeneration") < meta::generation(budget) {
+        let mut error = too_many(format!(
+            "The disruption budget {name} is still being processed by the server."
+        ));
+        error.retry_after = Some(std::time::Duration::from_secs(10));
+        return Err(error);
+    }
+    if count("disruptionsAllowed") <= 0 {
+        return Err(too_many(format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            count("desiredHealthy"),
+            count("currentHealthy")
+        )));
+    }
+    let mut next = budget.clone();
+    next["status"]["disruptionsAllowed"] = (count("disruptionsAllowed") - 1).into();
+    if !next["status"]["disruptedPods"].is_object() {
+        next["status"]["disruptedPods"] = json!({});
+    }
+    next["status"]["disruptedPods"][meta::name(pod)] = now.into();
+    Ok(Some(next))
+}

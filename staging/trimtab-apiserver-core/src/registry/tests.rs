@@ -1,1 +1,0 @@
-//! The registry over a memory store.

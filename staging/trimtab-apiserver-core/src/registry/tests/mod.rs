@@ -1,0 +1,5 @@
+//! The registry over a memory store: requests as a client makes them, answers as it sees them.
+
+mod crud;
+mod kit;
+mod watching;

@@ -1,0 +1,268 @@
+//! Lists and watches.
+
+use serde_json::{Value, json};
+
+use super::kit::Server;
+
+fn labelled(name: &str, value: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"x": value}}})
+}
+
+async fn version(server: &Server) -> String {
+    let list = server.ok("GET", "ns/configmaps", Value::Null, 200).await;
+    list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|o| o["metadata"]["name"].as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn pages_are_of_one_revision() {
+    let server = Server::new();
+    for i in 0..5 {
+        server
+            .ok(
+                "POST",
+                "ns/configmaps",
+                labelled(&format!("n{i}"), &(i % 2).to_string()),
+                201,
+            )
+            .await;
+    }
+    let first = server.ok("GET", "ns/configmaps?limit=2", Value::Null, 200).await;
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["n0", "n1"], &json!(3))
+    );
+    assert_eq!(
+        first["items"][0]["kind"],
+        Value::Null,
+        "items of built-in kinds do not say what they are"
+    );
+    server
+        .ok("POST", "ns/configmaps", labelled("n2a", "0"), 201)
+        .await;
+    server.ok("DELETE", "ns/configmaps/n3", Value::Null, 200).await;
+    let token = first["metadata"]["continue"].as_str().unwrap_or_default();
+    let rest = server
+        .ok(
+            "GET",
+            &format!("ns/configmaps?continue={token}"),
+            Value::Null,
+            200,
+        )
+        .await;
+    assert_eq!(names(&rest), ["n2", "n3", "n4"]);
+    assert_eq!(
+        rest["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+
+    let selected = server
+        .ok(
+            "GET",
+            "-/configmaps?limit=2&labelSelector=x%3D0",
+            Value::Null,
+            200,
+        )
+        .await;
+    assert_eq!(
+        (names(&selected), &selected["metadata"]["remainingItemCount"]),
+        (vec!["n0", "n2"], &Value::Null)
+    );
+    let token = selected["metadata"]["continue"].as_str().unwrap_or_default();
+    let path = format!("-/configmaps?labelSelector=x%3D0&continue={token}");
+    assert_eq!(
+        names(&server.ok("GET", &path, Value::Null, 200).await),
+        ["n2a", "n4"]
+    );
+    let path = "ns/configmaps?fieldSelector=metadata.name%3Dn4";
+    assert_eq!(names(&server.ok("GET", path, Value::Null, 200).await), ["n4"]);
+
+    let exact = first["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    let path = format!("ns/configmaps?resourceVersion={exact}&resourceVersionMatch=Exact");
+    assert_eq!(names(&server.ok("GET", &path, Value::Null, 200).await).len(), 5);
+    let future = server
+        .ok(
+            "GET",
+            "ns/configmaps?resourceVersion=1000&resourceVersionMatch=Exact",
+            Value::Null,
+            504,
+        )
+        .await;
+    assert_eq!(
+        future["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
+}
+
+#[tokio::test]
+async fn tables_and_metadata_are_shapes_of_the_same() {
+    let server = Server::new();
+    server.ok("POST", "ns/configmaps", labelled("a", "1"), 201).await;
+    let table = server.ok("GET", "ns/configmaps?as=table", Value::Null, 200).await;
+    assert_eq!(
+        (&table["kind"], &table["rows"][0]["cells"][0]),
+        (&json!("Table"), &json!("a"))
+    );
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let list = server
+        .ok("GET", "ns/configmaps?as=metadata", Value::Null, 200)
+        .await;
+    assert_eq!(
+        (&list["kind"], names(&list)),
+        (&json!("PartialObjectMetadataList"), vec!["a"])
+    );
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_by_selector() {
+    let server = Server::new();
+    for (name, value) in [("a", "1"), ("b", "2"), ("c", "1")] {
+        server
+            .ok("POST", "ns/configmaps", labelled(name, value), 201)
+            .await;
+    }
+    let gone = server
+        .ok("DELETE", "ns/configmaps?labelSelector=x%3D1", Value::Null, 200)
+        .await;
+    assert_eq!(names(&gone), ["a", "c"]);
+    assert_eq!(
+        names(&server.ok("GET", "ns/configmaps", Value::Null, 200).await),
+        ["b"]
+    );
+}
+
+#[tokio::test]
+async fn a_watch_sees_what_its_selector_lets_through() {
+    let server = Server::new();
+    let from = version(&server).await;
+    for (method, path, body) in [
+        ("POST", "ns/configmaps", labelled("a", "1")),
+        (
+            "PATCH/merge",
+            "ns/configmaps/a",
+            json!({"metadata": {"labels": {"x": "2"}}}),
+        ),
+        ("PATCH/merge", "ns/configmaps/a", json!({"data": {"k": "v"}})),
+        (
+            "PATCH/merge",
+            "ns/configmaps/a",
+            json!({"metadata": {"labels": {"x": "3"}}}),
+        ),
+        ("PATCH/merge", "ns/configmaps/a", json!({"data": {"k": "unseen"}})),
+        (
+            "PATCH/merge",
+            "ns/configmaps/a",
+            json!({"metadata": {"labels": {"x": "2"}}}),
+        ),
+        ("DELETE", "ns/configmaps/a", Value::Null),
+    ] {
+        server.call(method, path, body).await;
+    }
+    let path = format!("ns/configmaps?watch=1&resourceVersion={from}&labelSelector=x%3D2&timeoutSeconds=1");
+    let seen = server.watch(&path).await.take(5).await;
+    assert_eq!(
+        seen,
+        ["ADDED a", "MODIFIED a", "DELETED a", "ADDED a", "DELETED a"]
+    );
+    let path = format!("ns/configmaps?watch=1&resourceVersion={from}");
+    let mut all = server.watch(&path).await;
+    let mut last = 0;
+    for _ in 0..7 {
+        let Some((kind, _, object)) = all.next().await else {
+            panic!("the watch ended")
+        };
+        let version: u64 = object["metadata"]["resourceVersion"]
+            .as_str()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or_default();
+        assert!(version > last, "{kind} at {version} after {last}");
+        last = version;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_begins_with_the_state_and_ends_with_its_time() {
+    let server = Server::new();
+    for name in ["b", "a"] {
+        server.ok("POST", "ns/configmaps", labelled(name, "1"), 201).await;
+    }
+    let cases = [
+        ("", vec!["ADDED a", "ADDED b"]),
+        ("&resourceVersion=0", vec!["ADDED a", "ADDED b"]),
+        (
+            "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
+            vec!["ADDED a", "ADDED b", "BOOKMARK ", "BOOKMARK "],
+        ),
+        ("&resourceVersion=1000", vec![]),
+    ];
+    for (query, expected) in cases {
+        let mut events = server
+            .watch(&format!("ns/configmaps?watch=1&timeoutSeconds=5{query}"))
+            .await;
+        assert_eq!(events.take(9).await, expected, "{query}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bookmarks_tell_of_what_was_left_out() {
+    let server = Server::new();
+    let from = version(&server).await;
+    let query = format!(
+        "watch=1&resourceVersion={from}&allowWatchBookmarks=true&labelSelector=x%3Dnone&timeoutSeconds=100"
+    );
+    let mut events = server.watch(&format!("ns/configmaps?{query}")).await;
+    let created = server.ok("POST", "ns/configmaps", labelled("a", "1"), 201).await;
+    for _ in 0..2 {
+        let Some((kind, _, object)) = events.next().await else {
+            panic!("the watch ended")
+        };
+        assert_eq!(kind, "BOOKMARK");
+        assert_eq!(
+            object["metadata"]["resourceVersion"],
+            created["metadata"]["resourceVersion"]
+        );
+    }
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn watches_end_when_their_resource_goes() {
+    let server = Server::new();
+    let mut events = server.watch("ns/widgets?watch=1").await;
+    server.registry.resources().remove("example.com", "widgets");
+    assert!(events.next().await.is_none());
+    server.ok("GET", "ns/widgets", Value::Null, 404).await;
+}
+
+#[tokio::test]
+async fn watches_from_the_forgotten_past_say_so() {
+    let server = Server::new();
+    server.ok("POST", "ns/configmaps", labelled("a", "1"), 201).await;
+    server.ok("DELETE", "ns/configmaps/a", Value::Null, 200).await;
+    server
+        .registry
+        .store()
+        .compact(3)
+        .await
+        .unwrap_or_else(|e| panic!("{e}"));
+    let mut events = server.watch("ns/configmaps?watch=1&resourceVersion=1").await;
+    let Some((kind, _, status)) = events.next().await else {
+        panic!("the watch ended")
+    };
+    assert_eq!(
+        (kind.as_str(), &status["code"], &status["reason"]),
+        ("ERROR", &json!(410), &json!("Expired"))
+    );
+    assert!(events.next().await.is_none());
+}
