@@ -13,12 +13,14 @@ pub mod finalizers;
 pub mod key;
 pub mod names;
 pub mod owner;
+pub mod quantity;
 pub mod resource_version;
 pub mod selector;
 
 pub use errors::{ApiError, StatusReason};
 pub use field::{FieldError, FieldErrorKind, FieldPath};
 pub use key::{GroupKind, GroupResource, ObjectKey};
+pub use quantity::Quantity;
 #[doc(inline)]
 pub use kube_core::gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use selector::{FieldSelector, LabelSelector};
