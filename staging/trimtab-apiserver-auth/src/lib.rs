@@ -6,8 +6,9 @@
 //! whoever stores them, the authenticators get strings and certificates.
 
 pub mod certs;
+pub mod impersonation;
 pub mod rbac;
-
+pub mod service_account;
 pub mod tokens;
 pub mod user;
 pub mod x509;
