@@ -6,7 +6,7 @@ use trimtab_apiserver_kinds::resource::Resource;
 
 use super::options::FieldValidation;
 use super::resources::Resources;
-use super::{meta, storage, strict};
+use super::{json_syntax, meta, storage, strict};
 use crate::api::BodyFormat;
 
 /// The name that kube-apiserver's decoder gives itself in errors.
@@ -56,7 +56,10 @@ impl Decoder<'_> {
             .and_then(|reading| deserializer.end().map(|()| reading))
             .map_err(|_| {
                 self.unrecognized(
-                    &format!("couldn't get version/kind; json parse error: {}", syntax(text)),
+                    &format!(
+                        "couldn't get version/kind; json parse error: {}",
+                        json_syntax::fault(text)
+                    ),
                     body,
                 )
             })?;
@@ -239,15 +242,6 @@ fn summary(body: &[u8]) -> String {
             .map(|b| format!("{b:02x}"))
             .chain([more.to_owned()])
             .collect(),
-    }
-}
-
-/// What is wrong with a text that is not JSON.
-pub(crate) fn syntax(text: &str) -> String {
-    match serde_json::from_str::<Value>(text) {
-        Ok(_) => String::new(),
-        Err(e) if e.is_eof() => "unexpected end of JSON input".to_owned(),
-        Err(e) => e.to_string(),
     }
 }
 

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath};
 
-use super::decode;
 use super::options::{dry_run, flag, invalid, number, query_values};
+use super::{decode, json_syntax};
 use crate::api::{ApiRequest, BodyFormat};
 
 /// What happens to the objects that the deleted one owns.
@@ -47,7 +47,7 @@ impl DeleteOptions {
             decode::yaml_to_value(&text).map_err(ApiError::bad_request)?
         } else {
             serde_json::from_str(&text).map_err(|_| {
-                let why = decode::syntax(&text);
+                let why = json_syntax::fault(&text);
                 ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
             })?
         };

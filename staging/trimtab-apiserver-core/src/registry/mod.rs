@@ -24,8 +24,10 @@ mod decode;
 mod delete;
 mod delete_collection;
 mod delete_options;
+mod events;
 mod eviction;
 mod get;
+mod json_syntax;
 mod list;
 mod managed;
 mod metadata_rules;
@@ -33,7 +35,7 @@ mod options;
 mod patch;
 mod scale;
 mod shape;
-mod storage;
+pub(crate) mod storage;
 mod strict;
 mod update;
 mod view;
@@ -66,6 +68,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
     clock: Clock,
+    recent: Arc<events::RecentChanges>,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
 }
@@ -94,6 +97,7 @@ impl Registry {
             store,
             resources: Arc::new(ResourceTable::new(resources)),
             clock: Arc::new(Timestamp::now),
+            recent: Arc::default(),
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),

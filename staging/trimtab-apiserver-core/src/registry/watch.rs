@@ -8,17 +8,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
-use trimtab_apiserver_storage::{
-    Error, Event, EventKind, KeyValue, Revision, Store, WatchBatch, WatchRequest, WatchStream,
-};
+use trimtab_apiserver_storage::{Error, Event, Revision, Store, WatchBatch, WatchRequest, WatchStream};
 
+use super::events::{RecentChanges, Sight, encode};
 use super::list::Page;
 use super::options::ListOptions;
 use super::view::Filter;
@@ -83,6 +81,7 @@ impl Call<'_> {
             ),
             request: self.request.clone(),
             clock: self.registry.clock.clone(),
+            recent: self.registry.recent.clone(),
             columns_sent: false,
         };
         let mut watching = Watching::new(view, self.registry, &options);
@@ -113,6 +112,7 @@ struct View {
     filter: Filter,
     request: ApiRequest,
     clock: super::Clock,
+    recent: Arc<RecentChanges>,
     /// Whether the table's columns have been sent: only the first event has them.
     columns_sent: bool,
 }
@@ -120,36 +120,36 @@ struct View {
 impl View {
     /// What a change looks like through the selectors; `None` when it cannot be seen.
     fn see(&mut self, event: Event) -> Result<Option<WatchEvent>, ApiError> {
-        let revision = event.kv.mod_revision;
-        let read = |kv: &KeyValue| storage::decode(&self.resource, &kv.value, revision);
-        let before = match &event.prev {
-            Some(prev) if event.kind == EventKind::Delete || !self.filter.is_open() => Some(read(prev)?),
-            _ => None,
+        let change = self.recent.get(&self.resource, event);
+        let (is, was) = if self.filter.is_open() {
+            (change.exists(), change.existed())
+        } else {
+            let matches = |object: Option<&Value>| object.is_some_and(|object| self.filter.matches(object));
+            (matches(change.now()?), matches(change.before()?))
         };
-        let matched_before = before.as_ref().is_some_and(|object| self.filter.matches(object));
-        let now = match event.kind {
-            EventKind::Put => Some(read(&event.kv)?),
-            EventKind::Delete => None,
+        let sight = match (is, was) {
+            (true, true) => Sight::Modified,
+            (true, false) => Sight::Added,
+            (false, true) => Sight::Deleted,
+            (false, false) => return Ok(None),
         };
-        let seen = match (now, before) {
-            (Some(now), before) if self.filter.matches(&now) => {
-                let existed = if self.filter.is_open() {
-                    event.prev.is_some()
-                } else {
-                    before.is_some() && matched_before
-                };
-                Some((if existed { "MODIFIED" } else { "ADDED" }, now))
-            }
-            (_, Some(before)) if matched_before => Some(("DELETED", before)),
-            _ => None,
+        if self.request.shape == OutputShape::Object {
+            return change.line(sight).map(|json| Some(WatchEvent { json }));
+        }
+        let object = if sight == Sight::Deleted {
+            change.before()?
+        } else {
+            change.now()?
         };
-        Ok(seen.map(|(kind, object)| self.show(kind, object)))
+        Ok(object.cloned().map(|object| self.show(sight.as_str(), object)))
     }
 
     fn show(&mut self, kind: &str, object: Value) -> WatchEvent {
         let shaper = shape::Shaper::new(&self.resource, &self.request, (self.clock)());
         let first = !std::mem::replace(&mut self.columns_sent, true);
-        encode(kind, &shaper.event(object, first))
+        WatchEvent {
+            json: encode(kind, &shaper.event(object, first)),
+        }
     }
 
     fn bookmark(&self, revision: Revision, initial_events_end: bool) -> WatchEvent {
@@ -170,17 +170,9 @@ impl View {
             object["columnDefinitions"] = Value::Null;
             object["rows"] = json!([{"cells": [], "object": row}]);
         }
-        encode("BOOKMARK", &object)
-    }
-}
-
-fn encode(kind: &str, object: &Value) -> WatchEvent {
-    let mut json = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
-    // Writing a JSON value to memory cannot fail.
-    let _ = serde_json::to_writer(&mut json, object);
-    json.push(b'}');
-    WatchEvent {
-        json: Bytes::from(json),
+        WatchEvent {
+            json: encode("BOOKMARK", &object),
+        }
     }
 }
 
@@ -256,7 +248,9 @@ impl Watching {
         let mut status = status;
         status["kind"] = "Status".into();
         status["apiVersion"] = "v1".into();
-        self.queue.push_back(encode("ERROR", &status));
+        self.queue.push_back(WatchEvent {
+            json: encode("ERROR", &status),
+        });
     }
 
     async fn next(&mut self) -> Option<WatchEvent> {

@@ -324,6 +324,7 @@ fn request(method: &str, path: &str, body: &str) -> ApiRequest {
             subresource: part(2),
             path: path.to_owned(),
             method: method.to_owned(),
+            ..RequestInfo::default()
         },
         query,
         shape,
