@@ -1,6 +1,21 @@
 //! The Kubernetes API over a store.
 //!
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
+//!
+//! A request goes one way: `serving` (TLS) → `http` (authenticate, impersonate, authorize, negotiate) → `registry`
+//! (decode, default, admit, validate, store) and back. `server` puts the parts together.
 
+pub mod admission;
 pub mod api;
+pub mod auth;
 pub mod registry;
+pub mod server;
+
+mod discovery;
+mod http;
+mod metrics;
+mod openapi;
+mod serving;
+mod version;
+
+pub use server::{ApiServer, ApiService, StartError};

@@ -1,0 +1,114 @@
+//! Admission: what an API server does to objects before it stores them, beyond their own kinds' rules.
+//!
+//! A chain of small plugins, each of which fills in or refuses. The order is fixed, since plugins build on what
+//! earlier ones have filled in: limits before service accounts, priorities before tolerations, webhooks last.
+//! A plugin reads other objects through a [`Reader`] and keeps no state of its own.
+
+mod limit_ranger;
+mod namespaces;
+mod priority;
+mod reader;
+mod service_accounts;
+mod storage_class;
+#[cfg(test)]
+mod tests;
+mod tolerations;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use trimtab_apimachinery_meta::ApiError;
+
+pub use limit_ranger::LimitRanger;
+pub use namespaces::NamespaceLifecycle;
+pub use priority::Priority;
+pub use reader::{Reader, StoreReader};
+pub use service_accounts::ServiceAccounts;
+pub use storage_class::DefaultStorageClass;
+pub use tolerations::DefaultTolerations;
+
+use crate::registry::hooks::{Admission, Attributes, Operation};
+use crate::registry::meta;
+
+/// Plugins, one after the other. All change first, then all have their last word; the first refusal ends it.
+#[derive(Debug, Default)]
+pub struct Chain {
+    plugins: Vec<Arc<dyn Admission>>,
+}
+
+impl Chain {
+    /// The plugins that are on by default, in order.
+    pub fn standard(reader: &Arc<dyn Reader>) -> Self {
+        Self::default()
+            .then(NamespaceLifecycle::new(reader.clone()))
+            .then(LimitRanger::new(reader.clone()))
+            .then(ServiceAccounts::new(reader.clone()))
+            .then(Priority::new(reader.clone()))
+            .then(DefaultTolerations)
+            .then(DefaultStorageClass::new(reader.clone()))
+    }
+
+    /// The same chain with one more plugin at its end.
+    #[must_use]
+    pub fn then(mut self, plugin: impl Admission + 'static) -> Self {
+        self.plugins.push(Arc::new(plugin));
+        self
+    }
+}
+
+#[async_trait]
+impl Admission for Chain {
+    async fn mutate(
+        &self,
+        attributes: &Attributes,
+        object: &mut Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        for plugin in &self.plugins {
+            plugin.mutate(attributes, object, old, warnings).await?;
+        }
+        Ok(())
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes,
+        object: Option<&Value>,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        for plugin in &self.plugins {
+            plugin.validate(attributes, object, old, warnings).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the request is about this resource itself, not about what lies below its objects.
+fn is(attributes: &Attributes, group: &str, plural: &str) -> bool {
+    attributes.resource.group == group
+        && attributes.resource.plural == plural
+        && attributes.subresource.is_empty()
+}
+
+/// Whether the request creates an object of this resource.
+fn creates(attributes: &Attributes, group: &str, plural: &str) -> bool {
+    attributes.operation == Operation::Create && is(attributes, group, plural)
+}
+
+/// 403: `why`, about the object of the request.
+fn forbidden(attributes: &Attributes, object: Option<&Value>, why: impl std::fmt::Display) -> ApiError {
+    let of = |field: &str| object.map(|o| meta::text(o, field)).unwrap_or_default();
+    let name = [
+        attributes.name.as_str(),
+        of("name"),
+        of("generateName"),
+        "Unknown",
+    ]
+    .into_iter()
+    .find(|name| !name.is_empty())
+    .unwrap_or_default();
+    ApiError::forbidden(&attributes.resource.group_resource(), name, why)
+}

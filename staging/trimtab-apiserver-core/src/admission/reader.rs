@@ -1,0 +1,80 @@
+//! What admission may read of other objects: one, or all of a namespace, always the latest.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_storage::{RangeRequest, Store};
+
+use crate::registry::{ResourceTable, keys, storage};
+
+/// Reads objects by group and resource, in whichever version is served first. A resource that is not served has no
+/// objects.
+#[async_trait]
+pub trait Reader: fmt::Debug + Send + Sync {
+    /// One object; `namespace` is empty for cluster-scoped resources.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError>;
+
+    /// All objects of a namespace, or of the cluster when it is empty, in the order of their names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, ApiError>;
+}
+
+/// Reads from the registry's own store.
+#[derive(Debug)]
+pub struct StoreReader {
+    store: Arc<dyn Store>,
+    resources: Arc<ResourceTable>,
+}
+
+impl StoreReader {
+    /// A reader of what `store` has of `resources`.
+    pub fn new(store: Arc<dyn Store>, resources: Arc<ResourceTable>) -> Self {
+        Self { store, resources }
+    }
+}
+
+#[async_trait]
+impl Reader for StoreReader {
+    async fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError> {
+        let Some(resource) = self.resources.snapshot().any_version(group, plural).cloned() else {
+            return Ok(None);
+        };
+        let key = keys::object_key(&resource, namespace, name);
+        Ok(storage::get(&*self.store, &resource, &key)
+            .await?
+            .map(|stored| stored.object))
+    }
+
+    async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, ApiError> {
+        let Some(resource) = self.resources.snapshot().any_version(group, plural).cloned() else {
+            return Ok(Vec::new());
+        };
+        let range = RangeRequest::prefix(keys::collection_prefix(&resource, namespace));
+        let response = self.store.range(range).await.map_err(|e| storage::error(&e))?;
+        response
+            .kvs
+            .into_iter()
+            .map(|kv| Ok(storage::stored(&resource, kv)?.object))
+            .collect()
+    }
+}

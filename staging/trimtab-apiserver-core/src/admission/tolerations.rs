@@ -1,0 +1,55 @@
+//! Default tolerations: a pod stays five minutes on a node that is not ready or cannot be reached.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::ApiError;
+
+use super::is;
+use crate::registry::hooks::{Admission, Attributes};
+
+/// How long a pod tolerates the loss of its node, in seconds.
+const SECONDS: u64 = 300;
+const NODE_LOSS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// Adds tolerations of node loss to pods that say nothing about it.
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultTolerations;
+
+#[async_trait]
+impl Admission for DefaultTolerations {
+    async fn mutate(
+        &self,
+        attributes: &Attributes,
+        pod: &mut Value,
+        _: Option<&Value>,
+        _: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        if !is(attributes, "", "pods") {
+            return Ok(());
+        }
+        let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
+            return Ok(());
+        };
+        let mut tolerations = spec
+            .get("tolerations")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let of = |toleration: &Value, field: &str| toleration[field].as_str().unwrap_or_default().to_owned();
+        let tolerated = |taint: &str| {
+            tolerations.iter().any(|t| {
+                let (key, effect) = (of(t, "key"), of(t, "effect"));
+                (key == taint || key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
+            })
+        };
+        let missing: Vec<_> = NODE_LOSS.into_iter().filter(|taint| !tolerated(taint)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        tolerations.extend(missing.into_iter().map(
+            |key| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+        ));
+        spec.insert("tolerations".to_owned(), Value::Array(tolerations));
+        Ok(())
+    }
+}
