@@ -6,7 +6,6 @@
 //! whoever stores them, the authenticators get strings and certificates.
 
 pub mod certs;
-pub mod impersonation;
 pub mod rbac;
 pub mod service_account;
 pub mod tokens;

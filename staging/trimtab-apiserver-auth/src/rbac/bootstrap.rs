@@ -1,278 +1,165 @@
-//! The roles and bindings that every cluster starts with, as compact data.
+//! The roles and bindings that every cluster starts with; the data is in `bootstrap.txt`, which says how to read it.
 //!
-//! The user-facing roles `admin`, `edit` and `view` are aggregated: their rules are the union of the `aggregate-to`
-//! roles. They are written with that union in place, so that they mean something before any controller runs.
+//! The user-facing roles `admin`, `edit` and `view` are unions: they are written with all their parts' rules in place,
+//! so that they mean something before any controller runs.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::rule::PolicyRule;
 
-const READ: &str = "get list watch";
-const CHANGE: &str = "create delete deletecollection patch update";
-const ALL: &str = "create delete deletecollection get list patch update watch";
+const DATA: &str = include_str!("bootstrap.txt");
+const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// A rule: verbs, API groups (`core` for the empty one), resources; or verbs, `-`, paths.
-type Rule = (&'static str, &'static str, &'static str);
-
-/// Cluster roles with their rules.
-const ROLES: &[(&str, &[Rule])] = &[
-    ("cluster-admin", &[("*", "*", "*"), ("*", "-", "*")]),
-    (
-        "system:discovery",
-        &[(
-            "get",
-            "-",
-            "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/",
-        )],
-    ),
-    (
-        "system:public-info-viewer",
-        &[("get", "-", "/healthz /livez /readyz /version /version/")],
-    ),
-    (
-        "system:basic-user",
-        &[
-            (
-                "create",
-                "authorization.k8s.io",
-                "selfsubjectaccessreviews selfsubjectrulesreviews",
-            ),
-            ("create", "authentication.k8s.io", "selfsubjectreviews"),
-        ],
-    ),
-    (
-        "system:monitoring",
-        &[(
-            "get",
-            "-",
-            "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
-        )],
-    ),
-    (
-        "system:auth-delegator",
-        &[
-            ("create", "authentication.k8s.io", "tokenreviews"),
-            ("create", "authorization.k8s.io", "subjectaccessreviews"),
-        ],
-    ),
-    (
-        "system:service-account-issuer-discovery",
-        &[(
-            "get",
-            "-",
-            "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
-        )],
-    ),
-    ("system:aggregate-to-view", VIEW),
-    ("system:aggregate-to-edit", EDIT),
-    ("system:aggregate-to-admin", ADMIN),
-];
-
-const VIEW: &[Rule] = &[
-    (
-        READ,
-        "core",
-        "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods replicationcontrollers \
-         replicationcontrollers/scale serviceaccounts services services/status",
-    ),
-    (
-        READ,
-        "core",
-        "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status \
-         resourcequotas resourcequotas/status",
-    ),
-    (READ, "core", "namespaces"),
-    (READ, "discovery.k8s.io", "endpointslices"),
-    (
-        READ,
-        "apps",
-        "controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status \
-         replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status",
-    ),
-    (
-        READ,
-        "autoscaling",
-        "horizontalpodautoscalers horizontalpodautoscalers/status",
-    ),
-    (READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
-    (READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
-    (
-        READ,
-        "networking.k8s.io",
-        "ingresses ingresses/status networkpolicies",
-    ),
-];
-
-const EDIT: &[Rule] = &[
-    (
-        READ,
-        "core",
-        "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy",
-    ),
-    ("impersonate", "core", "serviceaccounts"),
-    (
-        CHANGE,
-        "core",
-        "pods pods/attach pods/exec pods/portforward pods/proxy",
-    ),
-    ("create", "core", "pods/eviction"),
-    (
-        CHANGE,
-        "core",
-        "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets \
-         serviceaccounts services services/proxy",
-    ),
-    ("create", "core", "serviceaccounts/token"),
-    (
-        CHANGE,
-        "apps",
-        "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets \
-         statefulsets/scale",
-    ),
-    (CHANGE, "autoscaling", "horizontalpodautoscalers"),
-    (CHANGE, "batch", "cronjobs jobs"),
-    (CHANGE, "policy", "poddisruptionbudgets"),
-    (CHANGE, "networking.k8s.io", "ingresses networkpolicies"),
-    (ALL, "coordination.k8s.io", "leases"),
-];
-
-const ADMIN: &[Rule] = &[
-    ("create", "authorization.k8s.io", "localsubjectaccessreviews"),
-    (ALL, "rbac.authorization.k8s.io", "rolebindings roles"),
-];
-
-/// A role whose rules are the union of others'.
-struct Aggregated {
-    name: &'static str,
-    /// The role that this one is a part of in turn.
-    part_of: Option<&'static str>,
-    rules: &'static [&'static [Rule]],
+/// A role of the data.
+#[derive(Debug, Default)]
+struct Role<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    union: bool,
+    part_of: Vec<&'a str>,
+    rules: Vec<PolicyRule>,
 }
 
-const AGGREGATED: &[Aggregated] = &[
-    Aggregated {
-        name: "admin",
-        part_of: None,
-        rules: &[ADMIN, EDIT, VIEW],
-    },
-    Aggregated {
-        name: "edit",
-        part_of: Some("admin"),
-        rules: &[EDIT, VIEW],
-    },
-    Aggregated {
-        name: "view",
-        part_of: Some("edit"),
-        rules: &[VIEW],
-    },
-];
-
-/// Cluster role bindings: name, role, groups.
-const BINDINGS: &[(&str, &str, &[&str])] = &[
-    ("cluster-admin", "cluster-admin", &["system:masters"]),
-    (
-        "system:basic-user",
-        "system:basic-user",
-        &["system:authenticated"],
-    ),
-    ("system:discovery", "system:discovery", &["system:authenticated"]),
-    (
-        "system:public-info-viewer",
-        "system:public-info-viewer",
-        &["system:authenticated", "system:unauthenticated"],
-    ),
-    ("system:monitoring", "system:monitoring", &["system:monitoring"]),
-    (
-        "system:service-account-issuer-discovery",
-        "system:service-account-issuer-discovery",
-        &["system:serviceaccounts"],
-    ),
-];
-
-/// Every bootstrap object, in full, with its kind; none has a namespace.
+/// Every bootstrap object, in full, with its kind: cluster roles, cluster role bindings, roles, role bindings.
 pub fn bootstrap_objects() -> Vec<Value> {
-    let mut objects = Vec::new();
-    for (name, rules) in ROLES {
-        let labels: Vec<&str> = name.strip_prefix("system:aggregate-to-").into_iter().collect();
-        objects.push(role(name, &labels, &rules_of(rules), None));
+    let mut roles: Vec<Role<'_>> = Vec::new();
+    let mut bindings = Vec::new();
+    for line in DATA.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some(kind @ ("role" | "union")) => roles.push(role(kind == "union", words)),
+            Some("bind") => bindings.push(binding(words)),
+            Some(verbs) => {
+                if let Some(role) = roles.last_mut() {
+                    role.rules.push(rule(verbs, words));
+                }
+            }
+            None => {}
+        }
     }
-    for Aggregated { name, part_of, rules } in AGGREGATED {
-        let rules: Vec<PolicyRule> = rules.iter().flat_map(|part| rules_of(part)).collect();
-        let selector = json!({"matchLabels": {aggregation_label(name): "true"}});
-        let aggregation = json!({"clusterRoleSelectors": [selector]});
-        objects.push(role(name, part_of.as_slice(), &rules, Some(aggregation)));
-    }
-    for (name, role, groups) in BINDINGS {
-        let group = |g: &&str| json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": g});
-        objects.push(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata(name, &[]),
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": groups.iter().map(group).collect::<Vec<_>>(),
-        }));
-    }
+    let mut objects: Vec<Value> = roles.iter().map(|role| role_object(role, &roles)).collect();
+    objects.extend(bindings);
     objects
 }
 
-fn aggregation_label(role: &str) -> String {
-    format!("rbac.authorization.k8s.io/aggregate-to-{role}")
+fn role<'a>(union: bool, words: impl Iterator<Item = &'a str>) -> Role<'a> {
+    let mut role = Role {
+        union,
+        ..Role::default()
+    };
+    for word in words {
+        match word.split_once('=') {
+            Some(("in", namespace)) => role.namespace = namespace,
+            Some(("part-of", other)) => role.part_of.push(other),
+            _ => role.name = word,
+        }
+    }
+    role
 }
 
-fn metadata(name: &str, aggregate_to: &[&str]) -> Value {
-    let mut labels =
-        serde_json::Map::from_iter([("kubernetes.io/bootstrapping".to_owned(), json!("rbac-defaults"))]);
+fn rule<'a>(verbs: &str, mut words: impl Iterator<Item = &'a str>) -> PolicyRule {
+    let list = |text: &str| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
+    let verbs = list(match verbs {
+        "READ" => "get,list,watch",
+        "CHANGE" => "create,delete,deletecollection,patch,update",
+        "ALL" => "create,delete,deletecollection,get,list,patch,update,watch",
+        verbs => verbs,
+    });
+    let groups = words.next().unwrap_or_default();
+    let what = list(words.next().unwrap_or_default());
+    if groups == "-" {
+        return PolicyRule {
+            verbs,
+            non_resource_urls: what,
+            ..PolicyRule::default()
+        };
+    }
+    let unnamed = |group: String| if group == "core" { String::new() } else { group };
+    PolicyRule {
+        verbs,
+        api_groups: list(groups).into_iter().map(unnamed).collect(),
+        resources: what,
+        resource_names: words.next().map(list).unwrap_or_default(),
+        ..PolicyRule::default()
+    }
+}
+
+fn aggregation_label(role: &str) -> String {
+    format!("{GROUP}/aggregate-to-{role}")
+}
+
+fn metadata(name: &str, namespace: &str, part_of: &[&str]) -> Value {
+    let mut labels = Map::new();
+    labels.insert("kubernetes.io/bootstrapping".to_owned(), json!("rbac-defaults"));
     labels.extend(
-        aggregate_to
+        part_of
             .iter()
             .map(|role| (aggregation_label(role), json!("true"))),
     );
-    json!({
+    let mut metadata = json!({
         "name": name,
         "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
         "labels": labels,
-    })
+    });
+    if !namespace.is_empty() {
+        metadata["namespace"] = json!(namespace);
+    }
+    metadata
 }
 
-fn role(name: &str, aggregate_to: &[&str], rules: &[PolicyRule], aggregation: Option<Value>) -> Value {
+fn role_object(role: &Role<'_>, all: &[Role<'_>]) -> Value {
     let mut object = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": metadata(name, aggregate_to),
-        "rules": rules,
+        "apiVersion": format!("{GROUP}/v1"),
+        "kind": if role.namespace.is_empty() { "ClusterRole" } else { "Role" },
+        "metadata": metadata(role.name, role.namespace, &role.part_of),
+        "rules": all_rules(role, all),
     });
-    if let Some(aggregation) = aggregation {
-        object["aggregationRule"] = aggregation;
+    if role.union {
+        let selector = json!({"matchLabels": {aggregation_label(role.name): "true"}});
+        object["aggregationRule"] = json!({"clusterRoleSelectors": [selector]});
     }
     object
 }
 
-fn rules_of(rules: &[Rule]) -> Vec<PolicyRule> {
-    let words = |text: &str| {
-        text.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<String>>()
-    };
-    rules
+/// A role's rules, with those of its parts.
+fn all_rules(role: &Role<'_>, all: &[Role<'_>]) -> Vec<PolicyRule> {
+    let mut rules = role.rules.clone();
+    for part in all
         .iter()
-        .map(|(verbs, groups, names)| match *groups {
-            "-" => PolicyRule {
-                verbs: words(verbs),
-                non_resource_urls: words(names),
-                ..PolicyRule::default()
-            },
-            groups => PolicyRule {
-                verbs: words(verbs),
-                api_groups: vec![if groups == "core" {
-                    String::new()
-                } else {
-                    groups.to_owned()
-                }],
-                resources: words(names),
-                ..PolicyRule::default()
-            },
-        })
-        .collect()
+        .filter(|part| role.union && part.part_of.contains(&role.name))
+    {
+        rules.extend(all_rules(part, all));
+    }
+    rules
+}
+
+fn binding<'a>(words: impl Iterator<Item = &'a str>) -> Value {
+    let (mut namespace, mut names, mut subjects) = ("", Vec::new(), Vec::new());
+    for word in words {
+        if let Some(value) = word.strip_prefix("in=") {
+            namespace = value;
+        } else if let Some(name) = word.strip_prefix("user:") {
+            subjects.push(json!({"kind": "User", "apiGroup": GROUP, "name": name}));
+        } else if let Some(name) = word.strip_prefix("group:") {
+            subjects.push(json!({"kind": "Group", "apiGroup": GROUP, "name": name}));
+        } else if let Some((namespace, name)) = word.strip_prefix("account:").and_then(|w| w.split_once('/'))
+        {
+            subjects.push(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}));
+        } else {
+            names.push(word);
+        }
+    }
+    let prefix = if namespace.is_empty() { "Cluster" } else { "" };
+    let mut object = json!({
+        "apiVersion": format!("{GROUP}/v1"),
+        "kind": format!("{prefix}RoleBinding"),
+        "metadata": metadata(names.first().unwrap_or(&""), namespace, &[]),
+        "roleRef": {"apiGroup": GROUP, "kind": format!("{prefix}Role"), "name": names.get(1)},
+    });
+    if !subjects.is_empty() {
+        object["subjects"] = Value::from(subjects);
+    }
+    object
 }
 
 #[cfg(test)]
@@ -281,12 +168,17 @@ mod tests {
     use crate::rbac::Policy;
     use crate::{Attributes, UserInfo};
 
-    #[test]
-    fn everyone_may_discover_and_only_masters_may_do_all() {
+    fn policy() -> Policy {
         let mut policy = Policy::default();
         for object in bootstrap_objects() {
             policy.apply(object["kind"].as_str().unwrap(), &object);
         }
+        policy
+    }
+
+    #[test]
+    fn everyone_may_discover_and_only_masters_may_do_all() {
+        let policy = policy();
         let alice = UserInfo {
             name: "alice".into(),
             ..UserInfo::default()
@@ -315,14 +207,46 @@ mod tests {
     }
 
     #[test]
-    fn every_binding_points_to_a_role() {
+    fn the_data_is_well_formed() {
         let objects = bootstrap_objects();
-        for (_, role, _) in BINDINGS {
+        let policy = policy();
+        for object in &objects {
+            let metadata = &object["metadata"];
             assert!(
-                objects
-                    .iter()
-                    .any(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == *role),
-                "{role}"
+                metadata["name"].as_str().is_some_and(|n| !n.is_empty()),
+                "{object}"
+            );
+            let namespace = metadata["namespace"].as_str().unwrap_or_default();
+            if let Some(role) = object.get("roleRef") {
+                let (kind, name) = (role["kind"].as_str().unwrap(), role["name"].as_str().unwrap());
+                assert!(
+                    policy.role_rules(kind, namespace, name).is_some(),
+                    "{name} does not exist"
+                );
+            } else {
+                for rule in object["rules"].as_array().unwrap() {
+                    let full = |list: &str| rule[list].as_array().is_some_and(|l| l.iter().all(|w| w != ""));
+                    assert!(
+                        full("verbs") && (full("resources") || full("nonResourceURLs")),
+                        "{object}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_union_has_its_parts_rules() {
+        let policy = policy();
+        let rules = |name: &str| policy.role_rules("ClusterRole", "", name).unwrap().to_vec();
+        for (whole, part) in [
+            ("view", "system:aggregate-to-view"),
+            ("edit", "view"),
+            ("admin", "edit"),
+        ] {
+            assert!(
+                rules(part).iter().all(|rule| rules(whole).contains(rule)),
+                "{whole} lacks some of {part}"
             );
         }
     }
