@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, StatusReason};
 use trimtab_apimachinery_schema::apply::{self, Write};
+use trimtab_apimachinery_schema::patch::PatchError;
 use trimtab_apimachinery_schema::{Schema, patch};
 use trimtab_apiserver_kinds::resource::Resource;
 
@@ -15,12 +16,12 @@ use super::update::Change;
 use super::{Answer, Call};
 use crate::api::BodyFormat;
 
-/// A patch, read.
+/// A patch. That its body makes no sense shows when it is applied: that there is no such object comes first.
 #[derive(Clone, Debug)]
 pub(super) enum Patch {
     Json(bytes::Bytes),
-    Merge(Value),
-    Strategic(Value),
+    Merge(Result<Value, PatchError>),
+    Strategic(Result<Value, PatchError>),
     Apply(Value),
 }
 
@@ -30,8 +31,10 @@ impl Patch {
         let mut object = current.clone();
         match self {
             Self::Json(operations) => patch::json(&mut object, operations)?,
-            Self::Merge(changes) => patch::merge(&mut object, changes),
-            Self::Strategic(changes) => object = patch::strategic(schema, current, changes)?,
+            Self::Merge(changes) => patch::merge(&mut object, changes.as_ref().map_err(Clone::clone)?),
+            Self::Strategic(changes) => {
+                object = patch::strategic(schema, current, changes.as_ref().map_err(Clone::clone)?)?;
+            }
             Self::Apply(_) => {}
         }
         Ok(object)
@@ -98,14 +101,14 @@ impl Call<'_> {
         let body = &self.request.body;
         match self.request.body_format {
             BodyFormat::JsonPatch => Ok(Patch::Json(body.clone())),
-            BodyFormat::MergePatch => Ok(Patch::Merge(patch::read_merge(body)?)),
+            BodyFormat::MergePatch => Ok(Patch::Merge(patch::read_merge(body))),
             BodyFormat::StrategicMergePatch if self.resource.custom => Err(ApiError::new(
                 415,
                 StatusReason::UnsupportedMediaType,
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )),
-            BodyFormat::StrategicMergePatch => Ok(Patch::Strategic(patch::read_strategic(body)?)),
+            BodyFormat::StrategicMergePatch => Ok(Patch::Strategic(patch::read_strategic(body))),
             BodyFormat::ApplyPatch => {
                 let text = String::from_utf8_lossy(body);
                 let config = decode::yaml_to_value(&text)
