@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
@@ -23,11 +24,44 @@ pub(crate) struct Stored {
 
 /// The stored form of an object: JSON, without the resource version, which the store itself keeps.
 pub(crate) fn encode(object: &Value) -> Bytes {
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("resourceVersion");
+    // Writing a JSON value to memory cannot fail.
+    serde_json::to_vec(&Unversioned {
+        value: object,
+        depth: 0,
+    })
+    .unwrap_or_default()
+    .into()
+}
+
+/// A value without `metadata.resourceVersion`.
+struct Unversioned<'a> {
+    value: &'a Value,
+    /// 0 for the object, 1 for its metadata.
+    depth: u8,
+}
+
+impl Serialize for Unversioned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(fields) = self.value else {
+            return self.value.serialize(serializer);
+        };
+        serializer.collect_map(
+            fields
+                .iter()
+                .filter_map(|(key, value)| match (self.depth, key.as_str()) {
+                    (0, "metadata") => Some((key, Part::Metadata(Unversioned { value, depth: 1 }))),
+                    (1, "resourceVersion") => None,
+                    _ => Some((key, Part::Plain(value))),
+                }),
+        )
     }
-    serde_json::to_vec(&object).unwrap_or_default().into()
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Metadata(Unversioned<'a>),
+    Plain(&'a Value),
 }
 
 /// Reads the stored form; `revision` becomes the resource version.
@@ -97,4 +131,22 @@ pub(crate) fn too_large(asked: Revision, current: Revision) -> ApiError {
         .with_cause("ResourceVersionTooLarge", "Too large resource version", "");
     error.retry_after = Some(Duration::from_secs(1));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_objects_own_version_is_left_out() {
+        let object = json!({"metadata": {"name": "a", "resourceVersion": "5", "x": {"resourceVersion": "6"}},
+            "resourceVersion": "7", "spec": {"metadata": {"resourceVersion": "8"}}});
+        let mut expected = object.clone();
+        expected["metadata"]
+            .as_object_mut()
+            .map(|m| m.remove("resourceVersion"));
+        let stored: Value = serde_json::from_slice(&encode(&object)).unwrap_or_default();
+        assert_eq!(stored, expected);
+    }
 }

@@ -2,4 +2,5 @@
 
 mod crud;
 mod kit;
+mod properties;
 mod watching;
