@@ -34,6 +34,32 @@ const STATIC_FEWEST: u128 = 16;
 const LARGEST: u128 = 1 << 20;
 
 impl IpRange {
+    /// The range of the addresses whose first `length` bits are those of `ip`.
+    ///
+    /// # Errors
+    /// When that are fewer than four addresses or more than 2¹¹².
+    pub fn new(ip: IpAddr, length: u8) -> Result<Self, InvalidRange> {
+        let invalid = |why| InvalidRange {
+            text: format!("{ip}/{length}"),
+            why,
+        };
+        let (value, width, family): (u128, u32, _) = match ip {
+            IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32, Family::V4),
+            IpAddr::V6(ip) => (ip.to_bits(), 128, Family::V6),
+        };
+        let bits = width
+            .checked_sub(length.into())
+            .ok_or_else(|| invalid("the length is too large"))?;
+        if !(2..=112).contains(&bits) {
+            return Err(invalid("too few or too many addresses"));
+        }
+        Ok(Self {
+            first: value >> bits << bits,
+            bits,
+            family,
+        })
+    }
+
     pub(super) fn family(&self) -> Family {
         self.family
     }
@@ -110,22 +136,8 @@ impl FromStr for IpRange {
             .split_once('/')
             .ok_or_else(|| invalid("want an address, a slash and a length"))?;
         let ip: IpAddr = ip.parse().map_err(|_| invalid("not an IP address"))?;
-        let length: u32 = length.parse().map_err(|_| invalid("not a length"))?;
-        let (value, width, family): (u128, u32, _) = match ip {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32, Family::V4),
-            IpAddr::V6(ip) => (ip.to_bits(), 128, Family::V6),
-        };
-        let bits = width
-            .checked_sub(length)
-            .ok_or_else(|| invalid("the length is too large"))?;
-        if bits < 2 || bits > 112 {
-            return Err(invalid("too few or too many addresses"));
-        }
-        Ok(Self {
-            first: value >> bits << bits,
-            bits,
-            family,
-        })
+        let length: u8 = length.parse().map_err(|_| invalid("not a length"))?;
+        Self::new(ip, length)
     }
 }
 
