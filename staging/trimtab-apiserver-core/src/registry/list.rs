@@ -66,7 +66,7 @@ impl Call<'_> {
     }
 
     /// The collection's keys; only the one object's, if the selector names it.
-    fn prefix(&self, options: &ListOptions) -> Prefix {
+    pub(super) fn prefix(&self, options: &ListOptions) -> Prefix {
         let namespace = match self.namespace.as_str() {
             "" if self.resource.namespaced() => {
                 options.fields.required("metadata.namespace").unwrap_or_default()
@@ -144,9 +144,27 @@ impl Registry {
     }
 }
 
-struct Prefix {
+/// The keys of a collection.
+pub(super) struct Prefix {
     collection: String,
+    /// The key of the one object that the selector names, if it names one.
     selected: Option<String>,
+}
+
+impl Prefix {
+    /// The first key, and the end.
+    pub(super) fn range(&self) -> (Bytes, Bound<Bytes>) {
+        match &self.selected {
+            Some(key) => (
+                Bytes::from(key.clone()),
+                Bound::Included(Bytes::from(key.clone())),
+            ),
+            None => (
+                Bytes::from(self.collection.clone()),
+                prefix_end(self.collection.as_bytes()),
+            ),
+        }
+    }
 }
 
 enum ReadError {
@@ -174,16 +192,7 @@ async fn read_page(
     options: &ListOptions,
     mut revision: Option<Revision>,
 ) -> Result<Page, ReadError> {
-    let (mut start, end) = match &prefix.selected {
-        Some(key) => (
-            Bytes::from(key.clone()),
-            Bound::Included(Bytes::from(key.clone())),
-        ),
-        None => (
-            Bytes::from(prefix.collection.clone()),
-            prefix_end(prefix.collection.as_bytes()),
-        ),
-    };
+    let (mut start, end) = prefix.range();
     if let Some(token) = &options.token {
         start = start.max(format!("{}{}", prefix.collection, token.start()).into());
     }

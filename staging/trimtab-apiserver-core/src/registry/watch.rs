@@ -20,7 +20,7 @@ use super::events::{RecentChanges, Sight, encode};
 use super::list::Page;
 use super::options::ListOptions;
 use super::view::Filter;
-use super::{Answer, Call, Registry, ResourceTable, keys, shape, storage};
+use super::{Answer, Call, Registry, ResourceTable, shape, storage};
 use crate::api::{ApiRequest, ApiResponse, OutputShape, WatchEvent};
 
 /// How long a watch lasts whose client does not say: between one and two times this, so that they do not all end at
@@ -69,8 +69,12 @@ impl Call<'_> {
                 initial = Some(page);
             }
         }
-        let prefix = keys::collection_prefix(&self.resource, &self.namespace);
-        let request = WatchRequest::prefix(prefix).from(from + 1);
+        let (start, end) = self.prefix(&options).range();
+        let request = WatchRequest {
+            start,
+            end,
+            from: Some(from + 1),
+        };
         let opened = self.store().watch(request).await;
         let view = View {
             resource: self.resource.clone(),
