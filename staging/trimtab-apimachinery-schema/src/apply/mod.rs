@@ -14,7 +14,10 @@
 //! One difference from kube-apiserver: entries made at another API version of the kind are read as if they were of
 //! this one, rather than converted. Versions of one kind rarely differ in structure.
 
+mod blank;
 mod compare;
+mod error;
+mod last_applied;
 mod managed;
 mod merge;
 mod path;
@@ -24,124 +27,16 @@ mod shape;
 mod tests;
 mod typed;
 mod update;
+mod write;
 
-use serde_json::{Map, Value};
-use trimtab_apimachinery_meta::{ApiError, StatusReason};
+use serde_json::Value;
+
+pub use error::{ApplyError, Conflict};
+pub use write::{Reset, Write};
 
 use crate::schema::Schema;
+use blank::blank;
 use managed::{Managed, ManagerId, Operation};
-use path::Path;
-use set::FieldSet;
-
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// What a write is, for the tracking of ownership.
-#[derive(Clone, Debug, Default)]
-pub struct Write {
-    /// The field manager: `fieldManager`, or the user agent's first word.
-    pub manager: String,
-    /// The API version of the request, as `apps/v1`.
-    pub api_version: String,
-    /// The kind, as `Deployment`.
-    pub kind: String,
-    /// The subresource that is written to; empty for the object itself.
-    pub subresource: String,
-    /// The time of the request, RFC 3339 in whole seconds and UTC.
-    pub now: String,
-    /// Whether an apply takes fields from their owners.
-    pub force: bool,
-    /// The kind is a custom one: its objects are as they are, without the structs of built-in kinds that are there
-    /// even when empty.
-    pub custom: bool,
-    /// The fields that this request cannot write, and so cannot own.
-    pub reset: Reset,
-}
-
-/// Fields that a request cannot write because the kind resets them (`status` on the object, all else on `status`).
-/// Each path is a list of field names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Reset {
-    /// None.
-    #[default]
-    Nothing,
-    /// These, and all below them.
-    These(Vec<Vec<String>>),
-    /// All but these and what is below them.
-    AllBut(Vec<Vec<String>>),
-}
-
-impl Reset {
-    /// One field at the top, as `status`.
-    pub fn field(name: &str) -> Self {
-        Self::These(vec![vec![name.to_owned()]])
-    }
-
-    fn filter(&self, set: &FieldSet) -> FieldSet {
-        match self {
-            Self::Nothing => set.clone(),
-            Self::These(paths) => {
-                set.difference_with_children(&paths.iter().fold(FieldSet::new(), |mut all, path| {
-                    all.insert(
-                        &path
-                            .iter()
-                            .map(|name| path::Element::Field(name.clone()))
-                            .collect::<Vec<_>>(),
-                    );
-                    all
-                }))
-            }
-            Self::AllBut(paths) => set.only_below(paths),
-        }
-    }
-}
-
-/// A field that is applied and owned by someone else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// The owner as messages name it: `"mgr" using apps/v1`.
-    pub manager: String,
-    path: Path,
-}
-
-impl Conflict {
-    /// The field, as `.spec.template.spec.containers[name="a"].image`.
-    pub fn field(&self) -> String {
-        self.path.to_string()
-    }
-}
-
-/// Why a configuration could not be applied.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApplyError {
-    /// The configuration is not one for this request: 400.
-    #[error("{0}")]
-    BadRequest(String),
-    /// Fields belong to others, and force was not asked for: 409. Never empty.
-    #[error("{}", update::describe_conflicts(.0))]
-    Conflict(Vec<Conflict>),
-    /// The configuration does not fit the kind's structure: 500, with this text.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-impl From<ApplyError> for ApiError {
-    fn from(error: ApplyError) -> Self {
-        let text = error.to_string();
-        match error {
-            ApplyError::BadRequest(_) => Self::bad_request(text),
-            ApplyError::Unusable(_) => Self::new(500, StatusReason::Unknown, text),
-            ApplyError::Conflict(conflicts) => {
-                conflicts
-                    .iter()
-                    .fold(Self::new(409, StatusReason::Conflict, text), |error, conflict| {
-                        let message = format!("conflict with {}", conflict.manager);
-                        error.with_cause("FieldManagerConflict", message, &conflict.field())
-                    })
-            }
-        }
-    }
-}
 
 /// Applies `config` to `live` (`None` when there is no such object) and returns the object to be stored, with
 /// `metadata.managedFields`, before defaulting. When nothing changes it is `live` itself, with the applier's entry.
@@ -204,7 +99,7 @@ pub fn apply(
     }
     managed.strip(&id);
     let mut object = object.unwrap_or(live_fields);
-    update_last_applied(&mut object, config, write);
+    last_applied::update(&mut object, config, write);
     set_managed_fields(&mut object, &managed);
     Ok(object)
 }
@@ -232,7 +127,7 @@ fn apply_typed(
         return Ok((applied.object, managed));
     }
     let allowed = (write.manager == "kubectl")
-        .then(|| last_applied_fields(schema, live, write))
+        .then(|| last_applied::fields(schema, live, write))
         .flatten();
     let Some(allowed) = allowed else {
         return Err(ApplyError::Conflict(applied.conflicts));
@@ -247,55 +142,6 @@ fn apply_typed(
     }
     let (applied, managed) = run(true)?;
     Ok((applied.object, managed))
-}
-
-/// The fields that the last client-side apply wrote and that are still as it wrote them.
-fn last_applied_fields(schema: &Schema, live: &Value, write: &Write) -> Option<FieldSet> {
-    let text = live
-        .get("metadata")?
-        .get("annotations")?
-        .get(LAST_APPLIED)?
-        .as_str()?;
-    let applied: Value = serde_json::from_str(text).ok()?;
-    if applied.get("apiVersion")?.as_str()? != write.api_version
-        || !typed::validate(schema, &applied).is_empty()
-    {
-        return None;
-    }
-    let found = compare::compare(schema, &applied, live).ok()?;
-    Some(
-        typed::field_set(schema, &applied)
-            .difference(&found.changed())
-            .difference(&found.removed),
-    )
-}
-
-/// Keeps the annotation of client-side apply in step when kubectl applies server-side.
-fn update_last_applied(object: &mut Value, config: &Value, write: &Write) {
-    if write.manager != "kubectl" {
-        return;
-    }
-    let Some(annotations) = object
-        .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    else {
-        return;
-    };
-    if annotations
-        .get(LAST_APPLIED)
-        .and_then(Value::as_str)
-        .is_none_or(str::is_empty)
-    {
-        return;
-    }
-    let mut config = config.clone();
-    if let Some(own) = config
-        .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    {
-        own.remove(LAST_APPLIED);
-    }
-    annotations.insert(LAST_APPLIED.to_owned(), Value::from(format!("{config}\n")));
 }
 
 /// Sets `metadata.managedFields` of `new`, which is about to be stored over `live` (`None` for a create) by any
@@ -406,42 +252,6 @@ fn set_managed_fields(object: &mut Value, managed: &Managed) {
     if let Some(entries) = managed.encode() {
         metadata.insert("managedFields".to_owned(), entries);
     }
-}
-
-/// An object of the kind before anything is written to it. Built-in kinds have structs that are always there, even
-/// when empty (their schema has the default `{}`), and lists that are null rather than absent (they are required).
-fn blank(schema: &Schema, write: &Write) -> Value {
-    let mut object = if write.custom {
-        Map::new()
-    } else {
-        blank_struct(schema, 0)
-    };
-    object.insert("apiVersion".to_owned(), Value::from(write.api_version.as_str()));
-    object.insert("kind".to_owned(), Value::from(write.kind.as_str()));
-    Value::Object(object)
-}
-
-fn blank_struct(schema: &Schema, depth: usize) -> Map<String, Value> {
-    // No built-in kind nests its structs deeper; a schema that refers to itself must not be followed for ever.
-    const DEPTH: usize = 12;
-    let mut fields = Map::new();
-    for (name, field) in schema.properties.iter().filter(|_| depth < DEPTH) {
-        if field
-            .default
-            .as_ref()
-            .is_some_and(|d| d.as_object().is_some_and(Map::is_empty))
-        {
-            fields.insert(name.clone(), Value::Object(blank_struct(field, depth + 1)));
-        } else if schema.required.contains(name)
-            && matches!(
-                shape::shape(field, None),
-                shape::Shape::Map(_) | shape::Shape::List(_)
-            )
-        {
-            fields.insert(name.clone(), Value::Null);
-        }
-    }
-    fields
 }
 
 /// As errors name an object: `namespace/name; group/version, Kind=Kind`.

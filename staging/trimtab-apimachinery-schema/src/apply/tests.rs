@@ -5,6 +5,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use trimtab_apimachinery_meta::ApiError;
+
+use super::last_applied::ANNOTATION as LAST_APPLIED;
 use super::set::FieldSet;
 use super::*;
 use crate::schema::{Additional, ListType, Schema, Type};

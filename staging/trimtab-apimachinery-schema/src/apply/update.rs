@@ -160,27 +160,3 @@ fn prune(schema: &Schema, merged: &Value, managed: &Managed, last: &FieldSet, ke
     settle(&mut result, merged, keep_empty);
     result
 }
-
-/// The conflicts as one text: one alone in a line, several by manager.
-pub(super) fn describe_conflicts(conflicts: &[Conflict]) -> String {
-    if let [one] = conflicts {
-        return format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            one.manager, one.path
-        );
-    }
-    let mut lines = Vec::new();
-    let mut last: Option<&str> = None;
-    for Conflict { manager, path } in conflicts {
-        if last != Some(manager) {
-            lines.push(format!("conflicts with {manager}:"));
-            last = Some(manager);
-        }
-        lines.push(format!("- {path}"));
-    }
-    format!(
-        "Apply failed with {} conflicts: {}",
-        conflicts.len(),
-        lines.join("\n")
-    )
-}

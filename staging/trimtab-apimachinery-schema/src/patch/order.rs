@@ -7,9 +7,9 @@ use serde_json::Value;
 #[derive(Clone, Copy)]
 pub(super) struct MergeKey<'a>(pub(super) &'a str);
 
-impl<'a> MergeKey<'a> {
+impl MergeKey<'_> {
     /// The identity of an element; `None` for an object without the key.
-    pub(super) fn of<'v>(self, element: &'v Value) -> Option<&'v Value> {
+    pub(super) fn of(self, element: &Value) -> Option<&Value> {
         if self.0.is_empty() {
             Some(element)
         } else {
