@@ -22,6 +22,9 @@ pub struct RequestInfo {
     pub name: String,
     /// The subresource, or empty.
     pub subresource: String,
+    /// The one name that a collection is asked for by `fieldSelector=metadata.name=…`; empty otherwise. Roles may
+    /// allow a list of that name alone.
+    pub field_name: String,
     /// The whole path.
     pub path: String,
     /// The HTTP method, upper case.

@@ -6,6 +6,7 @@
 //! (decode, default, admit, validate, store) and back. `server` puts the parts together.
 
 pub mod admission;
+pub mod allocators;
 pub mod api;
 pub mod auth;
 pub mod registry;

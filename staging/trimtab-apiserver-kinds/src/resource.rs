@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{GroupKind, GroupResource, GroupVersionKind};
-use trimtab_apimachinery_schema::Schema;
 
+use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
 /// Whether objects of a kind live in namespaces.
@@ -48,7 +48,7 @@ pub struct Resource {
     /// Columns of the table that kubectl prints; `Name` first. Built-ins compute cells in [`Strategy::cells`].
     pub columns: Vec<Column>,
     /// The structure of an object: what is known, pruned, defaulted, merged by key.
-    pub schema: Arc<Schema>,
+    pub schema: SchemaRef,
     /// What is special about the kind.
     pub strategy: Arc<dyn Strategy>,
     /// Whether the resource comes from a CustomResourceDefinition.

@@ -149,7 +149,7 @@ impl Call<'_> {
             group: "autoscaling".to_owned(),
             version: "v1".to_owned(),
             kind: "Scale".to_owned(),
-            schema: Arc::new(scale_schema()),
+            schema: scale_schema().into(),
             custom: false,
             ..Resource::clone(&self.resource)
         };

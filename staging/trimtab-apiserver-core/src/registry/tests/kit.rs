@@ -149,7 +149,7 @@ fn resource(group: &str, kind: &str, schema: Schema, strategy: Arc<dyn Strategy>
         verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
         subresources: Vec::new(),
         columns: vec![column("Name", "name"), column("Age", "")],
-        schema: Arc::new(schema),
+        schema: schema.into(),
         strategy,
         custom: !group.is_empty(),
         deprecation_warning: None,

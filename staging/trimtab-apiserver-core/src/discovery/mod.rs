@@ -1,0 +1,143 @@
+//! Discovery: what is served, told in the old way (one document a version) and in the new one (one for all).
+//!
+//! Everything is derived from the resource table; a document is made when it is first asked for after a change.
+
+mod documents;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::registry::{ResourceTable, Resources};
+
+pub(crate) use documents::hash;
+
+/// The form of aggregated discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aggregated {
+    V2,
+    V2Beta1,
+}
+
+impl Aggregated {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            Self::V2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        }
+    }
+
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::V2 => "apidiscovery.k8s.io/v2",
+            Self::V2Beta1 => "apidiscovery.k8s.io/v2beta1",
+        }
+    }
+}
+
+/// An aggregated document, encoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    pub(crate) json: Bytes,
+    /// Its hash, quoted, as the ETag header has it.
+    pub(crate) etag: String,
+}
+
+/// One kept document and the table that it was made from.
+type Kept = (Arc<Resources>, bool, Aggregated, Document);
+
+/// Tells what is served.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    table: Arc<ResourceTable>,
+    kept: Mutex<Vec<Kept>>,
+}
+
+impl Discovery {
+    pub(crate) fn new(table: Arc<ResourceTable>) -> Self {
+        Self {
+            table,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// `/api`.
+    pub(crate) fn core_versions(&self) -> Value {
+        json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}],
+        })
+    }
+
+    /// `/apis`.
+    pub(crate) fn groups(&self) -> Value {
+        let table = self.table.snapshot();
+        let groups = documents::groups(&table);
+        let groups: Vec<Value> = groups
+            .iter()
+            .filter(|g| !g.name.is_empty())
+            .map(documents::group)
+            .collect();
+        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+    }
+
+    /// `/apis/GROUP`.
+    pub(crate) fn group(&self, name: &str) -> Option<Value> {
+        let table = self.table.snapshot();
+        let groups = documents::groups(&table);
+        let mut found = documents::group(groups.iter().find(|g| g.name == name && !name.is_empty())?);
+        found["kind"] = "APIGroup".into();
+        found["apiVersion"] = "v1".into();
+        Some(found)
+    }
+
+    /// Whether any version of the group is served.
+    pub(crate) fn has_group(&self, name: &str) -> bool {
+        self.table.snapshot().iter().any(|r| r.group == name)
+    }
+
+    /// `/api/VERSION` and `/apis/GROUP/VERSION`.
+    pub(crate) fn resources(&self, group: &str, version: &str) -> Option<Value> {
+        documents::resources(&self.table.snapshot(), group, version)
+    }
+
+    /// `/api` or `/apis` as one document with all resources.
+    pub(crate) fn aggregated(&self, core: bool, form: Aggregated) -> Document {
+        let table = self.table.snapshot();
+        let mut kept = self.kept.lock();
+        kept.retain(|(of, ..)| Arc::ptr_eq(of, &table));
+        if let Some((.., document)) = kept.iter().find(|(_, c, f, _)| *c == core && *f == form) {
+            return document.clone();
+        }
+        let items = documents::aggregated(&table, core);
+        let value = json!({
+            "kind": "APIGroupDiscoveryList",
+            "apiVersion": form.api_version(),
+            "metadata": {},
+            "items": items,
+        });
+        let json = Bytes::from(value.to_string() + "\n");
+        let document = Document {
+            etag: format!("\"{}\"", documents::hash(&json)),
+            json,
+        };
+        kept.push((table, core, form, document.clone()));
+        document
+    }
+
+    /// The paths of all groups and versions.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+        for group in documents::groups(&self.table.snapshot()) {
+            if group.name.is_empty() {
+                continue;
+            }
+            paths.push(format!("/apis/{}", group.name));
+            paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
+        }
+        paths
+    }
+}

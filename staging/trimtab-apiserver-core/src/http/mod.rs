@@ -1,0 +1,340 @@
+//! The HTTP half: from a request's bytes to a call of the registry, and back.
+//!
+//! Every request goes the same way: authenticate, impersonate, authorize, dispatch. **Invariant:** nothing is
+//! dispatched that has not been authorized (there is one place that dispatches, and it is behind [`Api::admit`]).
+
+mod impersonate;
+mod info;
+mod negotiate;
+mod paths;
+pub(crate) mod respond;
+mod yaml;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio_util::sync::CancellationToken;
+use trimtab_apimachinery_meta::{ApiError, GroupResource, StatusReason};
+use trimtab_apiserver_auth::{Attributes, UserInfo};
+
+pub(crate) use self::info::Target;
+use self::negotiate::Accepted;
+use self::respond::Style;
+use crate::api::{ApiRequest, ApiResponse, RequestInfo};
+use crate::auth::{Authenticator, Authorizer, Credentials};
+use crate::discovery::Discovery;
+use crate::metrics::Metrics;
+use crate::openapi::OpenApi;
+use crate::registry::Registry;
+
+pub use self::respond::Body;
+pub(crate) use self::yaml::to_yaml;
+
+/// The largest body that is read, in bytes; kube-apiserver's limit.
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// Everything that answers requests.
+#[derive(Debug)]
+pub(crate) struct Api {
+    registry: Arc<Registry>,
+    authenticator: Arc<dyn Authenticator>,
+    authorizer: Arc<dyn Authorizer>,
+    anonymous: bool,
+    discovery: Discovery,
+    openapi: OpenApi,
+    metrics: Metrics,
+    /// Cancelled when the server stops: watches end then.
+    stop: CancellationToken,
+}
+
+/// A request after its head has been read.
+struct Head {
+    method: Method,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    accepted: Result<Accepted, ApiError>,
+    style: Style,
+}
+
+impl Head {
+    fn param(&self, name: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| v.as_str())
+    }
+
+    fn header(&self, name: impl http::header::AsHeaderName) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Api {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        authenticator: Arc<dyn Authenticator>,
+        authorizer: Arc<dyn Authorizer>,
+        anonymous: bool,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            discovery: Discovery::new(registry.resources().clone()),
+            openapi: OpenApi::new(registry.resources().clone()),
+            metrics: Metrics::default(),
+            registry,
+            authenticator,
+            authorizer,
+            anonymous,
+            stop,
+        }
+    }
+
+    /// Answers one request. `certificate` is the user that the connection's verified client certificate names.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, certificate: Option<UserInfo>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let start = Instant::now();
+        let (parts, body) = request.into_parts();
+        let head = read_head(parts);
+        let audit_id = match head.header("audit-id") {
+            "" => uuid::Uuid::new_v4().to_string(),
+            given => given.to_owned(),
+        };
+        let watch = head.param("watch").is_some_and(negotiate::is_true);
+        let named = head
+            .param("fieldSelector")
+            .and_then(|s| s.strip_prefix("metadata.name="));
+        let target = info::parse(
+            head.method.as_str(),
+            &head.path,
+            watch,
+            named.filter(|n| !n.contains([',', '=', '!'])),
+        );
+        let _in_flight = self.metrics.begin(matches!(
+            head.method,
+            Method::GET | Method::HEAD | Method::OPTIONS
+        ));
+        let (mut response, warnings) = match self.admit(&head, &target, certificate).await {
+            Ok(user) => self.dispatch(&head, &target, user, body).await,
+            Err(error) => Err(error),
+        }
+        .unwrap_or_else(|error| (respond::error(&error, head.style), Vec::new()));
+        respond::finish(&mut response, &warnings, &audit_id);
+        self.metrics.request(
+            &target,
+            head.method.as_str(),
+            response.status().as_u16(),
+            start.elapsed(),
+        );
+        response
+    }
+
+    /// Says who asks, as whom, and whether they may.
+    async fn admit(
+        &self,
+        head: &Head,
+        target: &Target,
+        certificate: Option<UserInfo>,
+    ) -> Result<UserInfo, ApiError> {
+        let token = head.header(AUTHORIZATION).split_once(' ');
+        let token = token
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, t)| t.trim().to_owned());
+        let credentials = Credentials { certificate, token };
+        let known = self.authenticator.authenticate(&credentials).await;
+        let user = match known.map_err(|_| ApiError::unauthorized())? {
+            Some(user) => user.authenticated(),
+            None if self.anonymous => UserInfo::anonymous(),
+            None => return Err(ApiError::unauthorized()),
+        };
+        let user = impersonate::impersonate(&head.headers, user, &*self.authorizer)?;
+        let attributes = attributes(head, target);
+        let decision = self.authorizer.authorize(&user, &attributes);
+        if decision.allowed {
+            return Ok(user);
+        }
+        let mut why = attributes.refusal(&user);
+        if !decision.reason.is_empty() {
+            why = format!("{why}: {}", decision.reason);
+        }
+        let resource = GroupResource::new(&attributes.group, &attributes.resource);
+        Err(ApiError::forbidden(&resource, &attributes.name, why))
+    }
+
+    async fn dispatch<B>(
+        &self,
+        head: &Head,
+        target: &Target,
+        user: UserInfo,
+        body: B,
+    ) -> Result<(Response<Body>, Vec<String>), ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match target {
+            Target::Resource(info) => self.resource(head, info, user, body).await,
+            Target::Discovery(segments) => Ok((self.discover(head, segments)?, Vec::new())),
+            Target::Other => Ok((self.path(head).await?, Vec::new())),
+        }
+    }
+
+    async fn resource<B>(
+        &self,
+        head: &Head,
+        info: &RequestInfo,
+        user: UserInfo,
+        body: B,
+    ) -> Result<(Response<Body>, Vec<String>), ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(missing) = self.missing(info, head) {
+            return missing.map(|response| (response, Vec::new()));
+        }
+        if info.verb.is_empty() {
+            return Err(paths::method_not_allowed());
+        }
+        let accepted = head.accepted.clone()?;
+        let reads_body = matches!(info.verb.as_str(), "create" | "update" | "patch");
+        let body_format = if reads_body {
+            negotiate::body_format(&head.headers, &info.verb)?
+        } else {
+            Default::default()
+        };
+        let body = read_body(body).await?;
+        let request = ApiRequest {
+            info: info.clone(),
+            query: head.query.clone(),
+            user,
+            shape: accepted.shape,
+            body_format,
+            body,
+            user_agent: head.header(USER_AGENT).to_owned(),
+        };
+        Ok(match self.registry.handle(request).await? {
+            ApiResponse::Value {
+                code,
+                value,
+                warnings,
+            } => (respond::value(code, &value, head.style), warnings),
+            ApiResponse::Watch { events, warnings } => {
+                let until_stop = events.take_until(self.stop.clone().cancelled_owned());
+                (respond::watch(until_stop), warnings)
+            }
+        })
+    }
+
+    /// The answer for groups and versions that are not served: plain text where no such group or custom version is
+    /// known, as kube-apiserver's fallback has it; a status otherwise.
+    fn missing(&self, info: &RequestInfo, _head: &Head) -> Option<Result<Response<Body>, ApiError>> {
+        let table = self.registry.resources().snapshot();
+        if table.get(&info.group, &info.version, &info.resource).is_some() {
+            return None;
+        }
+        let custom = table.iter().any(|r| r.group == info.group && r.custom);
+        let known = table.iter().any(|r| r.group == info.group);
+        if info.group.is_empty() || (known && !custom) {
+            return Some(Err(ApiError::unknown_resource()));
+        }
+        Some(Ok(respond::page_not_found()))
+    }
+}
+
+fn attributes(head: &Head, target: &Target) -> Attributes {
+    match target {
+        Target::Resource(info) => Attributes {
+            verb: if info.verb.is_empty() {
+                head.method.as_str().to_lowercase()
+            } else {
+                info.verb.clone()
+            },
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            namespace: info.namespace.clone(),
+            name: if info.name.is_empty() {
+                info.field_name.clone()
+            } else {
+                info.name.clone()
+            },
+            is_resource: true,
+            path: head.path.clone(),
+        },
+        _ => Attributes {
+            verb: head.method.as_str().to_lowercase(),
+            path: head.path.clone(),
+            ..Attributes::default()
+        },
+    }
+}
+
+fn read_head(parts: http::request::Parts) -> Head {
+    let path = percent_encoding::percent_decode_str(parts.uri.path())
+        .decode_utf8_lossy()
+        .into_owned();
+    let query: Vec<(String, String)> =
+        form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let accepted = negotiate::accept(&parts.headers);
+    let text = |name: http::HeaderName| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let best = accepted.clone().unwrap_or_default();
+    let asked = query.iter().find(|(k, _)| k == "pretty").map(|(_, v)| v.clone());
+    // People's tools get readable answers without asking, as with kube-apiserver.
+    let by_hand = ["curl", "Wget", "Mozilla/5.0"]
+        .iter()
+        .any(|tool| text(USER_AGENT).starts_with(tool));
+    let style = Style {
+        encoding: best.encoding,
+        pretty: asked.map_or(best.pretty || by_hand, |v| negotiate::is_true(&v)),
+        gzip: text(ACCEPT_ENCODING)
+            .split(',')
+            .any(|e| e.trim().starts_with("gzip")),
+    };
+    Head {
+        method: parts.method,
+        path,
+        query,
+        headers: parts.headers,
+        accepted,
+        style,
+    }
+}
+
+async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("Request entity too large: limit is {MAX_BODY}");
+            Err(ApiError::new(413, StatusReason::RequestEntityTooLarge, message))
+        }
+        Err(error) => Err(ApiError::bad_request(format!(
+            "the request body cannot be read: {error}"
+        ))),
+    }
+}

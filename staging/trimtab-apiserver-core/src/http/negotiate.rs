@@ -1,0 +1,161 @@
+//! Content negotiation: which shape and encoding a client accepts, and what its body is.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+
+use crate::api::{BodyFormat, OutputShape};
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+}
+
+/// What a client accepts, decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) encoding: Encoding,
+    pub(crate) shape: OutputShape,
+    /// Whether `pretty=1` was asked for.
+    pub(crate) pretty: bool,
+}
+
+/// One entry of an Accept header: type and parameters, lower case where that does not matter.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MediaType<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) parameters: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+impl MediaType<'_> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| *v)
+    }
+}
+
+/// The entries of an Accept header, best first; equal ones keep their order.
+pub(crate) fn accepted_types(header: &str) -> Vec<MediaType<'_>> {
+    let mut types: Vec<MediaType<'_>> = header
+        .split(',')
+        .filter_map(|entry| {
+            let mut parts = entry.split(';').map(str::trim);
+            let name = parts.next().filter(|n| !n.is_empty())?;
+            let parameters: Vec<(&str, &str)> = parts
+                .filter_map(|p| p.split_once('='))
+                .map(|(n, v)| (n.trim(), v.trim().trim_matches('"')))
+                .collect();
+            let quality = parameters
+                .iter()
+                .find(|(n, _)| *n == "q")
+                .and_then(|(_, v)| v.parse().ok())
+                .unwrap_or(1.0);
+            Some(MediaType {
+                name,
+                parameters,
+                quality,
+            })
+        })
+        .collect();
+    types.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    types
+}
+
+/// Decides what the answer will look like; `watch` answers are streams of JSON.
+///
+/// # Errors
+///
+/// 406 when nothing that the client accepts can be produced.
+pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+    let header = header_text(headers, &ACCEPT);
+    if header.trim().is_empty() {
+        return Ok(Accepted::default());
+    }
+    for media in accepted_types(&header) {
+        let encoding = match media.name {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            _ => continue,
+        };
+        let shape = match media.parameter("as") {
+            None => OutputShape::Object,
+            Some(kind) => {
+                let known = media.parameter("g") == Some("meta.k8s.io") && media.parameter("v") == Some("v1");
+                match kind {
+                    "Table" if known => OutputShape::Table,
+                    "PartialObjectMetadata" | "PartialObjectMetadataList" if known => {
+                        OutputShape::PartialMetadata
+                    }
+                    _ => continue,
+                }
+            }
+        };
+        let pretty = media.parameter("pretty").is_some_and(is_true);
+        return Ok(Accepted {
+            encoding,
+            shape,
+            pretty,
+        });
+    }
+    Err(not_acceptable())
+}
+
+/// 406, with the list of what can be had.
+pub(crate) fn not_acceptable() -> ApiError {
+    let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+                   application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+                   application/vnd.kubernetes.protobuf;stream=watch";
+    ApiError::new(406, StatusReason::NotAcceptable, message)
+}
+
+/// Whether a query parameter or media type parameter says yes.
+pub(crate) fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+fn header_text(headers: &HeaderMap, name: &http::HeaderName) -> String {
+    let values: Vec<&str> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    values.join(",")
+}
+
+/// What a body is, from its Content-Type; JSON when nothing is said.
+///
+/// # Errors
+///
+/// 415 when the type is not understood for this verb.
+pub(crate) fn body_format(headers: &HeaderMap, verb: &str) -> Result<BodyFormat, ApiError> {
+    let header = header_text(headers, &CONTENT_TYPE);
+    let media = header.split(';').next().unwrap_or_default().trim();
+    if verb == "patch" {
+        return match media {
+            "application/json-patch+json" => Ok(BodyFormat::JsonPatch),
+            "application/merge-patch+json" => Ok(BodyFormat::MergePatch),
+            "application/strategic-merge-patch+json" => Ok(BodyFormat::StrategicMergePatch),
+            "application/apply-patch+yaml" => Ok(BodyFormat::ApplyPatch),
+            // The generic wording, details and all.
+            _ => Err(unsupported("415: Unsupported Media Type")),
+        };
+    }
+    match media {
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        _ => Err(unsupported(
+            "the body of the request was in an unknown format - accepted media types include: application/json, \
+             application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+fn unsupported(message: &str) -> ApiError {
+    ApiError::new(415, StatusReason::UnsupportedMediaType, message)
+}

@@ -1,0 +1,180 @@
+//! Answers on the wire: encoded, compressed when large, with the headers that clients look at.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures::{Stream, StreamExt as _};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY,
+};
+use http::{Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use serde_json::Value;
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+
+use super::negotiate::Encoding;
+use crate::api::WatchEvent;
+
+/// The body of every answer.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Answers shorter than this are not compressed, as with kube-apiserver.
+const COMPRESS_FROM: usize = 128 * 1024;
+
+/// How an answer is to be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Style {
+    pub(crate) encoding: Encoding,
+    pub(crate) pretty: bool,
+    /// Whether the client reads gzip.
+    pub(crate) gzip: bool,
+}
+
+/// An answer of a value.
+pub(crate) fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
+    let (content_type, bytes) = match style.encoding {
+        Encoding::Json if style.pretty => (
+            "application/json",
+            serde_json::to_vec_pretty(value).unwrap_or_default(),
+        ),
+        Encoding::Json => {
+            let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+            bytes.push(b'\n');
+            ("application/json", bytes)
+        }
+        Encoding::Yaml => ("application/yaml", super::yaml::to_yaml(value).into_bytes()),
+    };
+    encoded(code, content_type, bytes.into(), style.gzip)
+}
+
+/// An answer of bytes that are encoded already.
+pub(crate) fn encoded(code: u16, content_type: &str, bytes: Bytes, gzip: bool) -> Response<Body> {
+    let compressed = (gzip && bytes.len() >= COMPRESS_FROM)
+        .then(|| compress(&bytes))
+        .flatten();
+    let is_compressed = compressed.is_some();
+    let mut response = Response::new(full(compressed.map_or(bytes, Bytes::from)));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, CONTENT_TYPE, content_type);
+    if is_compressed {
+        set(&mut response, CONTENT_ENCODING, "gzip");
+        set(&mut response, VARY, "Accept-Encoding");
+    }
+    response
+}
+
+/// An answer of plain text, as health checks and unknown paths have it.
+pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+    let mut response = encoded(code, "text/plain; charset=utf-8", Bytes::from(text.into()), false);
+    set(
+        &mut response,
+        HeaderName::from_static("x-content-type-options"),
+        "nosniff",
+    );
+    response
+}
+
+/// 404 for paths that lead nowhere.
+pub(crate) fn page_not_found() -> Response<Body> {
+    text(404, "404 page not found\n")
+}
+
+/// An answer that refuses.
+pub(crate) fn error(error: &ApiError, style: Style) -> Response<Body> {
+    let mut response = value(error.code, &status_value(error), style);
+    if let Some(after) = error.retry_after {
+        let seconds = after.as_secs_f64().ceil().max(1.0).to_string();
+        set(&mut response, RETRY_AFTER, &seconds);
+    }
+    response
+}
+
+/// The `Status` of an error, with the members that kube-apiserver writes for its reason.
+pub(crate) fn status_value(error: &ApiError) -> Value {
+    let mut status = serde_json::to_value(error.to_status()).unwrap_or_default();
+    status["kind"] = "Status".into();
+    status["apiVersion"] = "v1".into();
+    let plain = matches!(
+        error.reason,
+        StatusReason::BadRequest
+            | StatusReason::Unauthorized
+            | StatusReason::Expired
+            | StatusReason::RequestEntityTooLarge
+    ) || (error.reason == StatusReason::UnsupportedMediaType
+        && !error.message.starts_with("415"));
+    let empty = status["details"]
+        .as_object()
+        .is_some_and(serde_json::Map::is_empty);
+    if plain
+        && empty
+        && let Some(object) = status.as_object_mut()
+    {
+        object.remove("details");
+    }
+    status
+}
+
+/// A stream of watch events, one JSON object a line.
+pub(crate) fn watch(events: impl Stream<Item = WatchEvent> + Send + 'static) -> Response<Body> {
+    let frames = events.map(|event| {
+        let mut line = Vec::with_capacity(event.json.len() + 1);
+        line.extend_from_slice(&event.json);
+        line.push(b'\n');
+        Ok(Frame::data(Bytes::from(line)))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    set(&mut response, CONTENT_TYPE, "application/json");
+    response
+}
+
+/// Adds what every answer has.
+pub(crate) fn finish(response: &mut Response<Body>, warnings: &[String], audit_id: &str) {
+    if !response.headers().contains_key(CACHE_CONTROL) {
+        set(response, CACHE_CONTROL, "no-cache, private");
+    }
+    set(response, HeaderName::from_static("audit-id"), audit_id);
+    for warning in warnings {
+        let text = format!("299 - {}", quoted(warning));
+        if let Ok(text) = HeaderValue::from_bytes(text.as_bytes()) {
+            response.headers_mut().append(http::header::WARNING, text);
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A body of these bytes.
+pub(crate) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+/// Sets a header, unless its value cannot be one.
+pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    // Level 1, as kube-apiserver: the network is rarely the narrow place.
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
+}

@@ -1,0 +1,157 @@
+//! OpenAPI: what objects look like, for kubectl's validation and `explain`, and for client generators.
+//!
+//! Documents are made from the schemas of the resource table when they are first asked for, one for each group and
+//! version, and kept until the table changes.
+
+mod document;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::ETAG;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use crate::discovery::hash;
+use crate::http::respond::{self, Body};
+use crate::registry::{ResourceTable, Resources};
+
+/// An encoded document with its hash.
+#[derive(Clone, Debug)]
+struct Kept {
+    json: Bytes,
+    hash: String,
+}
+
+/// Documents by path, as `apis/apps/v1`, made from one state of the table.
+#[derive(Debug, Default)]
+struct Documents {
+    of: Option<Arc<Resources>>,
+    v3: BTreeMap<String, Kept>,
+    v2: Option<Kept>,
+}
+
+/// Tells what objects look like.
+#[derive(Debug)]
+pub(crate) struct OpenApi {
+    table: Arc<ResourceTable>,
+    documents: Mutex<Documents>,
+}
+
+impl OpenApi {
+    pub(crate) fn new(table: Arc<ResourceTable>) -> Self {
+        Self {
+            table,
+            documents: Mutex::default(),
+        }
+    }
+
+    /// `/openapi/v3`: where each document is. The hash in an address changes with the resources behind it.
+    pub(crate) fn index(&self, gzip: bool) -> Response<Body> {
+        let table = self.table.snapshot();
+        let mut paths = Map::new();
+        for (group, version) in group_versions(&table) {
+            let path = path_of(&group, &version);
+            let hash = table_hash(&table, &group, &version);
+            paths.insert(
+                path.clone(),
+                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
+            );
+        }
+        let text = json!({ "paths": paths }).to_string();
+        respond::encoded(200, "text/plain; charset=utf-8", Bytes::from(text), gzip)
+    }
+
+    /// `/openapi/v3/PATH`; `None` when there is no such group and version.
+    pub(crate) fn group_version(&self, path: &str, known_etag: &str, gzip: bool) -> Option<Response<Body>> {
+        let table = self.table.snapshot();
+        let (group, version) = group_versions(&table)
+            .into_iter()
+            .find(|(g, v)| path_of(g, v) == path)?;
+        let document = self.kept(&table, |documents| {
+            let make = || keep(&document::v3(&table, &group, &version));
+            documents.v3.entry(path.to_owned()).or_insert_with(make).clone()
+        });
+        Some(answer(&document, known_etag, gzip))
+    }
+
+    /// `/openapi/v2`: everything in one document.
+    pub(crate) fn v2(&self, known_etag: &str, gzip: bool) -> Response<Body> {
+        let table = self.table.snapshot();
+        let document = self.kept(&table, |documents| {
+            documents
+                .v2
+                .get_or_insert_with(|| keep(&document::v2(&table)))
+                .clone()
+        });
+        answer(&document, known_etag, gzip)
+    }
+
+    /// The documents of this state of the table; those of an older one are forgotten.
+    fn kept(&self, table: &Arc<Resources>, find: impl FnOnce(&mut Documents) -> Kept) -> Kept {
+        let mut documents = self.documents.lock();
+        if !documents.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, table)) {
+            *documents = Documents {
+                of: Some(table.clone()),
+                ..Documents::default()
+            };
+        }
+        find(&mut documents)
+    }
+}
+
+fn answer(document: &Kept, known_etag: &str, gzip: bool) -> Response<Body> {
+    let etag = format!("\"{}\"", document.hash);
+    let mut response = if known_etag == etag {
+        let mut unchanged = Response::new(respond::full(Bytes::new()));
+        *unchanged.status_mut() = http::StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        respond::encoded(200, "application/json", document.json.clone(), gzip)
+    };
+    respond::set(&mut response, ETAG, &etag);
+    response
+}
+
+fn keep(value: &Value) -> Kept {
+    let json = Bytes::from(value.to_string());
+    Kept {
+        hash: hash(&json),
+        json,
+    }
+}
+
+fn group_versions(table: &Resources) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = table
+        .iter()
+        .map(|r| (r.group.clone(), r.version.clone()))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn path_of(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
+}
+
+/// A hash that changes when a resource of the group and version is added, removed or replaced.
+fn table_hash(table: &Resources, group: &str, version: &str) -> String {
+    let mut text = env!("CARGO_PKG_VERSION").to_owned();
+    for resource in table.iter().filter(|r| r.group == group && r.version == version) {
+        text.push_str(&resource.plural);
+        if resource.custom {
+            // A custom resource's schema may change: its documents are addressed by their content.
+            text.push_str(&document::v3(table, group, version).to_string());
+            break;
+        }
+    }
+    hash(text.as_bytes())
+}

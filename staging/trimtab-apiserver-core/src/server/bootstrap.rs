@@ -1,0 +1,104 @@
+//! What every cluster starts with: namespaces, the `kubernetes` Service, priority classes.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_auth::user::MASTERS_GROUP;
+
+use crate::api::{ApiRequest, RequestInfo};
+use crate::registry::Registry;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// The first usable address of a range: where the `kubernetes` Service is.
+pub(super) fn first_address(network: IpAddr) -> IpAddr {
+    match network {
+        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip).saturating_add(1)).into()),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip).saturating_add(1)).into()),
+    }
+}
+
+/// Writes what is missing; what is there is left as it is.
+pub(super) async fn write_first_objects(registry: &Registry, kubernetes_ip: IpAddr) -> Result<(), String> {
+    for name in NAMESPACES {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        create(registry, "", "v1", "namespaces", "", &namespace).await?;
+    }
+    for (name, value, what) in [
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ] {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "description": what,
+        });
+        create(registry, "scheduling.k8s.io", "v1", "priorityclasses", "", &class).await?;
+    }
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "clusterIP": kubernetes_ip.to_string(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+            "type": "ClusterIP",
+        },
+    });
+    create(registry, "", "v1", "services", "default", &service).await
+}
+
+/// Creates an object as the server itself, unless it exists or its kind is not served.
+pub(crate) async fn create(
+    registry: &Registry,
+    group: &str,
+    version: &str,
+    resource: &str,
+    namespace: &str,
+    object: &Value,
+) -> Result<(), String> {
+    if registry.resources().get(group, version, resource).is_none() {
+        return Ok(());
+    }
+    let request = ApiRequest {
+        info: RequestInfo {
+            verb: "create".to_owned(),
+            group: group.to_owned(),
+            version: version.to_owned(),
+            namespace: namespace.to_owned(),
+            resource: resource.to_owned(),
+            method: "POST".to_owned(),
+            ..RequestInfo::default()
+        },
+        user: UserInfo {
+            name: "system:apiserver".to_owned(),
+            groups: vec![MASTERS_GROUP.to_owned()],
+            ..UserInfo::default()
+        },
+        body: Bytes::from(object.to_string()),
+        user_agent: "trimtab-apiserver".to_owned(),
+        ..ApiRequest::default()
+    };
+    match registry.handle(request).await {
+        Ok(_) => Ok(()),
+        Err(error) if ApiError::is_already_exists(&error) => Ok(()),
+        Err(error) => Err(format!("{resource} {}: {error}", object["metadata"]["name"])),
+    }
+}

@@ -1,0 +1,339 @@
+//! The server: all parts put together, started and stopped.
+
+mod bootstrap;
+mod service;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use trimtab_apiserver_auth::certs::{self, Authority, CertError, Pair};
+use trimtab_apiserver_auth::service_account::Issuer;
+use trimtab_apiserver_auth::tokens::StaticTokens;
+use trimtab_apiserver_auth::user::MASTERS_GROUP;
+use trimtab_apiserver_storage::{self as storage, Store};
+
+use crate::admission::{Chain, Reader, StoreReader};
+use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::auth::{self, Mode};
+use crate::http::Api;
+use crate::registry::Registry;
+use crate::serving;
+
+pub use service::ApiService;
+
+/// How long requests may take to finish when the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A server that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another with --bind-address and --secure-port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A certificate or key cannot be made, read or kept.
+    #[error(transparent)]
+    Certificates(#[from] CertError),
+    /// Certificate, key and authority do not fit together.
+    #[error("{0}")]
+    Tls(String),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The range of service addresses makes no sense.
+    #[error(transparent)]
+    ServiceRange(#[from] InvalidRange),
+    /// What every cluster starts with cannot be written.
+    #[error("the first objects cannot be written: {0}")]
+    Bootstrap(String),
+}
+
+/// Where the serving certificate comes from.
+#[derive(Clone, Debug, Default)]
+enum Serving {
+    /// Made for this run and kept nowhere.
+    #[default]
+    Generated,
+    /// Made when needed and kept in a folder.
+    Kept(PathBuf),
+    /// Given, beside the folder where the authority for clients is kept.
+    Given { pair: Pair, dir: Option<PathBuf> },
+}
+
+/// What a server is to be. Start with [`ApiServer::builder`].
+#[derive(Debug)]
+pub struct Builder {
+    store: Arc<dyn Store>,
+    bind: Option<SocketAddr>,
+    serving: Serving,
+    client_ca: Option<String>,
+    tokens: StaticTokens,
+    mode: Mode,
+    anonymous: bool,
+    service_range: (IpAddr, u8),
+}
+
+impl Builder {
+    /// Listens on this address, TLS only; port 0 picks a free one. Without it the server has no listener and
+    /// answers in this process alone.
+    #[must_use]
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.bind = Some(address);
+        self
+    }
+
+    /// Keeps the authority and the serving certificate in this folder, and uses again what is there.
+    #[must_use]
+    pub fn cert_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        self.serving = match self.serving {
+            Serving::Given { pair, .. } => Serving::Given { pair, dir: Some(dir) },
+            _ => Serving::Kept(dir),
+        };
+        self
+    }
+
+    /// Shows this certificate and key (PEM) instead of one of its own.
+    #[must_use]
+    pub fn serving_certificate(mut self, certificate: String, key: String) -> Self {
+        let dir = match self.serving {
+            Serving::Kept(dir) => Some(dir),
+            Serving::Given { dir, .. } => dir,
+            Serving::Generated => None,
+        };
+        self.serving = Serving::Given {
+            pair: Pair { certificate, key },
+            dir,
+        };
+        self
+    }
+
+    /// Believes client certificates of this authority (PEM) too, beside those of its own.
+    #[must_use]
+    pub fn client_ca(mut self, certificate: String) -> Self {
+        self.client_ca = Some(certificate);
+        self
+    }
+
+    /// Knows these bearer tokens.
+    #[must_use]
+    pub fn tokens(mut self, tokens: StaticTokens) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
+    /// Decides in this way what a user may do; [`Mode::Rbac`] unless set.
+    #[must_use]
+    pub fn authorization(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Whether requests without credentials are served, as `system:anonymous`; they are, unless this says no.
+    #[must_use]
+    pub fn anonymous(mut self, allowed: bool) -> Self {
+        self.anonymous = allowed;
+        self
+    }
+
+    /// The range of Service cluster IPs, as address and prefix length; 10.0.0.0/16 unless set.
+    #[must_use]
+    pub fn service_cluster_ip_range(mut self, address: IpAddr, prefix: u8) -> Self {
+        self.service_range = (address, prefix);
+        self
+    }
+
+    /// Starts the server. It is ready when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(self) -> Result<ApiServer, StartError> {
+        let kubernetes_ip = bootstrap::first_address(self.service_range.0);
+        let names = |address: Option<SocketAddr>| {
+            let mut names = certs::default_serving_names(Some(kubernetes_ip));
+            names.extend(
+                address
+                    .map(|a| a.ip())
+                    .filter(|ip| !ip.is_unspecified())
+                    .map(|ip| ip.to_string()),
+            );
+            names.sort();
+            names.dedup();
+            names
+        };
+        let listener = match self.bind {
+            Some(address) => {
+                let listen = TcpListener::bind(address).await;
+                Some(listen.map_err(|source| StartError::Listen { address, source })?)
+            }
+            None => None,
+        };
+        let address = listener.as_ref().and_then(|l| l.local_addr().ok());
+        let (authority, pair) = match &self.serving {
+            Serving::Generated => {
+                let authority = Authority::generate()?;
+                let pair = authority.serving(&names(self.bind))?;
+                (authority, pair)
+            }
+            Serving::Kept(dir) => {
+                let authority = Authority::open(dir)?;
+                let pair = authority.open_serving(dir, &names(self.bind))?;
+                (authority, pair)
+            }
+            Serving::Given { pair, dir } => {
+                let authority = dir
+                    .as_ref()
+                    .map_or_else(Authority::generate, |dir| Authority::open(dir))?;
+                (authority, pair.clone())
+            }
+        };
+        let stop = CancellationToken::new();
+        let registry = Arc::new(Registry::new(
+            self.store.clone(),
+            trimtab_apiserver_kinds::builtin::all(),
+        ));
+        let reader: Arc<dyn Reader> =
+            Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
+        registry.set_admission(Arc::new(Chain::standard(&reader)));
+        let addresses = vec![IpRange::new(self.service_range.0, self.service_range.1)?];
+        let allocators = ServiceAllocators::new(self.store.clone(), addresses, PortRange::default());
+        registry.set_allocators(Arc::new(allocators));
+        let issuer = match &self.serving {
+            Serving::Kept(dir) | Serving::Given { dir: Some(dir), .. } => Issuer::open(dir)?,
+            _ => Issuer::generate()?,
+        };
+        let parts = auth::Parts {
+            tokens: self.tokens,
+            issuer,
+            mode: self.mode,
+        };
+        let auth = auth::start(&registry, parts, stop.clone())
+            .await
+            .map_err(StartError::Bootstrap)?;
+        bootstrap::write_first_objects(&registry, kubernetes_ip)
+            .await
+            .map_err(StartError::Bootstrap)?;
+        let api = Arc::new(Api::new(
+            registry,
+            auth.authenticator,
+            auth.authorizer,
+            self.anonymous,
+            stop.clone(),
+        ));
+
+        let admin = authority.client("kubernetes-admin", MASTERS_GROUP)?;
+        let trusted = match &self.serving {
+            Serving::Given { pair, .. } => pair.certificate.clone(),
+            _ => authority.certificate().to_owned(),
+        };
+        let mut tasks = auth.tasks;
+        if let Some(listener) = listener {
+            let cas: Vec<&str> = std::iter::once(authority.certificate())
+                .chain(self.client_ca.as_deref())
+                .collect();
+            let config =
+                serving::server_config(&pair.certificate, &pair.key, &cas).map_err(StartError::Tls)?;
+            let tls = TlsAcceptor::from(Arc::new(config));
+            tasks.push(tokio::spawn(serving::serve(
+                listener,
+                tls,
+                api.clone(),
+                stop.clone(),
+                GRACE,
+            )));
+        }
+        Ok(ApiServer {
+            api,
+            store: self.store,
+            address,
+            authority: trusted,
+            admin,
+            stop,
+            tasks,
+        })
+    }
+}
+
+/// A running API server. Dropping it stops it at once; [`ApiServer::shutdown`] lets requests finish.
+#[derive(Debug)]
+pub struct ApiServer {
+    api: Arc<Api>,
+    store: Arc<dyn Store>,
+    address: Option<SocketAddr>,
+    authority: String,
+    admin: Pair,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// A server over this store.
+    pub fn builder(store: Arc<dyn Store>) -> Builder {
+        Builder {
+            store,
+            bind: None,
+            serving: Serving::default(),
+            client_ca: None,
+            tokens: StaticTokens::default(),
+            mode: Mode::Rbac,
+            anonymous: true,
+            service_range: (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 16),
+        }
+    }
+
+    /// Where it listens; `None` when it has no listener.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Its address as a URL, for clients on this machine; without a listener a name that leads nowhere.
+    pub fn url(&self) -> String {
+        match self.address {
+            Some(address) if address.ip().is_unspecified() => format!("https://127.0.0.1:{}", address.port()),
+            Some(address) => format!("https://{address}"),
+            None => "https://kubernetes.default.svc".to_owned(),
+        }
+    }
+
+    /// A kubeconfig (YAML) with which one is the administrator.
+    pub fn kubeconfig(&self) -> String {
+        serving::kubeconfig(&self.url(), &self.authority, &self.admin)
+    }
+
+    /// The server as a service in this process: no socket, no TLS, requests come from the administrator.
+    pub fn service(&self) -> ApiService {
+        ApiService::new(self.api.clone())
+    }
+
+    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), and closes the store.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot write what is left.
+    pub async fn shutdown(mut self) -> Result<(), storage::Error> {
+        self.stop.cancel();
+        for task in self.tasks.drain(..) {
+            let _ = task.await; // a task that panicked has said so
+        }
+        self.store.close().await
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
