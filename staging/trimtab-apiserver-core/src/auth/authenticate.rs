@@ -1,0 +1,92 @@
+//! Who sends a request: client certificates, static tokens, service account tokens.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_auth::service_account::{Claims, Issuer, ObjectRef};
+use trimtab_apiserver_auth::tokens::StaticTokens;
+
+use super::{Authenticator, Credentials, NotAuthenticated};
+use crate::admission::Reader;
+use crate::registry::meta;
+
+/// Knows client certificates, static tokens and the tokens of service accounts that exist.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) tokens: StaticTokens,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) reader: Arc<dyn Reader>,
+}
+
+impl Known {
+    /// Whom a token stands for, and for which of the `audiences` (empty: this server's) it is good.
+    pub(crate) async fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(UserInfo, Vec<String>), NotAuthenticated> {
+        if let Some(user) = self.tokens.user(token) {
+            let ours = self.issuer.audiences();
+            let good: Vec<String> = match audiences {
+                [] => ours.to_vec(),
+                wanted => wanted.iter().filter(|a| ours.contains(a)).cloned().collect(),
+            };
+            return if good.is_empty() {
+                Err(NotAuthenticated)
+            } else {
+                Ok((user.clone(), good))
+            };
+        }
+        let now = Timestamp::now().as_second();
+        let (claims, audiences) = self.issuer.verify(token, audiences, now).map_err(|why| {
+            tracing::debug!(why, "refused a token");
+            NotAuthenticated
+        })?;
+        match self.is_alive(&claims).await {
+            Ok(true) => Ok((claims.user(), audiences)),
+            Ok(false) => Err(NotAuthenticated),
+            Err(error) => {
+                tracing::error!(%error, "cannot look up a service account");
+                Err(NotAuthenticated)
+            }
+        }
+    }
+
+    /// Whether the account, and what the token is bound to, are still there and the same.
+    async fn is_alive(&self, claims: &Claims) -> Result<bool, ApiError> {
+        let bound = &claims.bound;
+        let namespace = bound.namespace.as_str();
+        let mut objects = vec![("serviceaccounts", namespace, &bound.serviceaccount)];
+        match (&bound.pod, &bound.secret, &bound.node) {
+            (Some(pod), _, _) => objects.push(("pods", namespace, pod)),
+            (_, Some(secret), _) => objects.push(("secrets", namespace, secret)),
+            (_, _, Some(node)) => objects.push(("nodes", "", node)),
+            _ => {}
+        }
+        for (plural, namespace, ObjectRef { name, uid }) in objects {
+            let Some(object) = self.reader.get("", plural, namespace, name).await? else {
+                return Ok(false);
+            };
+            if meta::text(&object, "uid") != uid {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Authenticator for Known {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<UserInfo>, NotAuthenticated> {
+        if let Some(user) = &credentials.certificate {
+            return Ok(Some(user.clone()));
+        }
+        match &credentials.token {
+            Some(token) => Ok(Some(self.token(token, &[]).await?.0)),
+            None => Ok(None),
+        }
+    }
+}

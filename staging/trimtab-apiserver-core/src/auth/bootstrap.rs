@@ -1,0 +1,146 @@
+//! Writes the roles and bindings that a cluster starts with, in one transaction.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use trimtab_apiserver_auth::rbac::bootstrap_objects;
+use trimtab_apiserver_storage::{Compare, Error, Op, RangeRequest, Store, Txn};
+
+use crate::registry::{keys, meta};
+
+const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+
+/// Writes what is missing, and adds missing rules to roles that have not opted out of being updated. What others have
+/// added stays.
+pub(super) async fn ensure(store: &dyn Store) -> Result<(), Error> {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    loop {
+        let mut txn = Txn::default();
+        for mut object in bootstrap_objects() {
+            let key = key(&object);
+            let stored = store
+                .range(RangeRequest::key(key.clone()))
+                .await?
+                .kvs
+                .into_iter()
+                .next();
+            let revision = stored.as_ref().map_or(0, |kv| kv.mod_revision);
+            object = match stored.map(|kv| serde_json::from_slice::<Value>(&kv.value)) {
+                None => {
+                    meta::set(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+                    meta::set(&mut object, "creationTimestamp", now.as_str());
+                    object
+                }
+                Some(Ok(stored)) => match updated(stored, &object) {
+                    Some(stored) => stored,
+                    None => continue,
+                },
+                Some(Err(error)) => {
+                    tracing::error!(key, %error, "a stored object cannot be read");
+                    continue;
+                }
+            };
+            txn.compare
+                .push(Compare::ModRevision(key.clone().into(), revision));
+            txn.success.push(Op::Put {
+                key: key.into(),
+                value: object.to_string().into(),
+                ttl: None,
+            });
+        }
+        if txn.success.is_empty() || store.txn(txn).await?.succeeded {
+            return Ok(());
+        }
+    }
+}
+
+fn key(object: &Value) -> String {
+    let path = match object["kind"].as_str().unwrap_or_default() {
+        "ClusterRole" => "clusterroles",
+        "ClusterRoleBinding" => "clusterrolebindings",
+        "Role" => "roles",
+        _ => "rolebindings",
+    };
+    let (namespace, name) = (meta::namespace(object), meta::name(object));
+    if namespace.is_empty() {
+        format!("{}{path}/{name}", keys::ROOT)
+    } else {
+        format!("{}{path}/{namespace}/{name}", keys::ROOT)
+    }
+}
+
+/// The stored object with what it lacks, if it lacks anything.
+fn updated(mut stored: Value, wanted: &Value) -> Option<Value> {
+    if stored.pointer(&format!(
+        "/metadata/annotations/{}",
+        AUTO_UPDATE.replace('/', "~1")
+    )) == Some(&json!("false"))
+    {
+        return None;
+    }
+    let field = if wanted.get("roleRef").is_some() {
+        "subjects"
+    } else {
+        "rules"
+    };
+    let have = stored
+        .get(field)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let want = wanted
+        .get(field)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let missing: Vec<Value> = want.into_iter().filter(|item| !have.contains(item)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    stored[field] = Value::from([have, missing].concat());
+    Some(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use trimtab_apiserver_storage::{Config, MemoryStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_missing_is_written_once_and_what_others_added_stays() {
+        let store = MemoryStore::new(Config::default());
+        ensure(&store).await.expect("writes");
+        let revision = store.revision().await.expect("known");
+        ensure(&store).await.expect("has nothing to do");
+        assert_eq!(store.revision().await.expect("known"), revision);
+
+        let key = "/registry/clusterroles/system:kube-dns";
+        let read = async || {
+            let kv = store
+                .range(RangeRequest::key(key))
+                .await
+                .expect("reads")
+                .kvs
+                .remove(0);
+            serde_json::from_slice::<Value>(&kv.value).expect("JSON")
+        };
+        let mut role = read().await;
+        let own = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["own"]});
+        role["rules"] = json!([own]);
+        let op = Op::Put {
+            key: key.into(),
+            value: role.to_string().into(),
+            ttl: None,
+        };
+        store
+            .txn(Txn {
+                success: vec![op],
+                ..Txn::default()
+            })
+            .await
+            .expect("writes");
+        ensure(&store).await.expect("writes");
+        let rules = read().await["rules"].as_array().expect("rules").clone();
+        assert!(rules.len() > 1 && rules.contains(&own));
+    }
+}
