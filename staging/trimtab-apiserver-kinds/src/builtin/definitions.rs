@@ -129,6 +129,7 @@ struct Rule {
     patch_merge: bool,
     patch_retain_keys: bool,
     patch_key: String,
+    default: Option<Value>,
 }
 
 impl Rule {
@@ -143,6 +144,7 @@ impl Rule {
                     rule.list_type = Some(ListType::Map);
                     rule.keys = keys.split(',').map(str::to_owned).collect();
                 }
+                Some(("default", json)) => rule.default = serde_json::from_str(json).ok(),
                 Some((_, patch)) => {
                     let (strategies, key) = patch.split_once(':').unwrap_or((patch, ""));
                     rule.patch_merge = strategies.split(',').any(|s| s == "merge");
@@ -164,6 +166,9 @@ impl Rule {
         schema.patch_merge = self.patch_merge;
         schema.patch_retain_keys = self.patch_retain_keys;
         schema.patch_merge_key.clone_from(&self.patch_key);
+        if self.default.is_some() {
+            schema.default.clone_from(&self.default);
+        }
     }
 }
 
@@ -213,7 +218,9 @@ mod tests {
         assert_eq!(containers.patch_merge_key, "name");
         let ports = containers.items.as_ref().and_then(|c| c.field("ports")).unwrap();
         assert_eq!(ports.list_map_keys, ["containerPort", "protocol"]);
+        assert_eq!(ports.items.as_ref().and_then(|p| p.field("protocol")).unwrap().default, Some("TCP".into()));
         assert!(pod.field("volumes").unwrap().patch_retain_keys);
+        assert_eq!(spec.field("strategy").unwrap().default, Some(serde_json::json!({})));
         assert_eq!(deployment.field("metadata").and_then(|m| m.field("finalizers")).unwrap().list_type, ListType::Set);
         assert!(Arc::ptr_eq(&schema_of::<Deployment>(), &deployment), "made once");
     }
