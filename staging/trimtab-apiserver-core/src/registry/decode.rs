@@ -6,7 +6,8 @@ use trimtab_apiserver_kinds::resource::Resource;
 
 use super::options::FieldValidation;
 use super::resources::Resources;
-use super::{json_syntax, meta, storage, strict};
+use super::strict::{self, Reading};
+use super::{json_syntax, meta, storage};
 use crate::api::BodyFormat;
 
 /// The name that kube-apiserver's decoder gives itself in errors.
@@ -63,7 +64,12 @@ impl Decoder<'_> {
                     body,
                 )
             })?;
-        let mut object = match reading.value {
+        let Reading {
+            value,
+            problems,
+            misfit,
+        } = reading;
+        let mut object = match value {
             Value::Object(map) => Value::Object(map),
             Value::Null => Value::Object(serde_json::Map::new()),
             other => {
@@ -77,7 +83,7 @@ impl Decoder<'_> {
             }
         };
         self.check_kind(&object, text)?;
-        self.finish(&mut object, reading.problems, warnings)
+        self.finish(&mut object, problems, misfit, warnings)
             .map_err(|e| self.cannot(&object, &e))?;
         Ok(object)
     }
@@ -86,8 +92,12 @@ impl Decoder<'_> {
     pub(crate) fn object(&self, object: &Value, warnings: &mut Vec<String>) -> Result<Value, String> {
         let reading =
             strict::read(&self.resource.schema, self.resource.custom, object).map_err(|e| e.to_string())?;
-        let mut object = reading.value;
-        self.finish(&mut object, reading.problems, warnings)?;
+        let Reading {
+            value: mut object,
+            problems,
+            misfit,
+        } = reading;
+        self.finish(&mut object, problems, misfit, warnings)?;
         Ok(object)
     }
 
@@ -95,8 +105,12 @@ impl Decoder<'_> {
         &self,
         object: &mut Value,
         problems: Vec<String>,
+        misfit: Option<String>,
         warnings: &mut Vec<String>,
     ) -> Result<(), String> {
+        if let Some(misfit) = misfit {
+            return Err(misfit);
+        }
         if !problems.is_empty() {
             match self.validation {
                 FieldValidation::Strict => {

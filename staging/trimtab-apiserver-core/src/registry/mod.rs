@@ -27,6 +27,7 @@ mod delete_options;
 mod events;
 mod eviction;
 mod get;
+mod go_types;
 mod json_syntax;
 mod list;
 mod managed;

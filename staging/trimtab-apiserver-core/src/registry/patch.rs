@@ -53,15 +53,19 @@ struct PatchObject {
 impl Change for PatchObject {
     fn apply(&self, current: Option<&Value>, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
         let schema = &self.resource.schema;
-        if let Patch::Apply(config) = &self.patch {
-            return Ok(apply::apply(schema, current, config, &self.write)?);
-        }
-        let patched = self.patch.apply(schema, current.unwrap_or(&Value::Null))?;
         let decoder = Decoder {
             resource: &self.resource,
             resources: &self.resources,
             validation: self.validation,
         };
+        if let Patch::Apply(config) = &self.patch {
+            let applied = apply::apply(schema, current, config, &self.write)?;
+            // Nothing in it is unknown any more, but it may be written in other forms than the usual ones.
+            return decoder
+                .object(&applied, &mut Vec::new())
+                .map_err(ApiError::bad_request);
+        }
+        let patched = self.patch.apply(schema, current.unwrap_or(&Value::Null))?;
         decoder.object(&patched, warnings).map_err(|why| {
             let error = FieldError::invalid(&FieldPath::new("patch"), go_order(&patched), why);
             ApiError::invalid(&GroupKind::default(), "", &[error])

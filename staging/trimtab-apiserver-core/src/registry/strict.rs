@@ -1,18 +1,23 @@
 //! Reads JSON (or any serde data) against a schema: what the schema does not know is dropped and reported, and so is
-//! what is there twice, in the order of the document, as strict field validation words it.
+//! what is there twice, in the order of the document, as strict field validation words it. Values of built-in kinds
+//! come out in the form in which Go's types write them.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use trimtab_apimachinery_schema::Schema;
 use trimtab_apimachinery_schema::schema::{Additional, Type};
+
+use super::go_types::{self, Misfit};
 
 /// A value with all that was wrong with its fields, each as `unknown field "spec.x"` or `duplicate field "spec.x"`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
     pub(crate) value: Value,
     pub(crate) problems: Vec<String>,
+    /// The first value of a built-in kind that is not of its field's type, as Go's decoder words it.
+    pub(crate) misfit: Option<String>,
 }
 
 /// Reads with a schema; `custom` says that nulls are values and unknown fields are sorted, as custom resources have it.
@@ -23,19 +28,23 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(
 ) -> Result<Reading, D::Error> {
     let mut report = Report {
         path: String::new(),
+        fields: Vec::new(),
+        structs: Vec::new(),
         duplicate: Vec::new(),
         unknown: Vec::new(),
+        misfit: None,
         custom,
     };
-    let value = Node {
+    let root = Node {
         schema: Some(schema),
         report: &mut report,
         embedded: false,
-    }
-    .deserialize(deserializer)?;
+    };
+    let value = root.deserialize(deserializer)?;
     let Report {
         duplicate,
         mut unknown,
+        misfit,
         ..
     } = report;
     if custom {
@@ -45,6 +54,7 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(
         return Ok(Reading {
             value,
             problems: all.collect(),
+            misfit: None,
         });
     }
     let mut all: Vec<(usize, String)> = duplicate;
@@ -53,11 +63,18 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(
     Ok(Reading {
         value,
         problems: all.into_iter().map(|(_, text)| text).collect(),
+        misfit,
     })
 }
 
 struct Report {
+    /// Where the reader is, as `spec.containers[0].image`.
     path: String,
+    /// The same without indexes and keys of maps.
+    fields: Vec<String>,
+    /// The structs that the reader is in.
+    structs: Vec<String>,
+    misfit: Option<String>,
     /// Problems with their place in the document.
     duplicate: Vec<(usize, String)>,
     unknown: Vec<(usize, String)>,
@@ -82,6 +99,20 @@ impl Report {
 
     fn leave(&mut self, before: usize) {
         self.path.truncate(before);
+    }
+
+    /// Writes down that a value does not fit, and goes on without it.
+    fn misfits(&mut self, misfit: Misfit) -> Value {
+        let text = match misfit {
+            Misfit::Own(text) => text,
+            Misfit::Type { found, wanted } => format!(
+                "json: cannot unmarshal {found} into Go struct field {}.{} of type {wanted}",
+                self.structs.last().map_or("", String::as_str),
+                self.fields.join(".")
+            ),
+        };
+        self.misfit.get_or_insert(text);
+        Value::Null
     }
 
     fn found(&mut self, unknown: bool) {
@@ -111,7 +142,7 @@ enum Field<'a> {
     Unknown,
 }
 
-fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool) -> Field<'a> {
+fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool, custom: bool) -> Field<'a> {
     let Some(schema) = schema else {
         return Field::Known(None);
     };
@@ -124,11 +155,51 @@ fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool) -> Field<'a>
         Additional::None => {}
     }
     let own = embedded || schema.embedded_resource;
-    let open = schema.preserve_unknown || schema.type_ != Some(Type::Object);
+    // An object of a built-in kind of which no field is known is raw JSON.
+    let raw = !custom && schema.properties.is_empty();
+    let open = raw || schema.preserve_unknown || schema.type_ != Some(Type::Object);
     if open || (own && matches!(key, "apiVersion" | "kind" | "metadata")) {
         return Field::Known(None);
     }
     Field::Unknown
+}
+
+impl Node<'_, '_> {
+    fn scalar(self, value: Value) -> Value {
+        match self.schema {
+            Some(schema) if !self.report.custom && !self.report.structs.is_empty() => {
+                go_types::scalar(schema, value).unwrap_or_else(|misfit| self.report.misfits(misfit))
+            }
+            _ => value,
+        }
+    }
+
+    /// Whether a list or an object of a built-in kind is where its schema has something else.
+    fn is_misplaced(&self, is: Type) -> bool {
+        let schema = self.schema.filter(|s| !self.report.custom && !s.preserve_unknown);
+        schema.and_then(|s| s.type_).is_some_and(|wanted| wanted != is) && !self.report.structs.is_empty()
+    }
+
+    fn misplaced(self, found: &Value) -> Value {
+        let wanted = self.schema.map(go_types::go_type).unwrap_or_default();
+        match go_types::misfit::<Value>(found, &wanted) {
+            Ok(value) => value,
+            Err(misfit) => self.report.misfits(misfit),
+        }
+    }
+}
+
+/// Whether a value of a built-in kind says no more than its absence: null, an empty list, an empty map.
+fn says_nothing(value: &Value, schema: Option<&Schema>) -> bool {
+    let Some(schema) = schema.filter(|s| s.type_.is_some() && !s.preserve_unknown) else {
+        return false;
+    };
+    match value {
+        Value::Null => !schema.nullable,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty() && matches!(schema.additional, Additional::Schema(_)),
+        _ => false,
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
@@ -147,27 +218,27 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
-        Ok(Value::Bool(v))
+        Ok(self.scalar(Value::Bool(v)))
     }
 
     fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
-        Ok(v.into())
+        Ok(self.scalar(v.into()))
     }
 
     fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
-        Ok(v.into())
+        Ok(self.scalar(v.into()))
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+        Ok(self.scalar(Number::from_f64(v).map_or(Value::Null, Value::Number)))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
-        Ok(v.into())
+        Ok(self.scalar(v.into()))
     }
 
     fn visit_string<E>(self, v: String) -> Result<Value, E> {
-        Ok(v.into())
+        Ok(self.scalar(v.into()))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -183,6 +254,10 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        if self.is_misplaced(Type::Array) {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(self.misplaced(&Value::Array(Vec::new())));
+        }
         let items = self.schema.and_then(|s| s.items.as_deref());
         let mut out = Vec::new();
         loop {
@@ -201,36 +276,53 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        if self.is_misplaced(Type::Object) {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(self.misplaced(&Value::Object(Map::new())));
+        }
+        let (schema, embedded, report) = (self.schema, self.embedded, self.report);
+        let custom = report.custom;
+        let name = schema.and_then(go_types::struct_name);
+        report.structs.extend(name.map(str::to_owned));
+        let is_struct = schema.is_some_and(|s| !s.properties.is_empty());
         let mut out = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let before = self.report.enter(&key);
-            match field(self.schema, &key, self.embedded) {
+            let before = report.enter(&key);
+            if is_struct {
+                report.fields.push(key.clone());
+            }
+            match field(schema, &key, embedded, custom) {
                 Field::Unknown => {
-                    self.report.found(true);
-                    map.next_value::<serde::de::IgnoredAny>()?;
+                    report.found(true);
+                    map.next_value::<IgnoredAny>()?;
                 }
-                Field::Known(schema) => {
+                Field::Known(known) => {
                     if out.contains_key(&key) {
-                        self.report.found(false);
+                        report.found(false);
                     }
-                    let embedded = schema.is_some_and(|s| s.embedded_resource);
+                    let embedded = known.is_some_and(|s| s.embedded_resource);
                     let value = map.next_value_seed(Node {
-                        schema,
-                        report: self.report,
+                        schema: known,
+                        report: &mut *report,
                         embedded,
                     })?;
-                    // To a built-in kind null is the same as nothing.
-                    let nothing = value.is_null()
-                        && !self.report.custom
-                        && schema.is_some_and(|s| s.type_.is_some() && !s.nullable);
-                    if nothing {
+                    let required = schema.is_some_and(|s| s.required.contains(&key));
+                    // An empty list of managed fields is an order to forget them.
+                    let kept = custom || key == "managedFields" || (required && !value.is_null());
+                    if !kept && says_nothing(&value, known) {
                         out.remove(&key);
                     } else {
                         out.insert(key, value);
                     }
                 }
             }
-            self.report.leave(before);
+            if is_struct {
+                report.fields.pop();
+            }
+            report.leave(before);
+        }
+        if name.is_some() {
+            report.structs.pop();
         }
         Ok(Value::Object(out))
     }
@@ -284,6 +376,39 @@ mod tests {
             "unknown field \"b\"",
         ];
         assert_eq!(reading.problems, problems);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_as_go_names_it() {
+        let mut schema = schema();
+        schema.name = "io.k8s.api.core.v1.Thing".to_owned();
+        let cases = [
+            (
+                r#"{"m":{"k":1}}"#,
+                "number into Go struct field Thing.m of type string",
+            ),
+            (
+                r#"{"m":["x"]}"#,
+                "array into Go struct field Thing.m of type map[string]string",
+            ),
+            (
+                r#"{"l":[{"name":true}]}"#,
+                "bool into Go struct field Thing.l.name of type string",
+            ),
+            (
+                r#"{"a":{"x":1}}"#,
+                "object into Go struct field Thing.a of type string",
+            ),
+        ];
+        for (text, expected) in cases {
+            let reading =
+                read(&schema, false, &mut serde_json::Deserializer::from_str(text)).unwrap_or_default();
+            assert_eq!(
+                reading.misfit,
+                Some(format!("json: cannot unmarshal {expected}")),
+                "{text}"
+            );
+        }
     }
 
     #[test]
