@@ -62,7 +62,7 @@ impl EmbeddedStore {
             let mut builder = redb::Builder::new();
             let database = builder
                 .set_cache_size(CACHE_BYTES)
-                .set_check_integrity_on_open(true)
+                .set_check_integrity_on_open(!created)
                 .create(&file)?;
             if let Some(dir) = file.parent().filter(|_| created) {
                 // Without this the file's name may not outlive a power cut, whatever was synced in it.
