@@ -1,3 +1,33 @@
-//! The `trimtab-apiserver` binary.
+//! The `trimtab-apiserver` binary: the Kubernetes API alone, without controllers.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command line's output is its purpose
 
-fn main() {}
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use trimtab_apiserver::cli;
+use trimtab_apiserver::options::ServerOptions;
+
+/// The Kubernetes API over an embedded store, without controllers
+#[derive(Debug, Parser)]
+#[command(name = "trimtab-apiserver", version)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+async fn run(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
+    let server = options.start().await?;
+    println!("ready: {} (kubeconfig {})", server.url(), options.kubeconfig_out.display());
+    cli::interrupted().await?;
+    Ok(server.shutdown().await?)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Cli::parse().server;
+    cli::log_to_stderr(options.verbosity);
+    let Err(error) = run(&options).await else { return ExitCode::SUCCESS };
+    eprintln!("trimtab-apiserver: {error}");
+    ExitCode::FAILURE
+}

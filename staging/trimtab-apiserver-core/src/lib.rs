@@ -9,6 +9,8 @@ pub mod admission;
 pub mod allocators;
 pub mod api;
 pub mod auth;
+pub mod cli;
+pub mod options;
 pub mod registry;
 pub mod server;
 

@@ -8,17 +8,15 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
+use crate::allocators::{InvalidRange, IpRange};
 use crate::api::{ApiRequest, RequestInfo};
 use crate::registry::Registry;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// The first usable address of a range: where the `kubernetes` Service is.
-pub(super) fn first_address(network: IpAddr) -> IpAddr {
-    match network {
-        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip).saturating_add(1)).into()),
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip).saturating_add(1)).into()),
-    }
+/// The range of cluster IPs unless another is chosen.
+pub(super) fn default_range() -> Result<IpRange, InvalidRange> {
+    IpRange::new(IpAddr::from([10, 0, 0, 0]), 16)
 }
 
 /// Writes what is missing; what is there is left as it is.

@@ -3,8 +3,8 @@
 mod bootstrap;
 mod service;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,17 @@ enum Serving {
     Given { pair: Pair, dir: Option<PathBuf> },
 }
 
+impl Serving {
+    /// The folder where the authority and other keys are kept.
+    fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Kept(dir) => Some(dir),
+            Self::Given { dir, .. } => dir.as_deref(),
+            Self::Generated => None,
+        }
+    }
+}
+
 /// What a server is to be. Start with [`ApiServer::builder`].
 #[derive(Debug)]
 pub struct Builder {
@@ -81,7 +92,7 @@ pub struct Builder {
     tokens: StaticTokens,
     mode: Mode,
     anonymous: bool,
-    service_range: (IpAddr, u8),
+    service_range: Option<IpRange>,
 }
 
 impl Builder {
@@ -107,11 +118,7 @@ impl Builder {
     /// Shows this certificate and key (PEM) instead of one of its own.
     #[must_use]
     pub fn serving_certificate(mut self, certificate: String, key: String) -> Self {
-        let dir = match self.serving {
-            Serving::Kept(dir) => Some(dir),
-            Serving::Given { dir, .. } => dir,
-            Serving::Generated => None,
-        };
+        let dir = self.serving.dir().map(Path::to_owned);
         self.serving = Serving::Given {
             pair: Pair { certificate, key },
             dir,
@@ -147,10 +154,10 @@ impl Builder {
         self
     }
 
-    /// The range of Service cluster IPs, as address and prefix length; 10.0.0.0/16 unless set.
+    /// The range of Service cluster IPs; 10.0.0.0/16 unless set.
     #[must_use]
-    pub fn service_cluster_ip_range(mut self, address: IpAddr, prefix: u8) -> Self {
-        self.service_range = (address, prefix);
+    pub fn service_cluster_ip_range(mut self, range: IpRange) -> Self {
+        self.service_range = Some(range);
         self
     }
 
@@ -160,7 +167,11 @@ impl Builder {
     ///
     /// [`StartError`]; nothing is left running then.
     pub async fn start(self) -> Result<ApiServer, StartError> {
-        let kubernetes_ip = bootstrap::first_address(self.service_range.0);
+        let range = match self.service_range {
+            Some(range) => range,
+            None => bootstrap::default_range()?,
+        };
+        let kubernetes_ip = range.api_server();
         let names = |address: Option<SocketAddr>| {
             let mut names = certs::default_serving_names(Some(kubernetes_ip));
             names.extend(
@@ -206,13 +217,11 @@ impl Builder {
         ));
         let reader: Arc<dyn Reader> =
             Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
-        registry.set_admission(Arc::new(Chain::standard(&reader)));
-        let addresses = vec![IpRange::new(self.service_range.0, self.service_range.1)?];
-        let allocators = ServiceAllocators::new(self.store.clone(), addresses, PortRange::default());
+        let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
         registry.set_allocators(Arc::new(allocators));
-        let issuer = match &self.serving {
-            Serving::Kept(dir) | Serving::Given { dir: Some(dir), .. } => Issuer::open(dir)?,
-            _ => Issuer::generate()?,
+        let issuer = match self.serving.dir() {
+            Some(dir) => Issuer::open(dir)?,
+            None => Issuer::generate()?,
         };
         let parts = auth::Parts {
             tokens: self.tokens,
@@ -222,6 +231,7 @@ impl Builder {
         let auth = auth::start(&registry, parts, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
+        registry.set_admission(Arc::new(Chain::standard(&reader).then(auth.escalation)));
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
             .map_err(StartError::Bootstrap)?;
@@ -289,7 +299,7 @@ impl ApiServer {
             tokens: StaticTokens::default(),
             mode: Mode::Rbac,
             anonymous: true,
-            service_range: (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 16),
+            service_range: None,
         }
     }
 
