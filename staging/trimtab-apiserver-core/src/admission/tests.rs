@@ -88,7 +88,7 @@ fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -
         subresources: Vec::new(),
         storage: trimtab_apimachinery_meta::GroupResource::new("", plural),
         columns: Vec::new(),
-        schema: Arc::default(),
+        schema: trimtab_apimachinery_schema::Schema::default().into(),
         strategy: Arc::new(Plain),
         custom: false,
         deprecation_warning: None,

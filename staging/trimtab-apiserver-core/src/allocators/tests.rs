@@ -42,7 +42,7 @@ impl Cluster {
             subresources: Vec::new(),
             storage: trimtab_apimachinery_meta::GroupResource::new("", "services"),
             columns: Vec::new(),
-            schema: Arc::default(),
+            schema: trimtab_apimachinery_schema::Schema::default().into(),
             strategy: Arc::new(Plain),
             custom: false,
             deprecation_warning: None,
