@@ -101,7 +101,8 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
     status["apiVersion"] = "v1".into();
     let plain = matches!(
         error.reason,
-        StatusReason::BadRequest
+        StatusReason::Unknown
+            | StatusReason::BadRequest
             | StatusReason::Unauthorized
             | StatusReason::Expired
             | StatusReason::RequestEntityTooLarge
