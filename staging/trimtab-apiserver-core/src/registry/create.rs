@@ -71,6 +71,9 @@ impl Call<'_> {
             options.dry_run,
             options_kind,
         );
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            meta::set(&mut object, field, Value::Null);
+        }
         if !tracked {
             self.track(&mut object, None, options);
         }
@@ -116,9 +119,6 @@ impl Call<'_> {
     /// Resets what the creator may not set, and validates.
     fn before_create(&mut self, new: &mut Value) -> Result<(), ApiError> {
         let (resource, context) = (self.resource.clone(), self.context());
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-            meta::set(new, field, Value::Null);
-        }
         resource.strategy.prepare_create(&context, new);
         if resource.strategy.has_generation() {
             meta::set(new, "generation", 1);

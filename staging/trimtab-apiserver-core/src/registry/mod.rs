@@ -236,6 +236,12 @@ impl<'a> Call<'a> {
         } else if !namespace.is_empty() {
             return Err(ApiError::unknown_resource());
         }
+        let of_collection = matches!(info.verb.as_str(), "create" | "deletecollection" | "list");
+        let of_object = matches!(info.verb.as_str(), "delete" | "get" | "patch" | "update");
+        let is_object = !info.name.is_empty();
+        if info.subresource.is_empty() && (of_collection && is_object || of_object && !is_object) {
+            return Err(not_allowed());
+        }
         let verbs = match info.subresource.as_str() {
             "" => &resource.verbs,
             name => {
