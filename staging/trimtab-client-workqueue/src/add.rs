@@ -1,0 +1,118 @@
+//! How a key is added: its options, and the bounded list of reasons that it carries.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Why a key was added: a short constant text, or one made for the occasion.
+pub type Reason = Cow<'static, str>;
+
+/// Options of one add: when, how urgent, why. The default is at once, priority 0, no reason.
+#[derive(Clone, Debug, Default)]
+pub struct Add {
+    pub(crate) when: When,
+    pub(crate) priority: i32,
+    pub(crate) lower: bool,
+    pub(crate) keep_backoff: bool,
+    pub(crate) reason: Option<Reason>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum When {
+    #[default]
+    Now,
+    After(Duration),
+    RateLimited,
+}
+
+impl Add {
+    /// At once.
+    pub fn now() -> Self {
+        Self::default()
+    }
+
+    /// Not before `delay` has passed. A delay too long for the clock means: at the end of time.
+    pub fn after(delay: Duration) -> Self {
+        Self {
+            when: When::After(delay),
+            ..Self::default()
+        }
+    }
+
+    /// After the key's backoff. Counts as one failure, unless the key waits already: then the failure that it waits for
+    /// is the same one.
+    pub fn rate_limited() -> Self {
+        Self {
+            when: When::RateLimited,
+            ..Self::default()
+        }
+    }
+
+    /// The priority; higher is sooner. The default is 0. A key that waits keeps the higher one.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets the priority also if the key waits with a higher one.
+    #[must_use]
+    pub fn lower(mut self) -> Self {
+        self.lower = true;
+        self
+    }
+
+    /// Leaves a key that waits for its backoff to wait, instead of taking the earlier time.
+    #[must_use]
+    pub fn keep_backoff(mut self) -> Self {
+        self.keep_backoff = true;
+        self
+    }
+
+    /// Says why; the worker sees it in [`Work::reasons`](crate::Work::reasons).
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<Reason>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+/// Why a key waits: the first distinct reasons, and how many more adds there were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons {
+    kept: Vec<Reason>,
+    omitted: u32,
+}
+
+impl Reasons {
+    /// At most this many distinct reasons are kept; later ones are only counted.
+    pub const MAX: usize = 8;
+
+    /// The distinct reasons, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.kept.iter().map(AsRef::as_ref)
+    }
+
+    /// How many distinct reasons came after the list was full. Repeats of them count each time.
+    pub fn omitted(&self) -> u32 {
+        self.omitted
+    }
+
+    pub(crate) fn push(&mut self, reason: Option<Reason>) {
+        let Some(reason) = reason else { return };
+        if self.kept.contains(&reason) {
+            return;
+        }
+        if self.kept.len() < Self::MAX {
+            self.kept.push(reason);
+        } else {
+            self.omitted = self.omitted.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn merge(&mut self, later: Reasons) {
+        for reason in later.kept {
+            self.push(Some(reason));
+        }
+        self.omitted = self.omitted.saturating_add(later.omitted);
+    }
+}

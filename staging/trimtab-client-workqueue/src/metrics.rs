@@ -1,0 +1,60 @@
+//! The queue's figures, with client-go's meanings: snapshots that a metrics endpoint formats.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Counts of durations in buckets that grow tenfold from 10 ns, as client-go's do.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Histogram {
+    /// How many durations were at most [`Histogram::BOUNDS`]`[i]` and more than the bound before.
+    pub counts: [u64; 12],
+    /// How many there were, those beyond the last bound included.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Duration,
+}
+
+impl Histogram {
+    /// The buckets' upper bounds, in seconds.
+    pub const BOUNDS: [f64; 12] = [
+        1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0,
+    ];
+
+    pub(crate) fn observe(&mut self, duration: Duration) {
+        let mut bound = Duration::from_nanos(10);
+        for count in &mut self.counts {
+            if duration <= bound {
+                *count += 1;
+                break;
+            }
+            bound *= 10;
+        }
+        self.count += 1;
+        self.sum = self.sum.saturating_add(duration);
+    }
+}
+
+/// The figures of one queue at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// `workqueue_depth`: ready keys by priority. Delayed keys do not count.
+    pub depth: BTreeMap<i32, usize>,
+    /// Delayed keys.
+    pub delayed: usize,
+    /// `workqueue_adds_total`: how often a key became ready; merged adds do not count.
+    pub adds: u64,
+    /// `workqueue_retries_total`: rate-limited and delayed adds, retries included.
+    pub retries: u64,
+    /// `workqueue_queue_duration_seconds`: from ready to handed out.
+    pub queue_duration: Histogram,
+    /// `workqueue_work_duration_seconds`: from handed out to finished.
+    pub work_duration: Histogram,
+    /// `workqueue_unfinished_work_seconds`: the sum over the keys in hand.
+    pub unfinished: Duration,
+    /// `workqueue_longest_running_processor_seconds`.
+    pub longest_running: Duration,
+    /// For each priority, how long its longest-waiting ready key has waited.
+    pub longest_waiting: BTreeMap<i32, Duration>,
+}
