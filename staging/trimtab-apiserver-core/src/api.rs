@@ -39,8 +39,10 @@ pub enum OutputShape {
     Object,
     /// `Table` of meta.k8s.io/v1.
     Table,
-    /// `PartialObjectMetadata` (for collections `PartialObjectMetadataList`) of meta.k8s.io/v1.
+    /// `PartialObjectMetadata` of meta.k8s.io/v1: for single objects and watches.
     PartialMetadata,
+    /// `PartialObjectMetadataList` of meta.k8s.io/v1: for collections.
+    PartialMetadataList,
 }
 
 /// What a body's bytes are.

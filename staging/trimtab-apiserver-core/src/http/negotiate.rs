@@ -89,9 +89,8 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
                 let known = media.parameter("g") == Some("meta.k8s.io") && media.parameter("v") == Some("v1");
                 match kind {
                     "Table" if known => OutputShape::Table,
-                    "PartialObjectMetadata" | "PartialObjectMetadataList" if known => {
-                        OutputShape::PartialMetadata
-                    }
+                    "PartialObjectMetadata" if known => OutputShape::PartialMetadata,
+                    "PartialObjectMetadataList" if known => OutputShape::PartialMetadataList,
                     _ => continue,
                 }
             }

@@ -3,7 +3,7 @@
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::options::parse_version;
-use super::{Answer, Call, storage};
+use super::{Answer, Call, shape, storage};
 
 impl Call<'_> {
     /// GET of an object, or of a subresource that is the object itself.

@@ -37,6 +37,7 @@ impl Call<'_> {
         let options = ListOptions::read(&self.request, &self.resource, false)?;
         let page = self.page(&options).await?;
         let shaper = shape::Shaper::new(&self.resource, &self.request, self.now);
+        shaper.check(true)?;
         let value = shaper.list(page);
         Ok(Answer::Whole(ApiResponse::Value {
             code: 200,

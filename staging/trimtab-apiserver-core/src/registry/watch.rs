@@ -95,7 +95,12 @@ impl Call<'_> {
             Err(Error::Compacted { oldest }) => watching.fail(&too_old(from, oldest)),
             Err(e) => return Err(storage::error(&e)),
         }
-        watching.begin(initial, options.send_initial_events == Some(true));
+        if self.request.shape == OutputShape::PartialMetadataList {
+            // Events are of single objects, which are no lists: there is nothing that could be sent.
+            watching.stream = None;
+        } else {
+            watching.begin(initial, options.send_initial_events == Some(true));
+        }
         let events = stream::unfold(watching, |mut watching| async move {
             watching.next().await.map(|event| (event, watching))
         });
@@ -159,7 +164,9 @@ impl View {
     fn bookmark(&self, revision: Revision, initial_events_end: bool) -> WatchEvent {
         let (kind, api_version) = match self.request.shape {
             OutputShape::Object => (self.resource.kind.clone(), self.resource.api_version()),
-            OutputShape::PartialMetadata => ("PartialObjectMetadata".to_owned(), "meta.k8s.io/v1".to_owned()),
+            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
+                ("PartialObjectMetadata".to_owned(), "meta.k8s.io/v1".to_owned())
+            }
             OutputShape::Table => ("Table".to_owned(), "meta.k8s.io/v1".to_owned()),
         };
         let mut metadata = json!({"resourceVersion": revision.to_string()});

@@ -4,6 +4,7 @@ mod jsonpath;
 mod table;
 
 use serde_json::{Value, json};
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
 
 use super::list::Page;
@@ -44,11 +45,35 @@ impl<'a> Shaper<'a> {
         }
     }
 
+    /// Refuses to show one thing as another: a list as an object, an object as a list.
+    pub(crate) fn check(&self, is_list: bool) -> Result<(), ApiError> {
+        let (asked, is) = match (self.shape, is_list) {
+            (OutputShape::PartialMetadata, true) => ("PartialObjectMetadata", "is a list"),
+            (OutputShape::PartialMetadataList, false) => ("PartialObjectMetadataList", "is not a list"),
+            _ => return Ok(()),
+        };
+        let name = match self.resource {
+            r if r.custom && is_list => "*unstructured.UnstructuredList".to_owned(),
+            r if r.custom => "*unstructured.Unstructured".to_owned(),
+            r => {
+                let group = r
+                    .group
+                    .split('.')
+                    .next()
+                    .filter(|g| !g.is_empty())
+                    .unwrap_or("core");
+                format!("*{group}.{}", if is_list { &r.list_kind } else { &r.kind })
+            }
+        };
+        let text = format!("you requested {asked}, but the requested object {is} ({name})");
+        Err(ApiError::new(406, StatusReason::NotAcceptable, text))
+    }
+
     /// One object.
     pub(crate) fn object(&self, object: Value) -> Value {
         match self.shape {
             OutputShape::Object => object,
-            OutputShape::PartialMetadata => partial(&object),
+            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => partial(&object),
             OutputShape::Table => {
                 let version = object["metadata"]["resourceVersion"].clone();
                 table::table(self, json!({"resourceVersion": version}), &[object], true)
@@ -80,7 +105,7 @@ impl<'a> Shaper<'a> {
         }
         match self.shape {
             OutputShape::Table => table::table(self, metadata, &page.objects, true),
-            OutputShape::PartialMetadata => {
+            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
                 let items: Vec<Value> = page.objects.iter().map(partial).collect();
                 json!({"kind": "PartialObjectMetadataList", "apiVersion": META, "metadata": metadata, "items": items})
             }

@@ -307,6 +307,7 @@ fn request(method: &str, path: &str, body: &str) -> ApiRequest {
     let shape = match query.iter().find(|(k, _)| k == "as").map(|(_, v)| v.as_str()) {
         Some("table") => OutputShape::Table,
         Some("metadata") => OutputShape::PartialMetadata,
+        Some("metadata-list") => OutputShape::PartialMetadataList,
         _ => OutputShape::Object,
     };
     ApiRequest {

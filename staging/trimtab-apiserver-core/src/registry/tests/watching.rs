@@ -116,12 +116,21 @@ async fn tables_and_metadata_are_shapes_of_the_same() {
     );
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     let list = server
-        .ok("GET", "ns/configmaps?as=metadata", Value::Null, 200)
+        .ok("GET", "ns/configmaps?as=metadata-list", Value::Null, 200)
         .await;
     assert_eq!(
         (&list["kind"], names(&list)),
         (&json!("PartialObjectMetadataList"), vec!["a"])
     );
+    server
+        .ok("GET", "ns/configmaps?as=metadata", Value::Null, 406)
+        .await;
+    server
+        .ok("GET", "ns/configmaps/a?as=metadata-list", Value::Null, 406)
+        .await;
+    server
+        .ok("GET", "ns/configmaps/a?as=metadata", Value::Null, 200)
+        .await;
 }
 
 #[tokio::test]
