@@ -18,8 +18,8 @@ impl Call<'_> {
         }
         let name = self.name();
         let stored = storage::get(self.store(), &self.resource, &self.key(name)).await?;
-        stored
-            .map(|s| Answer::Object(200, s.object))
-            .ok_or_else(|| self.not_found(name))
+        let object = stored.ok_or_else(|| self.not_found(name))?.object;
+        shape::Shaper::new(&self.resource, &self.request, self.now).check(false)?;
+        Ok(Answer::Object(200, object))
     }
 }
