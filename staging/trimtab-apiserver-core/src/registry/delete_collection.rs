@@ -3,7 +3,7 @@
 use trimtab_apimachinery_meta::ApiError;
 
 use super::delete_options::DeleteOptions;
-use super::options::ListOptions;
+use super::list_options::ListOptions;
 use super::{Answer, Call, meta, shape};
 use crate::api::ApiResponse;
 

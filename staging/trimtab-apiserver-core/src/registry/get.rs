@@ -2,7 +2,7 @@
 
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
-use super::options::parse_version;
+use super::list_options::parse_version;
 use super::{Answer, Call, shape, storage};
 
 impl Call<'_> {

@@ -10,7 +10,7 @@ use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, contract::
 
 use super::continue_token::ContinueToken;
 use super::keys;
-use super::options::{ListOptions, ReadAt};
+use super::list_options::{ListOptions, ReadAt};
 use super::view::Filter;
 use super::{Answer, Call, Registry, shape, storage};
 use crate::api::ApiResponse;

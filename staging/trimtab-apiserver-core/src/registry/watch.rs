@@ -18,7 +18,7 @@ use trimtab_apiserver_storage::{Error, Event, Revision, Store, WatchBatch, Watch
 
 use super::events::{RecentChanges, Sight, encode};
 use super::list::Page;
-use super::options::ListOptions;
+use super::list_options::ListOptions;
 use super::view::Filter;
 use super::{Answer, Call, Registry, ResourceTable, shape, storage};
 use crate::api::{ApiRequest, ApiResponse, OutputShape, WatchEvent};

@@ -1,0 +1,218 @@
+//! One request on its way through the registry: what it is about, where it goes, and how its answer leaves.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+use trimtab_apiserver_kinds::resource::Resource;
+use trimtab_apiserver_kinds::strategy::RequestContext;
+use trimtab_apiserver_storage::Store;
+
+use super::hooks::{Attributes, Operation};
+use super::{Hooks, Registry, keys, meta, options, shape};
+use crate::api::{ApiRequest, ApiResponse};
+
+/// 405, as routing words it.
+fn not_allowed() -> ApiError {
+    let message = "the server does not allow this method on the requested resource";
+    ApiError::new(405, StatusReason::MethodNotAllowed, message)
+}
+
+/// What a call comes to, before it is shaped.
+pub(super) enum Answer {
+    /// An object of the resource's kind.
+    Object(u16, Value),
+    /// A value that is answered as it is.
+    Plain(u16, Value),
+    /// A response that is complete.
+    Whole(ApiResponse),
+}
+
+/// One request on its way.
+pub(super) struct Call<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) request: ApiRequest,
+    pub(super) resource: Arc<Resource>,
+    pub(super) hooks: Hooks,
+    /// The namespace; empty for cluster-scoped resources and across namespaces.
+    pub(super) namespace: String,
+    pub(super) now: Timestamp,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        registry: &'a Registry,
+        request: ApiRequest,
+        resource: Arc<Resource>,
+    ) -> Result<Self, ApiError> {
+        let info = &request.info;
+        let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
+        let namespace = if is_namespace {
+            String::new()
+        } else {
+            info.namespace.clone()
+        };
+        if resource.namespaced() {
+            if namespace.is_empty() && !info.name.is_empty() {
+                return Err(ApiError::unknown_resource());
+            }
+            if namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
+                return Err(not_allowed());
+            }
+        } else if !namespace.is_empty() {
+            return Err(ApiError::unknown_resource());
+        }
+        let of_collection = matches!(info.verb.as_str(), "create" | "deletecollection" | "list");
+        let of_object = matches!(info.verb.as_str(), "delete" | "get" | "patch" | "update");
+        let is_object = !info.name.is_empty();
+        if info.subresource.is_empty() && (of_collection && is_object || of_object && !is_object) {
+            return Err(not_allowed());
+        }
+        let verbs = match info.subresource.as_str() {
+            "" => &resource.verbs,
+            name => {
+                &resource
+                    .subresource(name)
+                    .ok_or_else(ApiError::unknown_resource)?
+                    .verbs
+            }
+        };
+        if !verbs.contains(&info.verb) {
+            return Err(not_allowed());
+        }
+        let warnings = resource.deprecation_warning.clone().into_iter().collect();
+        let (hooks, now) = (registry.hooks(), registry.now());
+        Ok(Self {
+            registry,
+            request,
+            resource,
+            hooks,
+            namespace,
+            now,
+            warnings,
+        })
+    }
+
+    pub(super) async fn answer(&mut self) -> Result<Answer, ApiError> {
+        let info = &self.request.info;
+        let watching = info.verb == "watch" || options::flag(&self.request, "watch") == Some(true);
+        match (info.subresource.as_str(), info.verb.as_str()) {
+            ("", "list" | "watch") if watching => self.watch().await,
+            ("", "list") => self.list().await,
+            ("", "create") => self.create().await,
+            ("", "deletecollection") => self.delete_collection().await,
+            ("", "delete") => self.delete().await,
+            ("scale", _) => self.scale().await,
+            ("eviction", _) => self.evict().await,
+            ("binding", _) => self.bind().await,
+            ("attach" | "exec" | "log" | "portforward" | "proxy", _) => self.connect().await,
+            (_, "get") => self.get().await,
+            (_, "update") => self.put().await,
+            (_, "patch") => self.patch().await,
+            _ => Err(not_allowed()),
+        }
+    }
+
+    /// Gives the answer the shape that the client wants.
+    pub(super) fn finish(self, answer: Answer) -> ApiResponse {
+        let warnings = self.warnings;
+        match answer {
+            Answer::Object(code, object) => {
+                let shaper = shape::Shaper::new(&self.resource, &self.request, self.now);
+                ApiResponse::Value {
+                    code,
+                    value: shaper.object(object),
+                    warnings,
+                }
+            }
+            Answer::Plain(code, value) => ApiResponse::Value {
+                code,
+                value,
+                warnings,
+            },
+            Answer::Whole(ApiResponse::Watch { events, .. }) => ApiResponse::Watch { events, warnings },
+            Answer::Whole(ApiResponse::Value { code, value, .. }) => ApiResponse::Value {
+                code,
+                value,
+                warnings,
+            },
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.request.info.name
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.registry.store
+    }
+
+    pub(super) fn key(&self, name: &str) -> String {
+        keys::object_key(&self.resource, &self.namespace, name)
+    }
+
+    pub(super) fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(&self.resource.group_resource(), name)
+    }
+
+    /// The time of the request as metadata writes it.
+    pub(super) fn timestamp(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    pub(super) fn context(&self) -> RequestContext {
+        RequestContext {
+            now: self.timestamp(),
+            namespace: self.namespace.clone(),
+            subresource: self.request.info.subresource.clone(),
+            user: self.request.user.name.clone(),
+        }
+    }
+
+    pub(super) fn attributes(
+        &self,
+        operation: Operation,
+        name: &str,
+        dry_run: bool,
+        options: &str,
+    ) -> Attributes {
+        let is_namespace = self.resource.group.is_empty() && self.resource.plural == "namespaces";
+        let mut details = serde_json::json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});
+        if dry_run {
+            details["dryRun"] = serde_json::json!(["All"]);
+        }
+        for name in ["fieldManager", "fieldValidation"] {
+            if let Some(value) = self.request.param(name) {
+                details[name] = value.into();
+            }
+        }
+        Attributes {
+            operation,
+            resource: self.resource.clone(),
+            subresource: self.request.info.subresource.clone(),
+            namespace: if is_namespace {
+                name.to_owned()
+            } else {
+                self.namespace.clone()
+            },
+            name: name.to_owned(),
+            user: self.request.user.clone(),
+            dry_run,
+            options: details,
+        }
+    }
+
+    /// Warns of owner references that are there twice, and drops them.
+    pub(super) fn dedup_owners(&mut self, object: &mut Value) {
+        let repeated = meta::dedup_owners(object);
+        if !repeated.is_empty() {
+            self.warnings.push(format!(
+                ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, \
+                 and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+                repeated.join(", ")
+            ));
+        }
+    }
+}
