@@ -1,0 +1,135 @@
+//! The own-writes barrier: whether caches have caught up with what one has written oneself.
+//!
+//! A controller that acts on a cache older than its own last write does things twice. It keeps one [`WriteBarrier`] per
+//! key, notes each write in it, and does not work on the key again before the barrier is passed.
+
+use std::fmt;
+use std::time::Duration;
+
+use kube::Resource;
+use trimtab_apimachinery_meta::ObjectKey;
+
+use crate::object::version;
+use crate::store::{Store, WaitError};
+
+/// Writes that caches have to show before one goes on. Spans any number of stores of any kinds.
+#[derive(Default)]
+pub struct WriteBarrier {
+    pending: Vec<Box<dyn Pending>>,
+}
+
+trait Pending: Send + Sync {
+    fn is_visible(&self) -> bool;
+    fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>>;
+}
+
+struct Wrote<K> {
+    store: Store<K>,
+    version: String,
+}
+
+struct Deleted<K> {
+    store: Store<K>,
+    key: ObjectKey,
+    uid: String,
+}
+
+impl WriteBarrier {
+    /// A barrier without writes; it is passed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes a create, an update or a patch. `answer` is the object as the server returned it, and `store` must watch
+    /// it. An answer without resource version, as of a dry run, is not waited for.
+    pub fn wrote<K: Resource + Send + Sync + 'static>(&mut self, store: &Store<K>, answer: &K) {
+        self.wrote_version(store, version(answer));
+    }
+
+    /// Notes a write of which only the resource version is known.
+    pub fn wrote_version<K: Send + Sync + 'static>(&mut self, store: &Store<K>, resource_version: &str) {
+        if trimtab_apimachinery_meta::resource_version::compare(resource_version, resource_version).is_ok() {
+            self.pending.push(Box::new(Wrote {
+                store: store.clone(),
+                version: resource_version.to_owned(),
+            }));
+        }
+    }
+
+    /// Notes a delete of the object with this key and UID. It is visible when the object is gone from the store, is
+    /// being deleted there, or another one has its name.
+    pub fn deleted<K: Resource + Send + Sync + 'static>(
+        &mut self,
+        store: &Store<K>,
+        key: ObjectKey,
+        uid: impl Into<String>,
+    ) {
+        self.pending.push(Box::new(Deleted {
+            store: store.clone(),
+            key,
+            uid: uid.into(),
+        }));
+    }
+
+    /// Whether all writes are visible. Forgets those that are.
+    pub fn is_passed(&mut self) -> bool {
+        self.pending.retain(|write| !write.is_visible());
+        self.pending.is_empty()
+    }
+
+    /// Waits until all writes are visible, at most for this long. Cancelling the wait loses nothing.
+    ///
+    /// # Errors
+    /// See [`WaitError`]. What was not seen stays in the barrier.
+    pub async fn passed(&mut self, patience: Duration) -> Result<(), WaitError> {
+        let all = async {
+            while let Some(write) = self.pending.last() {
+                write.visible().await?;
+                self.pending.pop();
+            }
+            Ok(())
+        };
+        tokio::time::timeout(patience, all)
+            .await
+            .unwrap_or_else(|_| Err(WaitError::TimedOut(String::new())))
+    }
+}
+
+impl fmt::Debug for WriteBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBarrier")
+            .field("pending", &self.pending.len())
+            .finish()
+    }
+}
+
+impl<K: Send + Sync + 'static> Pending for Wrote<K> {
+    fn is_visible(&self) -> bool {
+        self.store.has_reached(&self.version)
+    }
+
+    fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {
+        Box::pin(self.store.reached(&self.version))
+    }
+}
+
+impl<K: Resource> Deleted<K> {
+    fn is_going(&self, stored: Option<&K>) -> bool {
+        stored.is_none_or(|object| {
+            let meta = object.meta();
+            meta.deletion_timestamp.is_some() || meta.uid.as_deref() != Some(&*self.uid)
+        })
+    }
+}
+
+impl<K: Resource + Send + Sync + 'static> Pending for Deleted<K> {
+    fn is_visible(&self) -> bool {
+        self.is_going(self.store.get(&self.key).as_deref())
+    }
+
+    fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {
+        let going =
+            |stored: Option<&std::sync::Arc<K>>| self.is_going(stored.map(|object| &**object)).then_some(());
+        Box::pin(self.store.wait_for(&self.key, going))
+    }
+}

@@ -1,0 +1,32 @@
+//! Predicates over objects: handlers that see a part of the objects as if it were all of them.
+
+use crate::Delta;
+
+/// The delta as one sees it who knows only objects that match: an object that begins to match is added, one that stops
+/// matching is deleted, and what never matched is not there.
+pub fn filter<K>(delta: Delta<K>, matches: impl Fn(&K) -> bool) -> Option<Delta<K>> {
+    match delta {
+        Delta::Updated { old, new } => match (matches(&old), matches(&new)) {
+            (true, true) => Some(Delta::Updated { old, new }),
+            (false, true) => Some(Delta::Added {
+                object: new,
+                initial: false,
+            }),
+            (true, false) => Some(Delta::Deleted {
+                last: old,
+                observed: true,
+            }),
+            (false, false) => None,
+        },
+        other => matches(other.object()).then_some(other),
+    }
+}
+
+/// A handler that passes on what [`filter`] leaves.
+pub fn filtered<K>(matches: impl Fn(&K) -> bool, mut handler: impl FnMut(Delta<K>)) -> impl FnMut(Delta<K>) {
+    move |delta| {
+        if let Some(delta) = filter(delta, &matches) {
+            handler(delta);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The reflector: keeps a store equal to what the server has, by list and watch, whatever happens in between.
+//!
+//! It lists once, as a stream where the server can, else in pages, and watches from there. *Ordered*: changes reach the
+//! sink in the order in which the server tells them. *Complete*: each list replaces everything. *Monotonic*: a list that is
+//! older than what was seen is not taken. An interrupted watch resumes where it ended; only what the server no longer
+//! has leads to a new list. After a failure the reflector waits, each reflector for itself, and never gives up.
+
+mod backoff;
+mod decode;
+mod failure;
+mod run;
+mod status;
+mod transport;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use kube::Client;
+use trimtab_apimachinery_meta::ObjectKey;
+
+pub use failure::Failure;
+pub use status::{Status, StatusHandle};
+
+use crate::informer::Selection;
+use crate::store::{Replacement, Writer};
+use crate::{Delta, Object};
+use backoff::Backoff;
+use decode::Decoder;
+use transport::Endpoint;
+
+/// Where a reflector puts what it learns.
+pub trait Sink<K> {
+    /// All objects, at one moment.
+    fn replace(&mut self, replacement: Replacement<K>);
+    /// One object has been created or changed.
+    fn upsert(&mut self, object: K);
+    /// One object is gone; `last` is its last state.
+    fn delete(&mut self, last: K);
+    /// One object is gone, and its last state cannot be decoded.
+    fn delete_key(&mut self, key: &ObjectKey, resource_version: &str);
+    /// Every write up to this version has been told.
+    fn bookmark(&mut self, resource_version: &str);
+    /// The version up to which everything has been told; empty before the first list.
+    fn resource_version(&self) -> String;
+}
+
+/// How a reflector behaves. The defaults are client-go's, except where a comment says why not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Whether to ask for lists as streams. A server that cannot is asked once.
+    pub streamed_lists: bool,
+    /// Objects per page of a list that is not streamed; 0 for all at once.
+    pub page_size: u32,
+    /// How long the server is asked to keep a watch open: a random time in here.
+    pub watch_timeout: RangeInclusive<Duration>,
+    /// How long to wait for the head of an answer, and for more of a list.
+    pub answer_timeout: Duration,
+    /// After how long without a word a watch is taken for dead, and resumed. Servers send bookmarks about every minute, so
+    /// this is two of them missed. client-go waits for the transport to notice.
+    pub silence_timeout: Duration,
+    /// After how long without a word in the middle of a streamed list the server is taken for one that does not
+    /// know of such lists.
+    pub initial_silence: Duration,
+    /// The wait after the first failure; doubled by each further one.
+    pub backoff_first: Duration,
+    /// The limit of the doubling. Each wait is up to twice as long, by chance.
+    pub backoff_max: Duration,
+    /// How often a list that is older than what was seen is refused before the server is believed to have been set back,
+    /// as by restoring a backup.
+    pub backwards_refusals: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            streamed_lists: true,
+            page_size: 500,
+            watch_timeout: Duration::from_secs(300)..=Duration::from_secs(600),
+            answer_timeout: Duration::from_secs(60),
+            silence_timeout: Duration::from_secs(120),
+            initial_silence: Duration::from_secs(10),
+            backoff_first: Duration::from_millis(800),
+            backoff_max: Duration::from_secs(30),
+            backwards_refusals: 3,
+        }
+    }
+}
+
+/// Lists and watches one kind and feeds a [`Sink`].
+pub struct Reflector<K> {
+    client: Client,
+    endpoint: Endpoint,
+    decoder: Decoder,
+    config: Config,
+    backoff: Backoff,
+    status: StatusHandle,
+    /// Whether the server is believed to stream lists.
+    streams: bool,
+    /// Whether the next list may begin at the version that was seen last.
+    resumable: bool,
+    /// How many lists in a row were older than what was seen.
+    backwards: u32,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Object> Reflector<K> {
+    /// A reflector of the selected objects of a kind.
+    pub fn new(client: Client, kind: &K::DynamicType, selection: Selection, config: Config) -> Self {
+        Self {
+            client,
+            endpoint: Endpoint {
+                path: K::url_path(kind, selection.namespace.as_deref()),
+                metadata_only: K::metadata_api(),
+                selection,
+            },
+            decoder: Decoder::new::<K>(kind),
+            backoff: Backoff::new(config.backoff_first, config.backoff_max),
+            status: StatusHandle::default(),
+            streams: config.streamed_lists,
+            resumable: true,
+            backwards: 0,
+            config,
+            kind: PhantomData,
+        }
+    }
+
+    /// What reads the reflector's status while it runs.
+    pub fn status_handle(&self) -> StatusHandle {
+        self.status.clone()
+    }
+
+    /// Feeds the sink for ever. Cancelling stops between two changes.
+    pub async fn run(mut self, sink: &mut impl Sink<K>) -> std::convert::Infallible {
+        loop {
+            self.list_and_watch(sink).await;
+        }
+    }
+}
+
+impl<K> fmt::Debug for Reflector<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reflector")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store without handlers.
+impl<K: Object> Sink<K> for Writer<K> {
+    fn replace(&mut self, replacement: Replacement<K>) {
+        ignore(Writer::replace(self, replacement));
+    }
+
+    fn upsert(&mut self, object: K) {
+        ignore(Writer::upsert(self, object));
+    }
+
+    fn delete(&mut self, last: K) {
+        ignore(Writer::delete(self, last));
+    }
+
+    fn delete_key(&mut self, key: &ObjectKey, resource_version: &str) {
+        ignore(Writer::delete_key(self, key, resource_version));
+    }
+
+    fn bookmark(&mut self, resource_version: &str) {
+        Writer::bookmark(self, resource_version);
+    }
+
+    fn resource_version(&self) -> String {
+        self.reader().resource_version()
+    }
+}
+
+/// Nobody is to be told.
+fn ignore<K>(_: Vec<Delta<K>>) {}

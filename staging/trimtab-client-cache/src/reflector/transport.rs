@@ -1,0 +1,197 @@
+//! Requests to the server and the lines of its answers.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use form_urlencoded::Serializer;
+use http::{Request, Response, header};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use kube::core::Status;
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
+
+use super::failure::Failure;
+use crate::informer::Selection;
+
+const JSON: &str = "application/json";
+const METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+
+/// Where the objects are, and in which form they are wanted.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) path: String,
+    pub(super) metadata_only: bool,
+    pub(super) selection: Selection,
+}
+
+impl Endpoint {
+    /// One page of a list; all of it if `limit` is 0.
+    pub(super) fn list(&self, limit: u32, continue_token: &str) -> Request<Body> {
+        let mut query = self.query();
+        if limit > 0 {
+            query.append_pair("limit", &limit.to_string());
+        }
+        if !continue_token.is_empty() {
+            query.append_pair("continue", continue_token);
+        }
+        self.get(query, if self.metadata_only { METADATA_LIST } else { JSON })
+    }
+
+    /// A watch from `resource_version` on.
+    pub(super) fn watch(&self, resource_version: &str, timeout: Duration) -> Request<Body> {
+        self.get(self.watch_query(resource_version, timeout), self.object_form())
+    }
+
+    /// A watch that begins with all objects, as they are at `resource_version` or later; now, if that is empty.
+    pub(super) fn streamed_list(&self, resource_version: &str, timeout: Duration) -> Request<Body> {
+        let mut query = self.watch_query(resource_version, timeout);
+        query.append_pair("sendInitialEvents", "true");
+        query.append_pair("resourceVersionMatch", "NotOlderThan");
+        self.get(query, self.object_form())
+    }
+
+    fn object_form(&self) -> &'static str {
+        if self.metadata_only { METADATA } else { JSON }
+    }
+
+    fn watch_query(&self, resource_version: &str, timeout: Duration) -> Serializer<'static, String> {
+        let mut query = self.query();
+        query.append_pair("watch", "true");
+        query.append_pair("allowWatchBookmarks", "true");
+        query.append_pair("timeoutSeconds", &timeout.as_secs().to_string());
+        if !resource_version.is_empty() {
+            query.append_pair("resourceVersion", resource_version);
+        }
+        query
+    }
+
+    fn query(&self) -> Serializer<'static, String> {
+        let mut query = Serializer::new(String::new());
+        if !self.selection.labels.is_empty() {
+            query.append_pair("labelSelector", &self.selection.labels);
+        }
+        if !self.selection.fields.is_empty() {
+            query.append_pair("fieldSelector", &self.selection.fields);
+        }
+        query
+    }
+
+    fn get(&self, mut query: Serializer<'static, String>, accept: &str) -> Request<Body> {
+        Request::get(format!("{}?{}", self.path, query.finish()))
+            .header(header::ACCEPT, accept)
+            .body(Body::empty())
+            .expect("a resource's path and a form-encoded query are a valid URI")
+    }
+}
+
+/// Sends a request and waits for the head of a successful answer.
+pub(super) async fn send(
+    client: &Client,
+    request: Request<Body>,
+    patience: Duration,
+) -> Result<Response<Body>, Failure> {
+    let answered = tokio::time::timeout(patience, client.send(request)).await;
+    let response = answered
+        .map_err(|_| Failure::Silent(patience))?
+        .map_err(|error| Failure::Connection(with_sources(&error)))?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
+    let body = read_all(body, patience).await?;
+    let mut error = match serde_json::from_slice::<Status>(&body) {
+        Ok(status) => ApiError::from_status(&status),
+        Err(_) => {
+            let text = String::from_utf8_lossy(&body[..body.len().min(1024)])
+                .trim()
+                .to_owned();
+            ApiError::new(head.status.as_u16(), StatusReason::Unknown, text)
+        }
+    };
+    error.code = head.status.as_u16();
+    let retry_after = head
+        .headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    if let Some(seconds) = retry_after.and_then(|text| text.parse().ok()) {
+        error.retry_after = Some(Duration::from_secs(seconds));
+    }
+    Err(Failure::Refused(error))
+}
+
+/// Reads a whole body whose parts come no further apart than `patience`.
+pub(super) async fn read_all(body: Body, patience: Duration) -> Result<Bytes, Failure> {
+    let mut lines = Lines::new(body);
+    while lines.read_more(patience).await? {}
+    Ok(lines.buffer.freeze())
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    text
+}
+
+/// The lines of a body as they arrive. A line without an end, left by a connection that broke, is dropped.
+#[derive(Debug)]
+pub(super) struct Lines {
+    body: Body,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no end of line.
+    searched: usize,
+}
+
+impl Lines {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            body,
+            buffer: BytesMut::new(),
+            searched: 0,
+        }
+    }
+
+    /// The next line that is not empty; `None` at the end. Fails if nothing arrives for as long as `patience`.
+    pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, Failure> {
+        loop {
+            if let Some(end) = self.buffer[self.searched..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+            {
+                let line = self.buffer.split_to(self.searched + end + 1).freeze();
+                self.searched = 0;
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Ok(Some(line));
+            }
+            self.searched = self.buffer.len();
+            if !self.read_more(patience).await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn read_more(&mut self, patience: Duration) -> Result<bool, Failure> {
+        let frame = tokio::time::timeout(patience, self.body.frame()).await;
+        match frame.map_err(|_| Failure::Silent(patience))? {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    self.buffer.extend_from_slice(&data);
+                }
+                Ok(true)
+            }
+            Some(Err(error)) => Err(Failure::Connection(with_sources(&error))),
+            None => Ok(false),
+        }
+    }
+}
