@@ -18,7 +18,11 @@ struct Cli {
 
 async fn run(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
     let server = options.start().await?;
-    println!("ready: {} (kubeconfig {})", server.url(), options.kubeconfig_out.display());
+    println!(
+        "ready: {} (kubeconfig {})",
+        server.url(),
+        options.kubeconfig_out.display()
+    );
     cli::interrupted().await?;
     Ok(server.shutdown().await?)
 }
@@ -27,7 +31,9 @@ async fn run(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
 async fn main() -> ExitCode {
     let options = Cli::parse().server;
     cli::log_to_stderr(options.verbosity);
-    let Err(error) = run(&options).await else { return ExitCode::SUCCESS };
+    let Err(error) = run(&options).await else {
+        return ExitCode::SUCCESS;
+    };
     eprintln!("trimtab-apiserver: {error}");
     ExitCode::FAILURE
 }

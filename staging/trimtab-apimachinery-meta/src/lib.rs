@@ -20,7 +20,7 @@ pub mod selector;
 pub use errors::{ApiError, StatusReason};
 pub use field::{FieldError, FieldErrorKind, FieldPath};
 pub use key::{GroupKind, GroupResource, ObjectKey};
-pub use quantity::Quantity;
 #[doc(inline)]
 pub use kube_core::gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};

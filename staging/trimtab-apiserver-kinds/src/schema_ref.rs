@@ -18,18 +18,26 @@ struct Inner {
 impl SchemaRef {
     /// A schema that `make` makes when it is first used.
     pub fn lazy(make: fn() -> Arc<Schema>) -> Self {
-        Self(Arc::new(Inner { made: OnceLock::new(), make: Some(make) }))
+        Self(Arc::new(Inner {
+            made: OnceLock::new(),
+            make: Some(make),
+        }))
     }
 
     /// The schema itself, to be kept.
     pub fn get(&self) -> &Arc<Schema> {
-        self.0.made.get_or_init(|| self.0.make.map_or_else(|| Arc::new(Schema::any()), |make| make()))
+        self.0
+            .made
+            .get_or_init(|| self.0.make.map_or_else(|| Arc::new(Schema::any()), |make| make()))
     }
 }
 
 impl From<Arc<Schema>> for SchemaRef {
     fn from(schema: Arc<Schema>) -> Self {
-        Self(Arc::new(Inner { made: OnceLock::from(schema), make: None }))
+        Self(Arc::new(Inner {
+            made: OnceLock::from(schema),
+            make: None,
+        }))
     }
 }
 
@@ -50,6 +58,8 @@ impl Deref for SchemaRef {
 impl fmt::Debug for SchemaRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.0.made.get().map(|s| s.name.as_str());
-        f.debug_struct("SchemaRef").field("made", &name).finish_non_exhaustive()
+        f.debug_struct("SchemaRef")
+            .field("made", &name)
+            .finish_non_exhaustive()
     }
 }

@@ -77,9 +77,13 @@ pub trait Strategy: fmt::Debug + Send + Sync {
 
     /// Whether two versions differ in what generation counts; the default compares all but metadata and status.
     fn spec_changed(&self, new: &Value, old: &Value) -> bool {
-        let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new != old };
+        let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+            return new != old;
+        };
         let counts = |key: &str| !matches!(key, "metadata" | "status" | "apiVersion" | "kind");
-        new.iter().filter(|(k, _)| counts(k)).any(|(k, v)| old.get(k) != Some(v))
+        new.iter()
+            .filter(|(k, _)| counts(k))
+            .any(|(k, v)| old.get(k) != Some(v))
             || old.keys().any(|k| counts(k) && !new.contains_key(k))
     }
 

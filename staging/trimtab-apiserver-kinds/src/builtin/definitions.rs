@@ -28,7 +28,10 @@ pub(super) fn schema_of<T: JsonSchema>() -> Arc<Schema> {
     let root = root.as_value();
     let none = Value::Object(Default::default());
     let name = T::schema_name().into_owned();
-    let mut maker = Maker { definitions: root.get(DEFS).unwrap_or(&none), made: MADE.lock() };
+    let mut maker = Maker {
+        definitions: root.get(DEFS).unwrap_or(&none),
+        made: MADE.lock(),
+    };
     if let Some(made) = maker.made.get(&name) {
         return made.clone();
     }
@@ -46,7 +49,11 @@ impl Maker<'_> {
         if let Some(made) = self.made.get(name) {
             return made.clone();
         }
-        let mut schema = if name == RECURSIVE { Schema::any() } else { self.node(name, node) };
+        let mut schema = if name == RECURSIVE {
+            Schema::any()
+        } else {
+            self.node(name, node)
+        };
         name.clone_into(&mut schema.name);
         schema.map_atomic |= MERGE.whole.contains(name);
         let schema = Arc::new(schema);
@@ -62,9 +69,10 @@ impl Maker<'_> {
         let definition = self.definitions.get(name).cloned().unwrap_or_default();
         let named = self.named(name, &definition);
         match node["description"].as_str() {
-            Some(description) if description != named.description => {
-                Arc::new(Schema { description: description.to_owned(), ..Schema::clone(&named) })
-            }
+            Some(description) if description != named.description => Arc::new(Schema {
+                description: description.to_owned(),
+                ..Schema::clone(&named)
+            }),
             _ => named,
         }
     }
@@ -82,7 +90,11 @@ impl Maker<'_> {
             ..Schema::default()
         };
         if let Some(required) = node["required"].as_array() {
-            schema.required = required.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            schema.required = required
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect();
         }
         for (field, usage) in node["properties"].as_object().into_iter().flatten() {
             let mut usage = self.usage(usage);
@@ -214,14 +226,35 @@ mod tests {
         assert!(spec.field("selector").unwrap().map_atomic);
         let pod = spec.field("template").and_then(|t| t.field("spec")).unwrap();
         let containers = pod.field("containers").unwrap();
-        assert_eq!((containers.list_type, containers.list_map_keys.as_slice()), (ListType::Map, &["name".to_owned()][..]));
+        assert_eq!(
+            (containers.list_type, containers.list_map_keys.as_slice()),
+            (ListType::Map, &["name".to_owned()][..])
+        );
         assert_eq!(containers.patch_merge_key, "name");
         let ports = containers.items.as_ref().and_then(|c| c.field("ports")).unwrap();
         assert_eq!(ports.list_map_keys, ["containerPort", "protocol"]);
-        assert_eq!(ports.items.as_ref().and_then(|p| p.field("protocol")).unwrap().default, Some("TCP".into()));
+        assert_eq!(
+            ports
+                .items
+                .as_ref()
+                .and_then(|p| p.field("protocol"))
+                .unwrap()
+                .default,
+            Some("TCP".into())
+        );
         assert!(pod.field("volumes").unwrap().patch_retain_keys);
-        assert_eq!(spec.field("strategy").unwrap().default, Some(serde_json::json!({})));
-        assert_eq!(deployment.field("metadata").and_then(|m| m.field("finalizers")).unwrap().list_type, ListType::Set);
+        assert_eq!(
+            spec.field("strategy").unwrap().default,
+            Some(serde_json::json!({}))
+        );
+        assert_eq!(
+            deployment
+                .field("metadata")
+                .and_then(|m| m.field("finalizers"))
+                .unwrap()
+                .list_type,
+            ListType::Set
+        );
         assert!(Arc::ptr_eq(&schema_of::<Deployment>(), &deployment), "made once");
     }
 }

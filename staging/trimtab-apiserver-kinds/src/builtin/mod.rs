@@ -15,13 +15,22 @@ use crate::strategies;
 pub fn all() -> Vec<Arc<Resource>> {
     let mut found = Vec::new();
     for (group, version, lines) in table::GROUPS {
-        found.extend(lines.lines().filter(|l| !l.trim().is_empty()).map(|line| Arc::new(resource(group, version, line))));
+        found.extend(
+            lines
+                .lines()
+                .filter(|l| !l.trim().is_empty())
+                .map(|line| Arc::new(resource(group, version, line))),
+        );
     }
     found
 }
 
 fn words(text: &str) -> Vec<String> {
-    if text == "-" { Vec::new() } else { text.split(',').map(str::to_owned).collect() }
+    if text == "-" {
+        Vec::new()
+    } else {
+        text.split(',').map(str::to_owned).collect()
+    }
 }
 
 fn resource(group: &str, version: &str, line: &str) -> Resource {
@@ -41,7 +50,11 @@ fn resource(group: &str, version: &str, line: &str) -> Resource {
         singular: singular.to_owned(),
         short_names: words(short_names),
         categories: words(categories),
-        scope: if scope == "ns" { Scope::Namespaced } else { Scope::Cluster },
+        scope: if scope == "ns" {
+            Scope::Namespaced
+        } else {
+            Scope::Cluster
+        },
         verbs: table::verbs(verbs),
         subresources: words(subresources).iter().map(|s| subresource(&own, s)).collect(),
         storage: GroupResource::new(storage_group, plural),
@@ -57,7 +70,11 @@ fn resource(group: &str, version: &str, line: &str) -> Resource {
 fn subresource(own: &GroupVersionKind, text: &str) -> Subresource {
     let mut parts = text.splitn(3, '=');
     let (name, verbs) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let gvk = match parts.next().map(|gvk| gvk.split('/').collect::<Vec<_>>()).as_deref() {
+    let gvk = match parts
+        .next()
+        .map(|gvk| gvk.split('/').collect::<Vec<_>>())
+        .as_deref()
+    {
         Some([group, version, kind]) => GroupVersionKind::gvk(group, version, kind),
         _ => own.clone(),
     };
@@ -66,7 +83,12 @@ fn subresource(own: &GroupVersionKind, text: &str) -> Subresource {
         status_replicas: vec!["status".to_owned(), "replicas".to_owned()],
         selector: Some(vec!["spec".to_owned(), "selector".to_owned()]),
     });
-    Subresource { name: name.to_owned(), gvk, verbs: table::verbs(verbs), scale }
+    Subresource {
+        name: name.to_owned(),
+        gvk,
+        verbs: table::verbs(verbs),
+        scale,
+    }
 }
 
 #[cfg(test)]

@@ -119,7 +119,16 @@ const APPS: &str = "\
 /// What the verb words of the table stand for.
 pub(super) fn verbs(word: &str) -> Vec<String> {
     let list: &[&str] = match word {
-        "all" => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        "all" => &[
+            "create",
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "update",
+            "watch",
+        ],
         "gpu" => &["get", "patch", "update"],
         "connect" => &["create", "get"],
         "proxy" => &["create", "delete", "get", "patch", "update"],

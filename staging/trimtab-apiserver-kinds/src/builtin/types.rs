@@ -24,17 +24,23 @@ pub(super) fn schema(group: &str, version: &str, kind: &str) -> SchemaRef {
         ("apps", _) => of!(apps::v1; ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet),
         ("events.k8s.io", _) => of!(events::v1; Event),
         ("authentication.k8s.io", _) => of!(authentication::v1; SelfSubjectReview TokenReview TokenRequest),
-        ("authorization.k8s.io", _) => of!(authorization::v1; LocalSubjectAccessReview SelfSubjectAccessReview
-            SelfSubjectRulesReview SubjectAccessReview),
+        ("authorization.k8s.io", _) => {
+            of!(authorization::v1; LocalSubjectAccessReview SelfSubjectAccessReview
+            SelfSubjectRulesReview SubjectAccessReview)
+        }
         ("autoscaling", "v1") => of!(autoscaling::v1; HorizontalPodAutoscaler Scale),
         ("autoscaling", _) => of!(autoscaling::v2; HorizontalPodAutoscaler),
         ("batch", _) => of!(batch::v1; CronJob Job),
         ("certificates.k8s.io", _) => of!(certificates::v1; CertificateSigningRequest),
-        ("networking.k8s.io", _) => of!(networking::v1; Ingress IngressClass IPAddress NetworkPolicy ServiceCIDR),
+        ("networking.k8s.io", _) => {
+            of!(networking::v1; Ingress IngressClass IPAddress NetworkPolicy ServiceCIDR)
+        }
         ("policy", _) => of!(policy::v1; Eviction PodDisruptionBudget),
         ("rbac.authorization.k8s.io", _) => of!(rbac::v1; ClusterRole ClusterRoleBinding Role RoleBinding),
-        ("storage.k8s.io", _) => of!(storage::v1; CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment
-            VolumeAttributesClass),
+        ("storage.k8s.io", _) => {
+            of!(storage::v1; CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment
+            VolumeAttributesClass)
+        }
         ("admissionregistration.k8s.io", _) => of!(admissionregistration::v1; MutatingWebhookConfiguration
             ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration),
         ("scheduling.k8s.io", _) => of!(scheduling::v1; PriorityClass),

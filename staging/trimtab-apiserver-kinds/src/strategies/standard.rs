@@ -7,17 +7,49 @@ use crate::strategy::{RequestContext, Strategy};
 
 /// Kinds without a status of their own that is kept apart.
 const NO_STATUS: &[&str] = &[
-    "Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange", "PodTemplate", "Secret",
-    "ServiceAccount", "ControllerRevision", "Lease", "EndpointSlice", "PriorityClass", "RuntimeClass", "StorageClass",
-    "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
+    "Binding",
+    "ComponentStatus",
+    "ConfigMap",
+    "Endpoints",
+    "Event",
+    "LimitRange",
+    "PodTemplate",
+    "Secret",
+    "ServiceAccount",
+    "ControllerRevision",
+    "Lease",
+    "EndpointSlice",
+    "PriorityClass",
+    "RuntimeClass",
+    "StorageClass",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
 ];
 
 /// Kinds whose generation is kept.
 const GENERATION: &[&str] = &[
-    "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet", "Job", "CronJob", "Pod", "ReplicationController",
-    "PodDisruptionBudget", "Ingress", "NetworkPolicy", "IngressClass", "CustomResourceDefinition", "FlowSchema",
-    "PriorityLevelConfiguration", "PriorityClass", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    "DaemonSet",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "Job",
+    "CronJob",
+    "Pod",
+    "ReplicationController",
+    "PodDisruptionBudget",
+    "Ingress",
+    "NetworkPolicy",
+    "IngressClass",
+    "CustomResourceDefinition",
+    "FlowSchema",
+    "PriorityLevelConfiguration",
+    "PriorityClass",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 ];
 
 /// The strategy of a kind with nothing special.
@@ -51,7 +83,9 @@ impl Strategy for Standard {
         if !self.has_status {
             return;
         }
-        let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) else { return };
+        let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) else {
+            return;
+        };
         if ctx.subresource == "status" {
             let status = new.remove("status");
             let metadata = new.remove("metadata");
@@ -77,10 +111,17 @@ impl Strategy for Standard {
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         let name = if prefix { name.trim_end_matches('-') } else { name };
-        if self.any_name { names::path_segment(name) } else { names::dns1123_subdomain(name) }
+        if self.any_name {
+            names::path_segment(name)
+        } else {
+            names::dns1123_subdomain(name)
+        }
     }
 
     fn cells(&self, object: &Value, _: i64) -> Vec<Value> {
-        vec![object["metadata"]["name"].clone(), object["metadata"]["creationTimestamp"].clone()]
+        vec![
+            object["metadata"]["name"].clone(),
+            object["metadata"]["creationTimestamp"].clone(),
+        ]
     }
 }

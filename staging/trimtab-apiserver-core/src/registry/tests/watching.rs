@@ -275,3 +275,38 @@ async fn watches_from_the_forgotten_past_say_so() {
     );
     assert!(events.next().await.is_none());
 }
+
+#[tokio::test]
+async fn a_token_that_has_expired_brings_one_that_goes_on_anyway() {
+    let server = Server::new();
+    for name in ["a", "b", "c"] {
+        server.ok("POST", "ns/configmaps", labelled(name, "1"), 201).await;
+    }
+    let first = server.ok("GET", "ns/configmaps?limit=1", Value::Null, 200).await;
+    server.ok("DELETE", "ns/configmaps/b", Value::Null, 200).await;
+    let store = server.registry.store();
+    let current = store.revision().await.unwrap_or_else(|e| panic!("{e}"));
+    store.compact(current).await.unwrap_or_else(|e| panic!("{e}"));
+    let next = |page: &Value| {
+        let token = page["metadata"]["continue"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        format!("ns/configmaps?continue={token}")
+    };
+    let expired = server.ok("GET", &next(&first), Value::Null, 410).await;
+    assert_eq!(expired["reason"], "Expired");
+    assert_eq!(
+        names(&server.ok("GET", &next(&expired), Value::Null, 200).await),
+        ["c"]
+    );
+    let path = "ns/configmaps?resourceVersion=2&resourceVersionMatch=Exact";
+    let old = server.ok("GET", path, Value::Null, 410).await;
+    assert_eq!(
+        old["message"],
+        "The resourceVersion for the provided list is too old."
+    );
+    server
+        .ok("GET", "ns/configmaps?continue=nonsense", Value::Null, 400)
+        .await;
+}

@@ -1,0 +1,158 @@
+//! The task that writes events: one at a time, trying again when the server cannot be reached.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, Error};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+
+use super::series::{Key, Memory, QUIET, Reporter, Request};
+use super::{QUEUE, Record, Recorder};
+use crate::retry::is_not_found;
+
+/// How often a write is tried when the server cannot be reached. client-go's figure.
+const TRIES: u32 = 12;
+/// The wait between two tries. client-go's figure.
+const BETWEEN_TRIES: Duration = Duration::from_secs(10);
+/// The server takes no longer names of instances.
+const INSTANCE_BYTES: usize = 128;
+
+/// Owns the task that writes events. Dropping it stops the task; what was not written is lost.
+#[derive(Debug)]
+#[must_use = "dropping it stops the writing of events"]
+pub struct EventWriter {
+    task: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl EventWriter {
+    /// Starts to write events in the name of `controller`, such as `example.com/website-controller`. `instance` tells
+    /// replicas apart, usually by host name. Needs a tokio runtime.
+    pub fn start(
+        client: Client,
+        controller: impl Into<String>,
+        instance: impl Into<String>,
+    ) -> (Recorder, Self) {
+        let (queue, records) = mpsc::channel(QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let reporter = Reporter {
+            controller: controller.into(),
+            instance: instance.into().chars().take(INSTANCE_BYTES).collect(),
+        };
+        let recorder = Recorder {
+            queue,
+            dropped: Arc::new(AtomicU64::new(0)),
+        };
+        let writer = Self {
+            task: tokio::spawn(run(client, Memory::new(reporter), records, stopped)),
+            stop: Some(stop),
+        };
+        (recorder, writer)
+    }
+
+    /// Writes what waits, counts of series included, and stops. Takes no more records from now on. False: `deadline`
+    /// passed first, and the rest is lost.
+    pub async fn shut_down(mut self, deadline: Duration) -> bool {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(()); // an error says that the task has ended, which the next line sees too
+        }
+        timeout(deadline, &mut self.task).await.is_ok()
+    }
+}
+
+impl Drop for EventWriter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(
+    client: Client,
+    mut memory: Memory,
+    mut records: mpsc::Receiver<Record>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let mut housekeeping = interval_at(Instant::now() + QUIET, QUIET);
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopped = Some(stopped);
+    loop {
+        let requests = tokio::select! {
+            // `close` lets what is queued still be received, then `None`.
+            () = wait(&mut stopped) => {
+                records.close();
+                Vec::new()
+            }
+            record = records.recv() => match record {
+                Some(record) => Vec::from_iter(memory.observe(record, Instant::now())),
+                None => break,
+            },
+            _ = housekeeping.tick() => memory.due(Instant::now()),
+        };
+        for (key, request) in requests {
+            send(&client, &mut memory, &key, request).await;
+        }
+    }
+    for (key, request) in memory.rest() {
+        send(&client, &mut memory, &key, request).await;
+    }
+}
+
+/// Waits for the order to stop, once; an owner that is gone gives none.
+async fn wait(stopped: &mut Option<oneshot::Receiver<()>>) {
+    match stopped {
+        Some(order) => {
+            let ordered = order.await;
+            *stopped = None;
+            if ordered.is_err() {
+                std::future::pending().await
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes one event; tries again only when the server did not answer.
+async fn send(client: &Client, memory: &mut Memory, key: &Key, request: Request) {
+    for attempt in 1..=TRIES {
+        match write(client, &request).await {
+            Ok(()) => return,
+            Err(Error::Api(status)) => {
+                let expected =
+                    status.reason == "AlreadyExists" || status.message.contains("being terminated");
+                if !expected {
+                    tracing::warn!(%status, "the server refused an event");
+                    memory.forget(key);
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, attempt, "an event could not be written");
+                sleep(BETWEEN_TRIES.mul_f64(if attempt == 1 { fastrand::f64() } else { 1.0 })).await;
+            }
+        }
+    }
+    tracing::warn!("gave up writing an event: the server does not answer");
+    memory.forget(key);
+}
+
+async fn write(client: &Client, request: &Request) -> Result<(), Error> {
+    let (Request::Create(event) | Request::Patch(event)) = request;
+    let api: Api<Event> = Api::namespaced(
+        client.clone(),
+        event.metadata.namespace.as_deref().unwrap_or("default"),
+    );
+    if let Request::Patch(event) = request {
+        let name = event.metadata.name.as_deref().unwrap_or_default();
+        let patch = Patch::Strategic(serde_json::json!({ "series": event.series }));
+        match api.patch(name, &PatchParams::default(), &patch).await {
+            Err(error) if is_not_found(&error) => {} // it has expired: write it anew
+            result => return result.map(drop),
+        }
+    }
+    api.create(&PostParams::default(), event).await.map(drop)
+}

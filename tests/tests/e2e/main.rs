@@ -1,0 +1,8 @@
+//! The real binaries with real clients in front, as a person uses them. What a smaller test can show is not here.
+
+mod apiserver;
+mod bad_input;
+mod python;
+mod restart;
+mod rust_client;
+mod website;
