@@ -1,1 +1,66 @@
-//! trimtab-apimachinery.
+//! What Kubernetes objects have in common: keys, selectors, quantities, conditions, errors, schemas, patches.
+//!
+//! Pure functions over values: nothing here does I/O or is async.
+//!
+//! ```
+//! use trimtab_apimachinery::{ObjectKey, Quantity};
+//!
+//! let key: ObjectKey = "default/hello".parse()?;
+//! assert_eq!((&*key.namespace, &*key.name), ("default", "hello"));
+//! assert!("1500m".parse::<Quantity>()? > "1".parse()?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::{
+    ApiError, FieldError, FieldErrorKind, FieldPath, FieldSelector, GroupKind, GroupResource, GroupVersion,
+    GroupVersionKind, GroupVersionResource, LabelSelector, ObjectKey, Quantity, StatusReason,
+};
+
+/// Conditions, by the exact rules of `SetStatusCondition`.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::conditions;
+
+/// Errors as the API server words them.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::errors;
+
+/// Field paths and what is wrong there.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::field;
+
+/// Finalizers.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::finalizers;
+
+/// Rules of names.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::names;
+
+/// Owner references.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::owner;
+
+/// Quantities.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::quantity;
+
+/// Comparing resource versions.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::resource_version;
+
+/// Label and field selectors.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::selector;
+
+/// Structural schemas.
+#[doc(inline)]
+pub use trimtab_apimachinery_schema::schema;
+
+/// JSON, merge and strategic merge patches.
+#[doc(inline)]
+pub use trimtab_apimachinery_schema::patch;
+
+/// Server-side apply and managed fields.
+#[doc(inline)]
+pub use trimtab_apimachinery_schema::apply;

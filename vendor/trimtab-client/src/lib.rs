@@ -1,1 +1,34 @@
-//! trimtab-client.
+//! What a client of the Kubernetes API needs beside requests: watched copies of objects, work queues, events.
+//!
+//! The transport is [`kube::Client`](https://docs.rs/kube). A [`cache::InformerFactory`] keeps an indexed copy of what
+//! the server has and tells handlers of each change; handlers put keys into a [`workqueue::WorkQueue`]; workers take
+//! them out and look up the latest state. `trimtab-controller` puts these together; this crate is for those who want
+//! the parts.
+
+/// Watched copies of objects: reflectors, indexed stores, listers, shared informers.
+pub mod cache {
+    #[doc(inline)]
+    pub use trimtab_client_cache::informer::{InformerFactory, Selection, SharedInformer};
+    #[doc(inline)]
+    pub use trimtab_client_cache::{
+        Delta, Object, barrier, delta, index, informer, key_of, lister, predicate, reflector, store,
+    };
+}
+
+/// A deduplicating, fair, rate-limited queue of keys.
+pub mod workqueue {
+    #[doc(inline)]
+    pub use trimtab_client_workqueue::{
+        Add, Backoff, Bucket, Builder, Exponential, FastSlow, Histogram, InvalidLimiter, InvalidQueue,
+        Jittered, KeySnapshot, Leftover, MaxOf, MaxWait, Metrics, NoBackoff, Phase, Reason, Reasons, Refused,
+        Shutdown, Work, WorkQueue,
+    };
+}
+
+/// Recording events.
+#[doc(inline)]
+pub use trimtab_client_coordination::events;
+
+/// Trying again after a conflict.
+#[doc(inline)]
+pub use trimtab_client_coordination::retry;
