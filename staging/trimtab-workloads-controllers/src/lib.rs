@@ -1,1 +1,6 @@
-//! trimtab-workloads-controllers.
+//! The controllers that belong beside an API server, as kube-controller-manager's do: without them owners would not
+//! take their dependents along, and no namespace would ever go.
+//!
+//! Depend on the facade `trimtab-workloads` instead of this crate; its paths are the stable ones.
+
+mod garbage_collector;
