@@ -8,6 +8,7 @@
 //! if it is not an ordinary kind, a strategy in `strategies/`.
 
 pub mod builtin;
+pub mod columns;
 pub mod resource;
 pub mod schema_ref;
 pub mod strategy;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use trimtab_apimachinery_meta::{GroupKind, GroupResource, GroupVersionKind};
 
+use crate::columns;
 use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
@@ -45,7 +46,7 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Where objects are stored: two resources with the same one (events of core and of events.k8s.io) share them.
     pub storage: GroupResource,
-    /// Columns of the table that kubectl prints; `Name` first. Built-ins compute cells in [`Strategy::cells`].
+    /// Columns of the table that kubectl prints. [`Resource::cells`] computes the cells of built-in kinds.
     pub columns: Vec<Column>,
     /// The structure of an object: what is known, pruned, defaulted, merged by key.
     pub schema: SchemaRef,
@@ -94,7 +95,7 @@ pub struct Column {
     pub description: String,
     /// 0 shows always; more only with `-o wide`.
     pub priority: i32,
-    /// Where the cell comes from, for custom resources: a JSONPath; `None` when [`Strategy::cells`] computes it.
+    /// Where the cell comes from, for custom resources: a JSONPath; `None` for built-in kinds.
     pub json_path: Option<String>,
 }
 
@@ -132,7 +133,19 @@ impl Resource {
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }
-}
 
-/// A row's cells, one for each column of [`Resource::columns`].
-pub type Cells = Vec<Value>;
+    /// The cells of an object's row, one for each of the columns; `None` for custom resources, whose columns say where
+    /// their cells come from. `now` is in seconds since the epoch, for ages.
+    pub fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
+        (!self.custom).then(|| columns::cells(&self.kind, object, now))
+    }
+
+    /// What an object's row says about it beyond its cells: conditions, as `Completed` of a pod that has ended.
+    pub fn row_conditions(&self, object: &Value) -> Vec<Value> {
+        if self.custom {
+            Vec::new()
+        } else {
+            columns::conditions(&self.kind, object)
+        }
+    }
+}

@@ -115,13 +115,6 @@ pub trait Strategy: fmt::Debug + Send + Sync {
         &[]
     }
 
-    /// The cells of the object's row, one for each column of the resource. `now` is in seconds since the epoch,
-    /// for ages.
-    fn cells(&self, object: &Value, now: i64) -> Vec<Value> {
-        let _ = (object, now);
-        Vec::new()
-    }
-
     /// How many seconds an object lives after its last write; events have this.
     fn ttl_seconds(&self, object: &Value) -> Option<u64> {
         let _ = object;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use trimtab_apimachinery_meta::{GroupResource, GroupVersionKind};
 
 use crate::resource::{Resource, ScalePaths, Scope, Subresource};
-use crate::strategies;
+use crate::{columns, strategies};
 
 /// Every built-in resource, in the order in which discovery lists groups. Cheap: schemas are made when first used.
 pub fn all() -> Vec<Arc<Resource>> {
@@ -34,8 +34,8 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn resource(group: &str, version: &str, line: &str) -> Resource {
-    let mut columns = line.split_whitespace();
-    let mut next = || columns.next().unwrap_or("-");
+    let mut parts = line.split_whitespace();
+    let mut next = || parts.next().unwrap_or("-");
     let (kind, plural, singular, scope) = (next(), next(), next(), next());
     let (verbs, short_names, categories, subresources) = (next(), next(), next(), next());
     let own = GroupVersionKind::gvk(group, version, kind);
@@ -58,7 +58,7 @@ fn resource(group: &str, version: &str, line: &str) -> Resource {
         verbs: table::verbs(verbs),
         subresources: words(subresources).iter().map(|s| subresource(&own, s)).collect(),
         storage: GroupResource::new(storage_group, plural),
-        columns: strategies::columns(&own),
+        columns: columns::columns(&own),
         schema: types::schema(group, version, kind),
         strategy: strategies::strategy(&own),
         custom: false,

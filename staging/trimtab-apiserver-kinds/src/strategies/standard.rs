@@ -117,11 +117,4 @@ impl Strategy for Standard {
             names::dns1123_subdomain(name)
         }
     }
-
-    fn cells(&self, object: &Value, _: i64) -> Vec<Value> {
-        vec![
-            object["metadata"]["name"].clone(),
-            object["metadata"]["creationTimestamp"].clone(),
-        ]
-    }
 }
