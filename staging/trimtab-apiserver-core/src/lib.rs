@@ -14,6 +14,7 @@ pub mod options;
 pub mod registry;
 pub mod server;
 
+mod crd;
 mod discovery;
 mod http;
 mod metrics;

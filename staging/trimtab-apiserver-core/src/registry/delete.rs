@@ -11,6 +11,7 @@ use super::delete_options::{DeleteOptions, Propagation};
 use super::hooks::Operation;
 use super::storage::Stored;
 use super::{Answer, Call, meta, storage};
+use crate::crd;
 
 /// Deletes are decided again as often as the object changes meanwhile, up to this many times.
 const ATTEMPTS: usize = 32;
@@ -165,6 +166,9 @@ impl Call<'_> {
         if self.is_namespaces() {
             return self.next_step_of_namespace(object, options);
         }
+        if crd::is_definitions(&self.resource) && !meta::is_deleting(object) {
+            return self.first_step_of_definition(object);
+        }
         let mut marked = object.clone();
         let changed = set_dependents_finalizer(&mut marked, options);
         let held = !meta::finalizers(&marked).is_empty();
@@ -227,6 +231,14 @@ impl Call<'_> {
         }
         meta::set(&mut marked, "deletionTimestamp", self.timestamp());
         marked["status"]["phase"] = "Terminating".into();
+        Step::Mark(marked)
+    }
+
+    /// A definition is marked, and goes when its objects are gone.
+    fn first_step_of_definition(&self, object: &Value) -> Step {
+        let mut marked = object.clone();
+        meta::set(&mut marked, "deletionTimestamp", self.timestamp());
+        crd::begin_deletion(&mut marked, &self.timestamp());
         Step::Mark(marked)
     }
 

@@ -21,6 +21,7 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
+use crate::crd;
 use crate::http::Api;
 use crate::registry::Registry;
 use crate::serving;
@@ -211,10 +212,7 @@ impl Builder {
             }
         };
         let stop = CancellationToken::new();
-        let registry = Arc::new(Registry::new(
-            self.store.clone(),
-            trimtab_apiserver_kinds::builtin::all(),
-        ));
+        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()));
         let reader: Arc<dyn Reader> =
             Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
         let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());

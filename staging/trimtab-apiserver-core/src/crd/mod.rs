@@ -1,0 +1,60 @@
+//! Custom resources: the kind that defines them, and what the server does so that they are served.
+//!
+//! `definition` is the strategy of CustomResourceDefinition: what is filled in and refused. `controller` watches
+//! definitions in the store, decides on their names, and keeps the resource table: an accepted definition is in the
+//! table before it is called established. `resource` makes of each served version a resource with its own strategy.
+//! `cleanup` deletes the objects of a definition that is being deleted.
+
+mod definition;
+mod schema;
+mod validate;
+mod validate_version;
+pub(crate) mod view;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use trimtab_apiserver_kinds::resource::Resource;
+
+use crate::registry::meta;
+
+/// The group of definitions.
+pub(crate) const GROUP: &str = "apiextensions.k8s.io";
+/// Their resource.
+pub(crate) const PLURAL: &str = "customresourcedefinitions";
+/// Keeps a definition until its objects are gone.
+pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Whether this is the resource of definitions.
+pub(crate) fn is_definitions(resource: &Resource) -> bool {
+    resource.group == GROUP && resource.plural == PLURAL
+}
+
+/// The built-in resources, definitions with a strategy that knows them.
+pub(crate) fn builtin() -> Vec<Arc<Resource>> {
+    let mut all = trimtab_apiserver_kinds::builtin::all();
+    for resource in all.iter_mut().filter(|r| is_definitions(r)) {
+        Arc::make_mut(resource).strategy = Arc::new(definition::Definitions);
+    }
+    all
+}
+
+/// What a delete does to a definition first: it waits for its objects, and says so.
+pub(crate) fn begin_deletion(definition: &mut Value, now: &str) {
+    let mut finalizers: Vec<Value> = meta::finalizers(definition)
+        .into_iter()
+        .map(Value::from)
+        .collect();
+    if !finalizers.iter().any(|f| f == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+    }
+    meta::set(definition, "finalizers", finalizers);
+    view::set_condition(
+        definition,
+        "Terminating",
+        "True",
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        now,
+    );
+}
