@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod patch;
 pub mod schema;
+pub mod structural;
 
 mod go;
 

@@ -1,0 +1,1 @@
+//! Text formats, as `date-time` or `ipv4`.
