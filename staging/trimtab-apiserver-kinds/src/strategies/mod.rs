@@ -1,5 +1,8 @@
 //! What is special about each built-in kind.
 
+mod apps;
+mod checks;
+mod rules;
 mod standard;
 
 use std::sync::Arc;
@@ -10,7 +13,18 @@ use crate::strategy::Strategy;
 
 /// The strategy of a built-in kind.
 pub(crate) fn strategy(gvk: &GroupVersionKind) -> Arc<dyn Strategy> {
+    if let Some(rules) = rules_of(gvk) {
+        return Arc::new(rules);
+    }
     Arc::new(standard::Standard::of(gvk))
+}
+
+/// The rules of a kind outside core.
+fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
+    match gvk.group.as_str() {
+        "apps" => apps::rules(&gvk.kind),
+        _ => None,
+    }
 }
 
 /// The warning that requests for a deprecated version carry.

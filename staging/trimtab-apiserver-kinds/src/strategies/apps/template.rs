@@ -1,0 +1,85 @@
+//! What the pod templates of all workload controllers have in common.
+
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+
+use crate::strategies::checks::{label_selector, or_null, selects, selects_everything, text};
+
+/// The path of the spec.
+pub(in crate::strategies) fn spec() -> FieldPath {
+    FieldPath::new("spec")
+}
+
+/// The selector of a workload whose selector is required.
+pub(super) fn required_selector(selector: &Value, kind: &str) -> Vec<FieldError> {
+    let at = spec().child("selector");
+    if selector.is_null() {
+        return vec![FieldError::required(&at, "")];
+    }
+    let mut errors = label_selector(selector, &at);
+    if selects_everything(selector) {
+        let why = format!("empty selector is invalid for {kind}");
+        errors.push(FieldError::invalid(&at, selector.clone(), why));
+    }
+    errors
+}
+
+/// That the selector selects the pods made of the template; `senseless` is said of one that makes no sense.
+pub(super) fn selected_template(object: &Value, senseless: &str) -> Result<Vec<FieldError>, FieldError> {
+    let selector = &object["spec"]["selector"];
+    let labels = &object["spec"]["template"]["metadata"]["labels"];
+    let Some(selected) = selects(selector, labels) else {
+        let at = spec().child("selector");
+        return Err(FieldError::invalid(&at, selector.clone(), senseless));
+    };
+    if selected {
+        return Ok(Vec::new());
+    }
+    let at = spec().child("template").child("metadata").child("labels");
+    let why = "`selector` does not match template `labels`";
+    Ok(vec![FieldError::invalid(&at, or_null(labels), why)])
+}
+
+/// That pods run on until they are deleted.
+pub(super) fn runs_for_ever(object: &Value, kind: &str) -> Vec<FieldError> {
+    let pod = &object["spec"]["template"]["spec"];
+    let at = spec().child("template").child("spec");
+    let mut errors = Vec::new();
+    if text(&pod["restartPolicy"]) != "Always" {
+        errors.push(FieldError::not_supported(
+            &at.child("restartPolicy"),
+            text(&pod["restartPolicy"]),
+            &["Always"],
+        ));
+    }
+    if !pod["activeDeadlineSeconds"].is_null() {
+        errors.push(FieldError::forbidden(
+            &at.child("activeDeadlineSeconds"),
+            format!("activeDeadlineSeconds in {kind} is not Supported"),
+        ));
+    }
+    errors
+}
+
+/// The default of a pod template's fields.
+pub(in crate::strategies) fn default_template(template: &mut Value) {
+    let _ = (template, json!(null));
+}
+
+/// What is wrong with a pod template.
+pub(in crate::strategies) fn validate_template(template: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let _ = (template, at);
+    Vec::new()
+}
+
+/// A warning about a name that does not fit into names of pods.
+pub(super) fn name_warning(object: &Value) -> Option<String> {
+    let messages = names::dns1123_label(text(&object["metadata"]["name"]));
+    (!messages.is_empty()).then(|| {
+        format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS \
+             label is recommended: [{}]",
+            messages.join(" ")
+        )
+    })
+}

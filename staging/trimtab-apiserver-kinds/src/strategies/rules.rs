@@ -1,0 +1,154 @@
+//! Strategies of kinds outside core as data: what differs from an ordinary kind, as flags and functions.
+
+use serde_json::Value;
+use trimtab_apimachinery_meta::{FieldError, names};
+
+use crate::strategy::{RequestContext, Strategy};
+
+/// What is special about a kind. [`Rules::ORDINARY`] is the kind with nothing special; others differ in a few fields.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// Whether `status` is written at its own path only.
+    pub(super) status: bool,
+    /// Whether generations are counted.
+    pub(super) generation: bool,
+    /// Whether a PUT may create.
+    pub(super) create_on_update: bool,
+    /// Whether a PUT needs no resource version.
+    pub(super) unconditional_update: bool,
+    /// What is wrong with a name.
+    pub(super) name: fn(&str) -> Vec<String>,
+    /// Fills in what has been left out.
+    pub(super) default: fn(&mut Value),
+    /// Resets what a creator may not set, the status apart.
+    pub(super) prepare_create: fn(&RequestContext, &mut Value),
+    /// Resets what an update of the object may not change, the status apart.
+    pub(super) prepare_update: fn(&mut Value, &Value),
+    /// Resets what an update of the status may not change, all but metadata and status apart.
+    pub(super) prepare_status: fn(&mut Value, &Value),
+    /// What is wrong with a new object.
+    pub(super) validate: fn(&Value) -> Vec<FieldError>,
+    /// What is wrong with an update; `None` for what is wrong with a new object.
+    pub(super) validate_update: Option<fn(&Value, &Value) -> Vec<FieldError>>,
+    /// What is wrong with an update of the status.
+    pub(super) validate_status: fn(&Value, &Value) -> Vec<FieldError>,
+    /// What to warn of.
+    pub(super) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// The fields that can be selected.
+    pub(super) selectable: &'static [&'static str],
+    /// The value of one of them.
+    pub(super) select: fn(&Value, &str) -> Option<String>,
+}
+
+impl Rules {
+    /// A kind with a status and nothing special.
+    pub(super) const ORDINARY: Self = Self {
+        status: true,
+        generation: false,
+        create_on_update: false,
+        unconditional_update: true,
+        name: names::dns1123_subdomain,
+        default: |_| {},
+        prepare_create: |_, _| {},
+        prepare_update: |_, _| {},
+        prepare_status: |_, _| {},
+        validate: |_| Vec::new(),
+        validate_update: None,
+        validate_status: |_, _| Vec::new(),
+        warnings: |_, _| Vec::new(),
+        selectable: &[],
+        select: |_, _| None,
+    };
+
+    /// A kind that is written as a whole.
+    pub(super) const NO_STATUS: Self = Self {
+        status: false,
+        ..Self::ORDINARY
+    };
+}
+
+/// Copies a field of an object, its absence too.
+pub(super) fn carry_over(new: &mut Value, old: &Value, field: &str) {
+    let Some(new) = new.as_object_mut() else {
+        return;
+    };
+    match old.get(field) {
+        Some(value) => drop(new.insert(field.to_owned(), value.clone())),
+        None => drop(new.remove(field)),
+    }
+}
+
+impl Strategy for Rules {
+    fn default(&self, object: &mut Value) {
+        (self.default)(object);
+    }
+
+    fn prepare_create(&self, ctx: &RequestContext, object: &mut Value) {
+        if self.status
+            && let Some(object) = object.as_object_mut()
+        {
+            object.remove("status");
+        }
+        (self.prepare_create)(ctx, object);
+    }
+
+    fn validate_create(&self, _: &RequestContext, object: &Value) -> Vec<FieldError> {
+        (self.validate)(object)
+    }
+
+    fn prepare_update(&self, ctx: &RequestContext, new: &mut Value, old: &Value) {
+        if ctx.subresource == "status" {
+            let mut whole = old.clone();
+            carry_over(&mut whole, new, "status");
+            carry_over(&mut whole, new, "metadata");
+            *new = whole;
+            (self.prepare_status)(new, old);
+            return;
+        }
+        if self.status {
+            carry_over(new, old, "status");
+        }
+        (self.prepare_update)(new, old);
+    }
+
+    fn validate_update(&self, ctx: &RequestContext, new: &Value, old: &Value) -> Vec<FieldError> {
+        if ctx.subresource == "status" {
+            return (self.validate_status)(new, old);
+        }
+        match self.validate_update {
+            Some(validate) => validate(new, old),
+            None => (self.validate)(new),
+        }
+    }
+
+    fn warnings(&self, ctx: &RequestContext, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if ctx.subresource == "status" {
+            return Vec::new();
+        }
+        (self.warnings)(new, old)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        (self.name)(if prefix { name.trim_end_matches('-') } else { name })
+    }
+
+    fn has_generation(&self) -> bool {
+        self.generation
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        self.create_on_update
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        self.unconditional_update
+    }
+
+    fn selectable(&self, object: &Value, field: &str) -> Option<String> {
+        (self.select)(object, field)
+    }
+
+    fn selectable_fields(&self) -> &[&str] {
+        self.selectable
+    }
+}
