@@ -3,4 +3,13 @@
 //!
 //! Depend on the facade `trimtab-workloads` instead of this crate; its paths are the stable ones.
 
+mod context;
 mod garbage_collector;
+mod live;
+mod options;
+mod pool;
+mod resources;
+mod set;
+
+pub use options::Options;
+pub use set::{ControllerSet, SetError, known, run};

@@ -1,0 +1,140 @@
+//! Which resources the collector watches, and how their watches feed the graph.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::ApiResource;
+use tokio::sync::Notify;
+use trimtab_client_cache::Delta;
+use trimtab_client_cache::informer::{InformerFactory, Registration, Selection};
+
+use super::collector::{Collector, references};
+use super::decide::deletion;
+use super::graph::{Coordinates, Kind, Observed};
+use super::slim::Slim;
+use crate::resources::{Resource, Resources};
+
+/// What a resource must offer to be collected.
+const VERBS: [&str; 3] = ["delete", "list", "watch"];
+/// Resources that come and go in masses and own nothing.
+const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
+/// Kinds whose objects change what is served.
+const SERVING: [(&str, &str); 2] = [
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apiregistration.k8s.io", "APIService"),
+];
+
+/// The watches. Dropping them ends all.
+pub(super) struct Monitors {
+    collector: Arc<Collector>,
+    informers: InformerFactory,
+    /// Told when an object changes that changes what is served.
+    serving_changed: Arc<Notify>,
+    running: HashMap<ApiResource, Registration<Slim>>,
+}
+
+impl Monitors {
+    pub(super) fn new(
+        collector: Arc<Collector>,
+        informers: InformerFactory,
+        serving_changed: Arc<Notify>,
+    ) -> Self {
+        Self {
+            collector,
+            informers,
+            serving_changed,
+            running: HashMap::new(),
+        }
+    }
+
+    /// Watches what is served now, and no more what is not.
+    pub(super) async fn follow(&mut self, resources: Arc<Resources>) {
+        let ignored = |resource: &&Resource| {
+            let ApiResource { group, plural, .. } = &resource.api;
+            !IGNORED.contains(&(group, plural))
+        };
+        let wanted: Vec<_> = resources
+            .preferred(&VERBS)
+            .filter(ignored)
+            .map(|resource| resource.api.clone())
+            .collect();
+        // A server that does not answer has not lost its objects.
+        let keep = |api: &ApiResource| wanted.contains(api) || resources.has_failed(&api.api_version);
+        let (kept, gone) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|(api, _)| keep(api));
+        self.running = kept;
+        for (api, registration) in HashMap::<_, Registration<Slim>>::into_iter(gone) {
+            registration.leave().await;
+            tracing::info!(
+                api_version = api.api_version,
+                kind = api.kind,
+                "no longer watched"
+            );
+            let kind = Kind {
+                api_version: api.api_version,
+                kind: api.kind,
+            };
+            self.collector.change(|graph| graph.forget_kind(&kind));
+        }
+        self.collector.set_resources(resources);
+        for api in wanted {
+            if !self.running.contains_key(&api) {
+                tracing::info!(api_version = api.api_version, kind = api.kind, "watching");
+                let registration = self.watch(&api);
+                self.running.insert(api, registration);
+            }
+        }
+    }
+
+    /// Waits until every watch has told of all that there was, at most for this long. False: some have not.
+    pub(super) async fn synced_within(&self, longest: Duration) -> bool {
+        let synced = async {
+            for registration in self.running.values() {
+                registration.synced().await;
+            }
+        };
+        tokio::time::timeout(longest, synced).await.is_ok()
+    }
+
+    fn watch(&self, api: &ApiResource) -> Registration<Slim> {
+        let informer = self.informers.informer_of::<Slim>(api, Selection::all());
+        let kind = Arc::new(Kind {
+            api_version: api.api_version.clone(),
+            kind: api.kind.clone(),
+        });
+        let collector = self.collector.clone();
+        let serving = SERVING
+            .contains(&(&api.group, &api.kind))
+            .then(|| self.serving_changed.clone());
+        informer.add_handler(move |delta| {
+            tell(&collector, &kind, &delta);
+            if let Some(serving_changed) = &serving {
+                serving_changed.notify_one();
+            }
+        })
+    }
+}
+
+fn tell(collector: &Collector, kind: &Arc<Kind>, delta: &Delta<Slim>) {
+    let metadata = kube::Resource::meta(&**delta.object());
+    let Some(uid) = metadata.uid.as_deref() else {
+        return;
+    };
+    if matches!(delta, Delta::Deleted { .. }) {
+        return collector.change(|graph| graph.vanish(uid));
+    }
+    let namespace: Arc<str> = metadata.namespace.as_deref().unwrap_or_default().into();
+    let observed = Observed {
+        references: references(metadata, &namespace),
+        at: Coordinates {
+            kind: kind.clone(),
+            namespace,
+            name: metadata.name.as_deref().unwrap_or_default().into(),
+            uid: uid.into(),
+        },
+        deletion: deletion(metadata),
+    };
+    collector.change(|graph| graph.observe(observed));
+}

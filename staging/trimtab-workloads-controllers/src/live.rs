@@ -1,0 +1,101 @@
+//! The server's own word on an object: requests for one object's metadata, none of which waits for ever.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::Status;
+use kube::{Client, Error};
+
+use crate::resources::Resource;
+
+/// How long one request may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a request failed. All of these may pass.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LiveError {
+    #[error(transparent)]
+    Server(#[from] Error),
+    #[error("the server did not answer within {0:?}")]
+    Late(Duration),
+}
+
+/// An object's address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address<'a> {
+    pub(crate) resource: &'a Resource,
+    /// Ignored if the resource is cluster-scoped.
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+/// The objects of a resource, in one namespace if it has any.
+pub(crate) fn api(client: &Client, resource: &Resource, namespace: &str) -> Api<DynamicObject> {
+    if resource.namespaced {
+        Api::namespaced_with(client.clone(), namespace, &resource.api)
+    } else {
+        Api::all_with(client.clone(), &resource.api)
+    }
+}
+
+/// Waits for a request, but not for ever.
+pub(crate) async fn patiently<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, LiveError> {
+    let answered = tokio::time::timeout(PATIENCE, request).await;
+    Ok(answered.map_err(|_| LiveError::Late(PATIENCE))??)
+}
+
+impl Address<'_> {
+    /// The object's metadata; `None` only if the server says that there is no object of this name. That a server does
+    /// not know the resource at all says nothing of the object.
+    pub(crate) async fn get(self, client: &Client) -> Result<Option<ObjectMeta>, LiveError> {
+        let api = api(client, self.resource, self.namespace);
+        match patiently(api.get_metadata(self.name)).await {
+            Ok(object) => Ok(Some(object.metadata)),
+            Err(LiveError::Server(Error::Api(status))) if is_missing(&status, self.name) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Merges into the object's metadata.
+    pub(crate) async fn patch(self, client: &Client, metadata: serde_json::Value) -> Result<(), LiveError> {
+        let api = api(client, self.resource, self.namespace);
+        let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
+        let params = PatchParams::default();
+        patiently(api.patch_metadata(self.name, &params, &patch))
+            .await
+            .map(drop)
+    }
+
+    /// Deletes the object. Being told that it is gone is success.
+    pub(crate) async fn delete(self, client: &Client, params: &DeleteParams) -> Result<(), LiveError> {
+        let api = api(client, self.resource, self.namespace);
+        match patiently(api.delete(self.name, params)).await {
+            Err(LiveError::Server(Error::Api(status))) if is_missing(&status, self.name) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+}
+
+fn is_missing(status: &Status, name: &str) -> bool {
+    status.code == 404
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.name == name)
+}
+
+impl LiveError {
+    /// Whether the object has changed since it was read.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Server(Error::Api(status)) if status.is_conflict())
+    }
+
+    /// The answer's status code; 0 if there was none.
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            Self::Server(Error::Api(status)) => status.code,
+            _ => 0,
+        }
+    }
+}

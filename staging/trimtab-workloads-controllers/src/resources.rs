@@ -1,0 +1,180 @@
+//! What the server serves: resources by kind, as discovery tells.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use kube::Client;
+use kube::core::ApiResource;
+use kube::core::discovery::v2::{APIGroupDiscovery, APIResourceDiscovery};
+
+/// How long discovery may take. client-go's figure.
+const PATIENCE: Duration = Duration::from_secs(32);
+
+/// One resource of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) api: ApiResource,
+    pub(crate) namespaced: bool,
+    /// Whether this is the version by which the group's objects of this kind are to be read: the most preferred one
+    /// that has it.
+    preferred: bool,
+    verbs: Vec<String>,
+}
+
+/// All that is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resources {
+    all: Vec<Resource>,
+    /// Versions of groups whose own server does not answer, and what it said.
+    failed: BTreeMap<String, String>,
+}
+
+/// Discovery failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscoveryError {
+    #[error("the server did not say what it serves: {0}")]
+    Refused(#[source] Box<kube::Error>),
+    #[error("the server did not say within {0:?} what it serves")]
+    Late(Duration),
+}
+
+// === impl Resource ===
+
+impl Resource {
+    fn new(group: &str, version: &str, preferred: bool, found: &APIResourceDiscovery) -> Option<Self> {
+        let kind = found.response_kind.as_ref()?;
+        // An empty group or version means that of the list.
+        let or = |own: &Option<String>, default: &str| match own.as_deref() {
+            Some(own) if !own.is_empty() => own.to_owned(),
+            _ => default.to_owned(),
+        };
+        let api_version = if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        };
+        Some(Self {
+            api: ApiResource {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                api_version,
+                kind: or(&kind.kind, ""),
+                plural: found.resource.clone()?,
+            },
+            namespaced: found.scope.as_deref() == Some("Namespaced"),
+            preferred,
+            verbs: found.verbs.clone(),
+        })
+    }
+
+    /// Whether the resource can be used like this: `list`, `deletecollection`, ….
+    pub(crate) fn can(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|own| own == verb)
+    }
+}
+
+/// As Go prints a `schema.GroupVersionResource`.
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ApiResource {
+            group,
+            version,
+            plural,
+            ..
+        } = &self.api;
+        write!(f, "{group}/{version}, Resource={plural}")
+    }
+}
+
+// === impl Resources ===
+
+impl Resources {
+    /// Asks the server, by aggregated discovery: two requests.
+    pub(crate) async fn discover(client: &Client) -> Result<Self, DiscoveryError> {
+        let asked = async {
+            let core = client.list_core_api_versions_aggregated().await?;
+            let groups = client.list_api_groups_aggregated().await?;
+            Ok(Self::new(core.items.iter().chain(&groups.items)))
+        };
+        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        let answered = answered.map_err(|_| DiscoveryError::Late(PATIENCE))?;
+        answered.map_err(|error| DiscoveryError::Refused(Box::new(error)))
+    }
+
+    fn new<'a>(groups: impl Iterator<Item = &'a APIGroupDiscovery>) -> Self {
+        let mut resources = Self::default();
+        for group in groups {
+            let name = group
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.name.as_deref())
+                .unwrap_or_default();
+            let mut seen = HashSet::new();
+            for version in &group.versions {
+                let version_name = version.version.as_deref().unwrap_or_default();
+                if version.freshness.as_deref() == Some("Stale") {
+                    let group_version = if name.is_empty() {
+                        version_name.to_owned()
+                    } else {
+                        format!("{name}/{version_name}")
+                    };
+                    let why = format!("stale GroupVersion discovery: {group_version}");
+                    resources.failed.insert(group_version, why);
+                    continue;
+                }
+                for found in &version.resources {
+                    let preferred = seen.insert(found.resource.as_deref());
+                    resources
+                        .all
+                        .extend(Resource::new(name, version_name, preferred, found));
+                }
+            }
+        }
+        resources
+    }
+
+    /// Those that can be used in all of these ways, each in one version.
+    pub(crate) fn preferred(&self, verbs: &[&str]) -> impl Iterator<Item = &Resource> {
+        let usable = |resource: &&Resource| verbs.iter().all(|verb| resource.can(verb));
+        self.all
+            .iter()
+            .filter(|resource| resource.preferred)
+            .filter(usable)
+    }
+
+    /// The resource of a kind. A version that is not served is taken for one that is: all versions of a group have the
+    /// same objects.
+    pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Resource> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let mut of_kind = self
+            .all
+            .iter()
+            .filter(|resource| resource.api.kind == kind && resource.can("get"));
+        let exact = of_kind
+            .clone()
+            .find(|resource| resource.api.api_version == api_version);
+        exact.or_else(|| of_kind.find(|resource| resource.api.group == group && resource.preferred))
+    }
+
+    /// Whether this version of a group could not be asked for what it has.
+    pub(crate) fn has_failed(&self, api_version: &str) -> bool {
+        self.failed.contains_key(api_version)
+    }
+
+    /// What is missing, in client-go's words; `None` if nothing is.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if self.failed.is_empty() {
+            return None;
+        }
+        let each: Vec<_> = self
+            .failed
+            .iter()
+            .map(|(version, why)| format!("{version}: {why}"))
+            .collect();
+        let all = each.join(", ");
+        Some(format!(
+            "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {all}",
+            self.failed.len()
+        ))
+    }
+}
