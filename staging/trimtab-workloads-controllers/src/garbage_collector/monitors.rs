@@ -81,7 +81,7 @@ impl Monitors {
         self.collector.set_resources(resources);
         for api in wanted {
             if !self.running.contains_key(&api) {
-                tracing::info!(api_version = api.api_version, kind = api.kind, "watching");
+                tracing::debug!(api_version = api.api_version, kind = api.kind, "watching");
                 let registration = self.watch(&api);
                 self.running.insert(api, registration);
             }
