@@ -5,17 +5,26 @@
 //! table before it is called established. `resource` makes of each served version a resource with its own strategy.
 //! `cleanup` deletes the objects of a definition that is being deleted.
 
+mod cleanup;
+pub(crate) mod controller;
 mod definition;
+mod names;
+mod requests;
+mod resource;
 mod schema;
+mod strategy;
 mod validate;
 mod validate_version;
 pub(crate) mod view;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde_json::Value;
+use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 
+use crate::registry::hooks::{Admission, Attributes, Operation};
 use crate::registry::meta;
 
 /// The group of definitions.
@@ -57,4 +66,32 @@ pub(crate) fn begin_deletion(definition: &mut Value, now: &str) {
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
         now,
     );
+}
+
+/// Refuses to make objects whose definition is being deleted.
+#[derive(Debug)]
+pub(crate) struct NoCreation(pub(crate) controller::Terminating);
+
+#[async_trait]
+impl Admission for NoCreation {
+    async fn mutate(
+        &self,
+        attributes: &Attributes,
+        object: &mut Value,
+        _: Option<&Value>,
+        _: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let resource = &attributes.resource;
+        let creates = resource.custom && attributes.operation == Operation::Create;
+        let id = (resource.group.clone(), resource.plural.clone());
+        if !creates || !self.0.read().contains(&id) {
+            return Ok(());
+        }
+        let why = "create not allowed while custom resource definition is terminating";
+        Err(ApiError::forbidden(
+            &resource.group_resource(),
+            meta::name(object),
+            why,
+        ))
+    }
 }

@@ -39,7 +39,7 @@ pub(super) fn groups(table: &Resources) -> Vec<Group> {
 }
 
 /// How versions rank: stable before beta before alpha, later before earlier, anything else last and by name.
-fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+pub(crate) fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     let other = (0, 0, 0, std::cmp::Reverse(version.to_owned()));
     let Some(rest) = version.strip_prefix('v') else {
         return other;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{ResourceTable, Resources};
 
-pub(crate) use documents::hash;
+pub(crate) use documents::{hash, priority};
 
 /// The form of aggregated discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

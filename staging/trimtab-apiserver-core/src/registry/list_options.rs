@@ -175,9 +175,18 @@ fn check_list(
 
 fn check_fields(fields: &FieldSelector, resource: &Resource) -> Result<(), ApiError> {
     let known = resource.strategy.selectable_fields();
+    // Custom resources answer for each field by itself.
+    let custom = |field: &str| {
+        resource.custom
+            && resource
+                .strategy
+                .selectable(&serde_json::Value::Null, field)
+                .is_some()
+    };
     for term in &fields.terms {
         let field = term.field.as_str();
-        if matches!(field, "metadata.name" | "metadata.namespace") || known.contains(&field) {
+        if matches!(field, "metadata.name" | "metadata.namespace") || known.contains(&field) || custom(field)
+        {
             continue;
         }
         return Err(ApiError::bad_request(if known.is_empty() && !resource.custom {

@@ -162,6 +162,11 @@ impl Registry {
         (self.clock)()
     }
 
+    /// The time as metadata writes it.
+    pub(crate) fn timestamp(&self) -> String {
+        self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
     /// Answers a request.
     ///
     /// Dropping the future before it is ready leaves the request undone or done, never half done.
@@ -185,6 +190,15 @@ impl Registry {
             .resources
             .get(&info.group, &info.version, &info.resource)
             .ok_or_else(ApiError::unknown_resource)?;
+        self.handle_as(request, resource).await
+    }
+
+    /// Answers a request for this resource, whether it is in the table or not.
+    pub(crate) async fn handle_as(
+        &self,
+        request: ApiRequest,
+        resource: Arc<Resource>,
+    ) -> Result<ApiResponse, ApiError> {
         let mut call = Call::new(self, request, resource)?;
         let answer = call.answer().await?;
         Ok(call.finish(answer))

@@ -21,7 +21,7 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
-use crate::crd;
+use crate::crd::{self, controller::Terminating};
 use crate::http::Api;
 use crate::registry::Registry;
 use crate::serving;
@@ -229,8 +229,15 @@ impl Builder {
         let auth = auth::start(&registry, parts, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
-        registry.set_admission(Arc::new(Chain::standard(&reader).then(auth.escalation)));
+        let terminating = Terminating::default();
+        let admission = Chain::standard(&reader)
+            .then(crd::NoCreation(terminating.clone()))
+            .then(auth.escalation);
+        registry.set_admission(Arc::new(admission));
         bootstrap::write_first_objects(&registry, kubernetes_ip)
+            .await
+            .map_err(StartError::Bootstrap)?;
+        let definitions = crd::controller::start(&registry, terminating, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
         let api = Arc::new(Api::new(
@@ -247,6 +254,7 @@ impl Builder {
             _ => authority.certificate().to_owned(),
         };
         let mut tasks = auth.tasks;
+        tasks.push(definitions);
         if let Some(listener) = listener {
             let cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())
