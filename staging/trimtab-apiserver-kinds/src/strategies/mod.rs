@@ -2,6 +2,8 @@
 
 mod apps;
 mod checks;
+mod core;
+mod fields;
 mod rules;
 mod standard;
 
@@ -13,6 +15,9 @@ use crate::strategy::Strategy;
 
 /// The strategy of a built-in kind.
 pub(crate) fn strategy(gvk: &GroupVersionKind) -> Arc<dyn Strategy> {
+    if let Some(strategy) = gvk.group.is_empty().then(|| core::strategy(&gvk.kind)).flatten() {
+        return strategy;
+    }
     if let Some(rules) = rules_of(gvk) {
         return Arc::new(rules);
     }

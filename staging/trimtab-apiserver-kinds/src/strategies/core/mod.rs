@@ -1,0 +1,14 @@
+//! Kinds of the group without a name: pods, services, namespaces, configuration, storage.
+
+pub(super) mod pod_spec;
+mod storage;
+
+use std::sync::Arc;
+
+use crate::strategy::Strategy;
+
+/// The strategy of a kind of this group; `None` for an ordinary one.
+pub(super) fn strategy(kind: &str) -> Option<Arc<dyn Strategy>> {
+    let _ = kind;
+    None
+}
