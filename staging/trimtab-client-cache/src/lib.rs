@@ -35,3 +35,6 @@ pub mod reflector;
 
 pub use delta::Delta;
 pub use object::{Object, key_of};
+
+#[cfg(test)]
+mod tests;

@@ -174,23 +174,23 @@ impl<K: Resource> Inner<K> {
     fn take(&mut self) -> Option<Delta<K>> {
         let key = self.order.pop_front()?;
         let mut entry = self.pending.remove(&key)?;
+        // With the first delta the handler has been told of the object of the initial list; one that has taken its name
+        // since is not of that list.
+        self.initial_in_hand = std::mem::take(&mut entry.initial);
         if let Some((last, observed)) = entry.gone.take() {
             if entry.now.is_some() {
                 entry.seen = None;
                 self.order.push_front(key.clone());
                 self.pending.insert(key, entry);
-            } else {
-                self.initial_in_hand = entry.initial;
             }
             return Some(Delta::Deleted { last, observed });
         }
-        self.initial_in_hand = entry.initial;
         let new = entry.now?;
         Some(match entry.seen {
             Some(old) => Delta::Updated { old, new },
             None => Delta::Added {
                 object: new,
-                initial: entry.initial,
+                initial: self.initial_in_hand,
             },
         })
     }

@@ -1,0 +1,9 @@
+//! The cache against a fake API server, on paused time.
+
+mod clauses;
+mod harness;
+mod server;
+mod stream;
+mod world;
+
+mod histories;
