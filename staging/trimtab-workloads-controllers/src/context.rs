@@ -6,6 +6,7 @@ use kube::Client;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_cache::informer::InformerFactory;
+use trimtab_client_workqueue::{InvalidLimiter, InvalidQueue};
 
 /// The surroundings of one controller.
 pub(crate) struct Context {
@@ -17,6 +18,15 @@ pub(crate) struct Context {
     pub(crate) stop: CancellationToken,
     /// Told when the controller has seen all that there was when it started.
     pub(crate) synced: oneshot::Sender<()>,
+}
+
+/// A controller's own settings do not work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidController {
+    #[error(transparent)]
+    Queue(#[from] InvalidQueue),
+    #[error(transparent)]
+    Backoff(#[from] InvalidLimiter),
 }
 
 /// Waits before trying something again that no queue cares for: longer each time, up to half a minute.

@@ -6,6 +6,7 @@
 mod context;
 mod garbage_collector;
 mod live;
+mod namespace;
 mod options;
 mod pool;
 mod resources;

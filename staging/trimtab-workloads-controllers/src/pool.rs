@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -17,8 +16,6 @@ pub(crate) enum Outcome {
     Done,
     /// The key is to come back after its backoff.
     Retry,
-    /// Well, and the key is to come back after this time.
-    After(Duration),
 }
 
 /// A queue and its workers. Dropping it stops them wherever they are.
@@ -44,7 +41,6 @@ impl<K: Clone + Debug + Eq + Hash + Send + Sync + 'static> Pool<K> {
                     match turn.await {
                         Ok(Outcome::Done) => work.done(),
                         Ok(Outcome::Retry) => work.retry(),
-                        Ok(Outcome::After(delay)) => work.requeue_after(delay),
                         Err(_) => {
                             tracing::error!(controller, key = ?work.key(), "a turn panicked and will be tried again");
                             work.retry();

@@ -10,11 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_cache::informer::InformerFactory;
-use trimtab_client_workqueue::InvalidQueue;
 
 use crate::Options;
-use crate::context::Context;
-use crate::garbage_collector;
+use crate::context::{Context, InvalidController};
+use crate::{garbage_collector, namespace};
 
 /// How long [`run`] waits for a server. kube-controller-manager's figure.
 const SERVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -23,12 +22,17 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 /// What a set waits beyond the time that its controllers have for draining.
 const MARGIN: Duration = Duration::from_secs(1);
 
-type Run = fn(Context) -> BoxFuture<'static, Result<(), InvalidQueue>>;
+type Run = fn(Context) -> BoxFuture<'static, Result<(), InvalidController>>;
 
 /// Every controller: its name, the short name that kube-controller-manager takes too, and what it runs.
-const CONTROLLERS: [(&str, &str, Run); 1] = [(garbage_collector::NAME, "garbagecollector", |context| {
-    garbage_collector::run(context).boxed()
-})];
+const CONTROLLERS: [(&str, &str, Run); 2] = [
+    (garbage_collector::NAME, "garbagecollector", |context| {
+        garbage_collector::run(context).boxed()
+    }),
+    (namespace::NAME, "namespace", |context| {
+        namespace::run(context).boxed()
+    }),
+];
 
 /// Why controllers did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +68,7 @@ pub enum SetError {
 #[must_use = "dropping it stops the controllers"]
 pub struct ControllerSet {
     names: Vec<&'static str>,
-    tasks: JoinSet<(&'static str, Result<(), InvalidQueue>)>,
+    tasks: JoinSet<(&'static str, Result<(), InvalidController>)>,
     synced: Vec<oneshot::Receiver<()>>,
     stop: CancellationToken,
     drain: Duration,

@@ -275,16 +275,31 @@ impl Collector {
     ) -> Result<(), TurnError> {
         tracing::info!(object = %at, ?policy, "deleting");
         let resources = self.resources.read().clone();
-        let params = DeleteParams {
-            propagation_policy: Some(policy),
+        let address = address(resource(&resources, &at.kind)?, at);
+        let params = |resource_version: Option<String>| DeleteParams {
+            propagation_policy: Some(policy.clone()),
             preconditions: Some(Preconditions {
                 uid: latest.uid.clone(),
-                resource_version: latest.resource_version.clone(),
+                resource_version,
             }),
             ..DeleteParams::default()
         };
-        let address = address(resource(&resources, &at.kind)?, at);
-        Ok(address.delete(&self.client, &params).await?)
+        match address
+            .delete(&self.client, &params(latest.resource_version.clone()))
+            .await
+        {
+            Err(error) if error.is_conflict() => {
+                // Changes that leave the owners alone, however many there are, must not save the object.
+                match self.get(at).await? {
+                    Some(now) if now.owner_references == latest.owner_references => {
+                        Ok(address.delete(&self.client, &params(None)).await?)
+                    }
+                    Some(_) => Err(error.into()),
+                    None => Ok(()),
+                }
+            }
+            deleted => Ok(deleted?),
+        }
     }
 
     async fn replace_owners(

@@ -280,6 +280,7 @@ impl Graph {
     }
 
     /// How many objects are observed, and how many distinct claims they make.
+    #[cfg(test)]
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.objects.len(), self.claims.len())
     }

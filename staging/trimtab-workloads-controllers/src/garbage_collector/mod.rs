@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use trimtab_client_cache::informer::InformerFactory;
 use trimtab_client_coordination::events::EventWriter;
-use trimtab_client_workqueue::{InvalidQueue, WorkQueue};
+use trimtab_client_workqueue::WorkQueue;
 
-use crate::context::{Context, Patience};
+use crate::context::{Context, InvalidController, Patience};
 use crate::pool::Pool;
 use crate::resources::Resources;
 use collector::Collector;
@@ -45,7 +45,7 @@ const FIRST_SYNC: Duration = Duration::from_secs(30);
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 /// Collects until told to stop.
-pub(crate) async fn run(context: Context) -> Result<(), InvalidQueue> {
+pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
     let Context {
         client,
         informers,
