@@ -1,1 +1,34 @@
-//! trimtab-controller-runtime.
+//! The controller framework: managers, controllers, reconcilers, and the turn that one reconcile has.
+//!
+//! Depend on the facade `trimtab-controller` instead of this crate; its paths are the stable ones.
+//!
+//! A [`Manager`] runs controllers. A controller watches kinds, turns their changes into keys, and gives each key a
+//! [`Turn`]; the author's [`Reconcile`] looks at the latest state, does what is missing, and says what it saw.
+//!
+//! # What always holds
+//!
+//! - **Level-triggered**: the outcome depends on the state, never on which events arrived. A reconciler gets a key and the
+//!   latest state; losing, repeating or reordering notifications does not change where it ends.
+//! - **Own writes seen**: a key has no turn from caches older than the key's own last write through its [`Turn`]. The
+//!   wait is bounded by a [patience](ControllerBuilder::patience), after which the key goes on with a warning. A write whose
+//!   answer was lost on the way cannot be waited for.
+//! - **Isolated**: a panic or a slow key stops neither other keys nor the process. A panic is a failure of its key; a key
+//!   that waits for caches holds no worker.
+//! - **Backoff is about failures**: extra triggers do not lengthen it, nor does success with a later look.
+//!
+//! What does not: that the caches of two kinds are at the same point in time, or that they show what others wrote.
+
+mod builder;
+mod controller;
+mod error;
+mod manager;
+mod metrics;
+mod reconcile;
+mod source;
+mod turn;
+
+pub use builder::{Controller, ControllerBuilder};
+pub use error::{Error, Result};
+pub use manager::Manager;
+pub use reconcile::{Next, Reconcile, Reconciled};
+pub use turn::{ConditionStatus, Conditions, Turn};

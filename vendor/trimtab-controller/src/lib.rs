@@ -1,1 +1,31 @@
-//! trimtab-controller.
+//! A framework for Kubernetes controllers.
+//!
+//! One implements [`Reconcile`] for a type and hands it to a [`Manager`]. The manager watches what the controller
+//! reconciles and owns, and gives each key a [`Turn`]: the latest state from caches that have seen the key's own last
+//! writes, server-side apply that makes no request where nothing would change, finalizers, and a status that is written
+//! once, also when a step failed.
+//!
+//! ```ignore
+//! impl Reconcile<Website> for Websites {
+//!     async fn reconcile(&self, turn: &mut Turn<Website>) -> Result<Next> {
+//!         let Some(site) = turn.latest() else { return Ok(Next::Done) };
+//!         turn.apply(page(&site)).await?;
+//!         Ok(Next::Done)
+//!     }
+//! }
+//!
+//! let manager = Manager::new(client).name("website-controller");
+//! manager.controller(Websites).owns::<ConfigMap>().start()?;
+//! manager.run(stop).await?;
+//! ```
+
+#[doc(inline)]
+pub use trimtab_controller_runtime::{Controller, ControllerBuilder, Manager};
+#[doc(inline)]
+pub use trimtab_controller_runtime::{Error, Next, Reconcile, Reconciled, Result, Turn};
+
+/// What a status and its conditions are.
+pub mod status {
+    #[doc(inline)]
+    pub use trimtab_controller_runtime::{ConditionStatus, Conditions};
+}

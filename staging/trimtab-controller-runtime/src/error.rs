@@ -1,0 +1,84 @@
+//! What can go wrong in a turn or around it, and what is to be done about it.
+
+use trimtab_apimachinery_meta::owner::OwnerError;
+use trimtab_client_coordination::retry;
+
+/// The result of a reconcile and of what a turn does.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a turn, or the machinery around it, did not succeed. A reconcile that returns one has its key tried again after
+/// its backoff, unless the error is [terminal](Error::is_terminal).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The API server refused, or could not be reached. A conflict is among these: see [`Error::is_conflict`].
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// To try again would not help before the object changes: a wish that cannot be fulfilled. Made by
+    /// [`Error::terminal`].
+    #[error("{0}")]
+    Terminal(#[source] Source),
+    /// Any other failure of the reconciler's own. Made by [`Error::other`].
+    #[error("{0}")]
+    Other(#[source] Source),
+    /// An object cannot be given its owner: somebody else's controller manages it, or it is in another namespace.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// The turn was asked for a kind that its controller does not watch; such a kind could change unseen. Add
+    /// `.owns::<T>()` or `.watches::<T>(…)` to the controller.
+    #[error("{0} is not watched by this controller")]
+    NotWatched(String),
+    /// An object that is to be written lacks what it is found by, or a wish contradicts the object's state.
+    #[error("{0}")]
+    Invalid(String),
+    /// An object or a status cannot be written as JSON.
+    #[error("cannot encode: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// The turn's object is gone, and what was asked for needs it.
+    #[error("{0} is gone")]
+    Gone(String),
+    /// The caches had not been filled when the deadline passed. Says which, and what each struggled with.
+    #[error("caches did not sync in time: {0}")]
+    NotSynced(String),
+    /// Turns that were still under way when the deadline of the shutdown passed were cut off.
+    #[error("{0} turns were cut off at the end of the shutdown")]
+    CutOff(usize),
+    /// A manager runs once.
+    #[error("the manager has been run already")]
+    AlreadyRun,
+    /// Two controllers of one manager have this name.
+    #[error("there is another controller with the name {0:?}")]
+    NameTaken(String),
+}
+
+impl Error {
+    /// A failure that trying again does not mend before the object changes.
+    pub fn terminal(source: impl Into<Source>) -> Self {
+        Self::Terminal(source.into())
+    }
+
+    /// A failure that may be over next time.
+    pub fn other(source: impl Into<Source>) -> Self {
+        Self::Other(source.into())
+    }
+
+    /// Whether the object had changed since it was read. The key is tried again; nobody needs to be told.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Kube(error) if retry::is_conflict(error))
+    }
+
+    /// Whether what was written to or read was not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Kube(error) if retry::is_not_found(error))
+    }
+
+    /// Whether the key is left alone until something triggers it.
+    pub fn is_terminal(&self) -> bool {
+        matches!(
+            self,
+            Self::Terminal(_) | Self::NotWatched(_) | Self::Invalid(_) | Self::Encode(_)
+        )
+    }
+}

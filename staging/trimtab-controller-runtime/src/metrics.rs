@@ -1,0 +1,330 @@
+//! Figures of controllers and their queues, under controller-runtime's and client-go's names.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_workqueue::{self as workqueue, WorkQueue};
+
+use crate::controller::Ended;
+use crate::reconcile::Next;
+
+/// Upper bounds of the durations of turns, in seconds. controller-runtime's figures, without those between.
+const SECONDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0,
+];
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The metrics of one manager.
+pub(crate) struct Metrics {
+    registry: Registry,
+    totals: Family<Labels, Counter>,
+    errors: Family<Labels, Counter>,
+    terminal: Family<Labels, Counter>,
+    panics: Family<Labels, Counter>,
+    impatience: Family<Labels, Counter>,
+    seconds: Family<Labels, Histogram>,
+    active: Family<Labels, Gauge>,
+    queues: Arc<Queues>,
+}
+
+/// The figures of one controller.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    totals: [Counter; 4],
+    errors: Counter,
+    terminal: Counter,
+    panics: Counter,
+    impatience: Counter,
+    seconds: Histogram,
+    active: Gauge,
+}
+
+/// A turn that is being measured.
+pub(crate) struct Timer<'a> {
+    figures: &'a Figures,
+    begun: Instant,
+}
+
+/// How a turn ended, as metrics tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    RequeueAfter,
+    /// A conflict: the object had changed, and the key comes again.
+    Requeue,
+    Error,
+    Terminal,
+    Panic,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut all = Self {
+            registry: Registry::default(),
+            totals: Family::default(),
+            errors: Family::default(),
+            terminal: Family::default(),
+            panics: Family::default(),
+            impatience: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            active: Family::default(),
+            queues: Arc::default(),
+        };
+        let registry = all.registry.sub_registry_with_prefix("controller_runtime");
+        registry.register("reconcile", "Turns, by how they ended", all.totals.clone());
+        registry.register("reconcile_errors", "Turns that failed", all.errors.clone());
+        let help = "Turns that failed and are not tried again before a change";
+        registry.register("terminal_reconcile_errors", help, all.terminal.clone());
+        registry.register("reconcile_panics", "Turns that panicked", all.panics.clone());
+        let help = "Turns after which the caches did not show their writes in time";
+        registry.register("own_writes_unseen", help, all.impatience.clone());
+        registry.register(
+            "reconcile_time_seconds",
+            "How long turns took",
+            all.seconds.clone(),
+        );
+        registry.register("active_workers", "Turns under way", all.active.clone());
+        all.registry.register_collector(Box::new(all.queues.clone()));
+        all
+    }
+
+    /// The figures of a controller, which begin at 0.
+    pub(crate) fn controller(&self, name: &str, queue: WorkQueue<ObjectKey>) -> Figures {
+        self.queues.0.lock().push((name.to_owned(), queue));
+        let labels = || vec![("controller", name.to_owned())];
+        let results = ["success", "requeue_after", "requeue", "error"].map(|result| {
+            let mut labels = labels();
+            labels.push(("result", result.to_owned()));
+            labels
+        });
+        Figures {
+            totals: results.map(|labels| self.totals.get_or_create_owned(&labels)),
+            errors: self.errors.get_or_create_owned(&labels()),
+            terminal: self.terminal.get_or_create_owned(&labels()),
+            panics: self.panics.get_or_create_owned(&labels()),
+            impatience: self.impatience.get_or_create_owned(&labels()),
+            seconds: self.seconds.get_or_create_owned(&labels()),
+            active: self.active.get_or_create_owned(&labels()),
+        }
+    }
+
+    /// All of it, in the text format.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // To write into a string does not fail; half a text would be refused by its reader.
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(fmt::Error) => String::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Figures {
+    /// Begins to measure a turn. A turn that is cut off is not counted as ended, but is not active any more.
+    pub(crate) fn begin(&self) -> Timer<'_> {
+        self.active.inc();
+        Timer {
+            figures: self,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Counts a turn whose writes were not seen in time.
+    pub(crate) fn impatient(&self) {
+        self.impatience.inc();
+    }
+}
+
+impl Timer<'_> {
+    pub(crate) fn end(self, outcome: Outcome) {
+        let figures = self.figures;
+        figures.seconds.observe(self.begun.elapsed().as_secs_f64());
+        let [success, requeue_after, requeue, error] = &figures.totals;
+        match outcome {
+            Outcome::Success => success.inc(),
+            Outcome::RequeueAfter => requeue_after.inc(),
+            Outcome::Requeue => requeue.inc(),
+            Outcome::Error | Outcome::Terminal | Outcome::Panic => {
+                if outcome == Outcome::Terminal {
+                    figures.terminal.inc();
+                }
+                if outcome == Outcome::Panic {
+                    figures.panics.inc();
+                }
+                figures.errors.inc();
+                error.inc()
+            }
+        };
+    }
+}
+
+impl Drop for Timer<'_> {
+    fn drop(&mut self) {
+        self.figures.active.dec();
+    }
+}
+
+impl Outcome {
+    pub(crate) fn of(result: &Result<Next, Ended>) -> Self {
+        match result {
+            Ok(Next::Done) => Self::Success,
+            Ok(Next::After(_)) => Self::RequeueAfter,
+            Err(Ended::Panicked(_)) => Self::Panic,
+            Err(Ended::Failed(error)) if error.is_conflict() => Self::Requeue,
+            Err(Ended::Failed(error)) if error.is_terminal() => Self::Terminal,
+            Err(Ended::Failed(_)) => Self::Error,
+        }
+    }
+}
+
+/// The queues, by the names of their controllers; asked for their figures when somebody looks.
+#[derive(Debug, Default)]
+struct Queues(Mutex<Vec<(String, WorkQueue<ObjectKey>)>>);
+
+/// The figures of one queue with its labels.
+type Row = (Labels, workqueue::Metrics);
+
+impl Collector for Queues {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let queues = self.0.lock();
+        let labels = |name: &String| vec![("name", name.clone()), ("controller", name.clone())];
+        let rows: Vec<Row> = queues
+            .iter()
+            .map(|(name, queue)| (labels(name), queue.metrics()))
+            .collect();
+        drop(queues);
+
+        let mut metric =
+            encoder.encode_descriptor("workqueue_depth", "Ready keys", None, MetricType::Gauge)?;
+        for (labels, figures) in &rows {
+            for (priority, depth) in &figures.depth {
+                let mut labels = labels.clone();
+                labels.push(("priority", priority.to_string()));
+                metric
+                    .encode_family(&labels)?
+                    .encode_gauge(&i64::try_from(*depth).unwrap_or(i64::MAX))?;
+            }
+        }
+        let help = "Times a key became ready";
+        counter(&mut encoder, "workqueue_adds", help, &rows, |figures| {
+            figures.adds
+        })?;
+        let help = "Adds with a delay";
+        counter(&mut encoder, "workqueue_retries", help, &rows, |figures| {
+            figures.retries
+        })?;
+        let help = "How long keys waited when they were ready";
+        histogram(
+            &mut encoder,
+            "workqueue_queue_duration_seconds",
+            help,
+            &rows,
+            |f| &f.queue_duration,
+        )?;
+        let help = "How long keys were in hand, the wait for their own writes included";
+        histogram(
+            &mut encoder,
+            "workqueue_work_duration_seconds",
+            help,
+            &rows,
+            |f| &f.work_duration,
+        )?;
+        let help = "How long the keys in hand have been in hand, together";
+        gauge(
+            &mut encoder,
+            "workqueue_unfinished_work_seconds",
+            help,
+            &rows,
+            |f| f.unfinished.as_secs_f64(),
+        )?;
+        let help = "How long the key that has been in hand longest has been";
+        let name = "workqueue_longest_running_processor_seconds";
+        gauge(&mut encoder, name, help, &rows, |f| {
+            f.longest_running.as_secs_f64()
+        })
+    }
+}
+
+fn each(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, kind): (&str, &str, MetricType),
+    rows: &[Row],
+    one: impl Fn(&mut MetricEncoder<'_>, &workqueue::Metrics) -> fmt::Result,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, figures) in rows {
+        one(&mut metric.encode_family(labels)?, figures)?;
+    }
+    Ok(())
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[Row],
+    of: fn(&workqueue::Metrics) -> u64,
+) -> fmt::Result {
+    each(
+        encoder,
+        (name, help, MetricType::Counter),
+        rows,
+        |metric, figures| metric.encode_counter::<Labels, _, u64>(&of(figures), None),
+    )
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[Row],
+    of: fn(&workqueue::Metrics) -> f64,
+) -> fmt::Result {
+    each(
+        encoder,
+        (name, help, MetricType::Gauge),
+        rows,
+        |metric, figures| metric.encode_gauge(&of(figures)),
+    )
+}
+
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[Row],
+    of: fn(&workqueue::Metrics) -> &workqueue::Histogram,
+) -> fmt::Result {
+    each(
+        encoder,
+        (name, help, MetricType::Histogram),
+        rows,
+        |metric, figures| {
+            let figures = of(figures);
+            let bounds = workqueue::Histogram::BOUNDS.into_iter().zip(figures.counts);
+            let inside: u64 = figures.counts.iter().sum();
+            let beyond = (f64::MAX, figures.count.saturating_sub(inside));
+            let buckets: Vec<_> = bounds.chain([beyond]).collect();
+            metric.encode_histogram::<Labels>(figures.sum.as_secs_f64(), figures.count, &buckets, None)
+        },
+    )
+}

@@ -1,0 +1,164 @@
+//! What triggers turns: changes of watched kinds, each mapped to the keys that it may concern.
+//!
+//! A source adds keys and reasons to the queue and nothing else; what is done about them follows from the state alone
+//! (*Level-triggered*). A change is mapped from what the object was and from what it is, so that an owner that loses
+//! a child hears of it.
+
+use std::collections::BTreeSet;
+
+use futures::future::BoxFuture;
+use trimtab_apimachinery_meta::{GroupKind, ObjectKey, owner};
+use trimtab_client_cache::informer::{InformerFactory, Registration, Selection, SharedInformer};
+use trimtab_client_cache::{Delta, key_of};
+use trimtab_client_workqueue::{Add, WorkQueue};
+
+use crate::reconcile::Reconciled;
+use crate::turn::{Stores, is_namespaced};
+
+/// The priority of keys that nobody waits for: first lists and resyncs. controller-runtime's figure.
+pub(crate) const LOW: i32 = -100;
+
+/// A source that has not been started: starts it and makes its store known.
+pub(crate) type Source = Box<dyn FnOnce(&InformerFactory, &Selection, &mut Stores) -> Box<dyn Watch> + Send>;
+
+/// A running source.
+pub(crate) trait Watch: Send + Sync {
+    /// The watched kind, for people.
+    fn kind(&self) -> &str;
+    /// Whether the first list is in the store, and all of its keys are in the queue.
+    fn is_synced(&self) -> bool;
+    /// Waits for that.
+    fn synced(&self) -> BoxFuture<'_, ()>;
+    /// What the watch struggles with.
+    fn trouble(&self) -> Option<String>;
+}
+
+struct Watching<T: Reconciled> {
+    kind: String,
+    informer: SharedInformer<T>,
+    handler: Registration<T>,
+}
+
+/// Starts to watch a kind: each change adds the keys that `map` finds for the object before and after it, unless
+/// `matters` says that the change is none.
+pub(crate) fn watch<T: Reconciled>(
+    queue: WorkQueue<ObjectKey>,
+    map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static,
+    matters: impl Fn(&T, &T) -> bool + Send + 'static,
+) -> Source {
+    Box::new(move |factory, selection, stores| {
+        let kind = T::kind(&T::DynamicType::default()).into_owned();
+        let informer = factory.informer::<T>(self::selection::<T>(selection));
+        stores.add(informer.store());
+        let told = kind.clone();
+        let handler = informer.add_handler(move |delta| {
+            if let Delta::Updated { old, new } = &delta
+                && !matters(old, new)
+            {
+                return;
+            }
+            trigger(&queue, &told, &delta, &map);
+        });
+        Box::new(Watching {
+            kind,
+            informer,
+            handler,
+        })
+    })
+}
+
+/// What a manager selects, of one kind: a namespace means nothing to kinds without namespaces.
+pub(crate) fn selection<T: Reconciled>(of_manager: &Selection) -> Selection {
+    if is_namespaced::<T>() {
+        of_manager.clone()
+    } else {
+        Selection::all()
+    }
+}
+
+fn trigger<T: Reconciled>(
+    queue: &WorkQueue<ObjectKey>,
+    kind: &str,
+    delta: &Delta<T>,
+    map: &impl Fn(&T) -> Vec<ObjectKey>,
+) {
+    let (objects, verb) = match delta {
+        Delta::Added { object, .. } => (vec![object], "added"),
+        Delta::Updated { old, new } => (vec![old, new], "updated"),
+        Delta::Deleted { last, .. } => (vec![last], "deleted"),
+        other => (vec![other.object()], "changed"),
+    };
+    let priority = if matches!(delta, Delta::Added { initial: true, .. }) {
+        LOW
+    } else {
+        0
+    };
+    let keys: BTreeSet<ObjectKey> = objects.into_iter().flat_map(|object| map(object)).collect();
+    for key in keys {
+        let add = Add::now()
+            .priority(priority)
+            .because(format!("{kind} {} {verb}", delta.key()));
+        // A queue that is shut down takes nothing more, as it should.
+        let _shut_down = queue.add_with(key, add);
+    }
+}
+
+/// The object itself.
+pub(crate) fn itself<K: Reconciled>(object: &K) -> Vec<ObjectKey> {
+    vec![key_of(object)]
+}
+
+/// The object's controller, if that is a `K`.
+pub(crate) fn controller<K: Reconciled, T: Reconciled>(object: &T) -> Vec<ObjectKey> {
+    let owner_kind = K::DynamicType::default();
+    let wanted = GroupKind::new(K::group(&owner_kind), K::kind(&owner_kind));
+    let reference = owner::controller_of(object.meta()).filter(|reference| {
+        let group = reference
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        GroupKind::new(group, &reference.kind) == wanted
+    });
+    let namespace = object.meta().namespace.clone().filter(|_| is_namespaced::<K>());
+    let key = reference.map(|reference| ObjectKey {
+        namespace: namespace.unwrap_or_default(),
+        name: reference.name.clone(),
+    });
+    key.into_iter().collect()
+}
+
+/// Any new version is a change.
+pub(crate) fn any<T: Reconciled>(_: &T, _: &T) -> bool {
+    true
+}
+
+/// Whether more than the status has changed: the spec, by its generation, or the metadata that people and finalizers
+/// change.
+pub(crate) fn beyond_status<T: Reconciled>(old: &T, new: &T) -> bool {
+    let (old, new) = (old.meta(), new.meta());
+    old.generation != new.generation
+        || new.generation.is_none()
+        || old.labels != new.labels
+        || old.annotations != new.annotations
+        || old.finalizers != new.finalizers
+        || old.owner_references != new.owner_references
+        || old.deletion_timestamp != new.deletion_timestamp
+}
+
+impl<T: Reconciled> Watch for Watching<T> {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn is_synced(&self) -> bool {
+        self.handler.is_synced()
+    }
+
+    fn synced(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.handler.synced())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.informer.status().reflector.trouble
+    }
+}

@@ -1,0 +1,169 @@
+//! Applying children: server-side apply in the manager's name, and no request where nothing would change.
+//!
+//! What is remembered of an apply is a digest of the wish and one of the answer, without what others may change
+//! freely: the status and the server's own bookkeeping. While the wish is the same and the cached object still has that
+//! digest, another apply would change nothing.
+
+use std::any::TypeId;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use serde_json::Value;
+use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_apimachinery_meta::owner::{self, OwnerError};
+use trimtab_client_cache::key_of;
+
+use super::{Turn, request};
+use crate::error::{Error, Result};
+use crate::reconcile::Reconciled;
+
+/// Which child: its type and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Child {
+    form: TypeId,
+    key: ObjectKey,
+}
+
+/// What was applied last, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    wish: u64,
+    outcome: u64,
+    uid: Option<String>,
+    /// The version at which the object was last compared with the outcome.
+    version: Option<String>,
+}
+
+impl<K: Reconciled> Turn<K> {
+    /// Makes an object be as described, by server-side apply with force: fields that are set are taken over, those that
+    /// this controller set before and does not set now are removed, others stay. The turn's object becomes its
+    /// controller, and its namespace is filled in. No request is made if the cached object is still what the same
+    /// description led to. Returns the object as the server or the cache has it.
+    ///
+    /// The kind must be watched, by [`owns`](crate::ControllerBuilder::owns) usually: otherwise the controller
+    /// would not notice when somebody changes the object.
+    ///
+    /// # Errors
+    /// [`Error::NotWatched`]; [`Error::Owner`] if somebody else's controller manages an object of that name, which then
+    /// stays as it is; [`Error::Gone`]; [`Error::Invalid`] for an object without a name; what the server refuses.
+    pub async fn apply<T: Reconciled>(&mut self, mut object: T) -> Result<Arc<T>> {
+        let store = self.store::<T>()?;
+        let owner = self.present()?;
+        if object.meta().name.is_none() {
+            return Err(lacks::<T>("name", &self.key));
+        }
+        if request::is_namespaced::<T>() && object.meta().namespace.is_none() {
+            object.meta_mut().namespace = owner.meta().namespace.clone();
+        }
+        if TypeId::of::<T::Scope>() == TypeId::of::<NamespaceResourceScope>()
+            && object.meta().namespace.is_none()
+        {
+            return Err(lacks::<T>("namespace", &self.key));
+        }
+        owner::set_controller_reference(&*owner, object.meta_mut())?;
+
+        let child = Child {
+            form: TypeId::of::<T>(),
+            key: key_of(&object),
+        };
+        let cached = store.get(&child.key);
+        if let Some(cached) = &cached {
+            refuse_foreign(&*owner, &**cached)?;
+        }
+        let wish = serde_json::to_value(&object)?;
+        let with_status = wish.get("status").is_some_and(|status| !status.is_null());
+        let wish_digest = digest(&wish);
+        if let Some(cached) = cached
+            && self.is_as_applied(&child, wish_digest, &*cached, with_status)?
+        {
+            return Ok(cached);
+        }
+
+        let params = PatchParams::apply(&self.world.manager).force();
+        let answer: T = request::patch(
+            &self.world.client,
+            &child.key,
+            None,
+            &params,
+            &Patch::Apply(&wish),
+        )
+        .await?;
+        self.unseen.wrote(&store, &answer);
+        let applied = Applied {
+            wish: wish_digest,
+            outcome: outcome(&answer, with_status)?,
+            uid: answer.meta().uid.clone(),
+            version: answer.meta().resource_version.clone(),
+        };
+        self.world
+            .applied
+            .lock()
+            .entry(self.key.clone())
+            .or_default()
+            .insert(child, applied);
+        Ok(Arc::new(answer))
+    }
+
+    /// Whether the cached object is what the same wish led to.
+    fn is_as_applied<T: Reconciled>(
+        &self,
+        child: &Child,
+        wish: u64,
+        cached: &T,
+        with_status: bool,
+    ) -> Result<bool> {
+        let meta = cached.meta();
+        let mut all = self.world.applied.lock();
+        let applied = all
+            .get_mut(&self.key)
+            .and_then(|children| children.get_mut(child));
+        let Some(applied) = applied.filter(|applied| applied.wish == wish && applied.uid == meta.uid) else {
+            return Ok(false);
+        };
+        if applied.version != meta.resource_version {
+            if outcome(cached, with_status)? != applied.outcome {
+                return Ok(false);
+            }
+            applied.version.clone_from(&meta.resource_version);
+        }
+        Ok(true)
+    }
+}
+
+fn lacks<T: Reconciled>(what: &str, owner: &ObjectKey) -> Error {
+    let dynamic = T::DynamicType::default();
+    let kind = T::kind(&dynamic);
+    Error::Invalid(format!("the {kind} to be applied for {owner} has no {what}"))
+}
+
+/// An object that is managed by another controller stays with it. The server refuses a second controller too, so a
+/// cache that is behind does no harm.
+fn refuse_foreign<K: Reconciled, T: Reconciled>(owner: &K, cached: &T) -> Result<(), OwnerError> {
+    let mut metadata = cached.meta().clone();
+    owner::set_controller_reference(owner, &mut metadata)
+}
+
+/// A digest of all of an object that an apply could change.
+fn outcome<T: Reconciled>(object: &T, with_status: bool) -> Result<u64> {
+    let mut value = serde_json::to_value(object)?;
+    if let Some(object) = value.as_object_mut() {
+        if !with_status {
+            object.remove("status");
+        }
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for bookkeeping in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(bookkeeping);
+            }
+        }
+    }
+    Ok(digest(&value))
+}
+
+/// A digest of a value: maps are ordered by key, so equal values have equal digests.
+fn digest(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,60 @@
+//! The requests that turns make, for kinds of any scope.
+
+use std::any::TypeId;
+
+use kube::Client;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
+use kube::core::ClusterResourceScope;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use trimtab_apimachinery_meta::ObjectKey;
+
+use crate::error::{Error, Result};
+use crate::reconcile::Reconciled;
+
+/// Whether objects of this kind live in namespaces, as far as the type tells.
+pub(crate) fn is_namespaced<T: Reconciled>() -> bool {
+    TypeId::of::<T::Scope>() != TypeId::of::<ClusterResourceScope>()
+}
+
+/// Patches an object, or a part of it.
+pub(super) async fn patch<T: Reconciled, P: Serialize>(
+    client: &Client,
+    key: &ObjectKey,
+    part: Option<&str>,
+    params: &PatchParams,
+    patch: &Patch<P>,
+) -> Result<T> {
+    let request = match part {
+        Some(part) => collection::<T>(key).patch_subresource(part, &key.name, params, patch),
+        None => collection::<T>(key).patch(&key.name, params, patch),
+    };
+    send(client, request).await
+}
+
+/// Deletes an object, with its dependents left to the collector.
+pub(super) async fn delete<T: Reconciled>(
+    client: &Client,
+    key: &ObjectKey,
+    preconditions: Option<Preconditions>,
+) -> Result<()> {
+    let params = DeleteParams {
+        preconditions,
+        ..DeleteParams::background()
+    };
+    let request = collection::<T>(key).delete(&key.name, &params);
+    // The answer is the object or a status, whichever the server likes.
+    send::<serde_json::Value>(client, request).await.map(drop)
+}
+
+fn collection<T: Reconciled>(key: &ObjectKey) -> Request {
+    Request::new(T::url_path(&T::DynamicType::default(), key.namespace()))
+}
+
+async fn send<A: DeserializeOwned>(
+    client: &Client,
+    request: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<A> {
+    let request = request.map_err(|error| Error::Kube(kube::Error::BuildRequest(error)))?;
+    Ok(client.request::<A>(request).await?)
+}

@@ -1,0 +1,80 @@
+//! What a turn has written and caches may not show yet: the reason for which a key waits after its turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trimtab_apimachinery_meta::{ObjectKey, finalizers};
+use trimtab_client_cache::barrier::WriteBarrier;
+use trimtab_client_cache::key_of;
+use trimtab_client_cache::store::{Store, WaitError};
+
+use crate::reconcile::Reconciled;
+
+/// The writes of one turn.
+pub(crate) struct Unseen<K> {
+    writes: WriteBarrier,
+    released: Option<Released<K>>,
+}
+
+/// A finalizer that was removed. The last one takes the object with it, in a deletion whose version is not told to
+/// whoever removed it.
+struct Released<K> {
+    store: Store<K>,
+    key: ObjectKey,
+    uid: Option<String>,
+    finalizer: String,
+}
+
+impl<K> Default for Unseen<K> {
+    fn default() -> Self {
+        Self {
+            writes: WriteBarrier::new(),
+            released: None,
+        }
+    }
+}
+
+impl<K: Reconciled> Unseen<K> {
+    pub(super) fn wrote<T: Reconciled>(&mut self, store: &Store<T>, answer: &T) {
+        self.writes.wrote(store, answer);
+    }
+
+    pub(super) fn deleted<T: Reconciled>(&mut self, store: &Store<T>, key: ObjectKey, uid: String) {
+        self.writes.deleted(store, key, uid);
+    }
+
+    pub(super) fn released(&mut self, store: &Store<K>, object: &K, finalizer: &str) {
+        self.released = Some(Released {
+            store: store.clone(),
+            key: key_of(object),
+            uid: object.meta().uid.clone(),
+            finalizer: finalizer.to_owned(),
+        });
+    }
+
+    /// Waits until the caches show all of it, at most for this long.
+    pub(crate) async fn seen(mut self, patience: Duration) -> Result<(), WaitError> {
+        let all = async {
+            if let Some(released) = &self.released {
+                released.seen().await?;
+            }
+            self.writes.passed(patience).await
+        };
+        tokio::time::timeout(patience, all)
+            .await
+            .unwrap_or_else(|_| Err(WaitError::TimedOut(String::new())))
+    }
+}
+
+impl<K: Reconciled> Released<K> {
+    async fn seen(&self) -> Result<(), WaitError> {
+        let without = |stored: Option<&Arc<K>>| {
+            let still = stored.is_some_and(|object| {
+                let meta = object.meta();
+                meta.uid == self.uid && finalizers::contains(meta, &self.finalizer)
+            });
+            (!still).then_some(())
+        };
+        self.store.wait_for(&self.key, without).await
+    }
+}

@@ -1,0 +1,182 @@
+//! The status that a turn collects: changed in memory as often as one likes, written once.
+
+use std::any::Any;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Patch, PatchParams};
+use kube::core::object::HasStatus;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use trimtab_apimachinery_meta::conditions;
+
+use super::{Turn, request};
+use crate::error::{Error, Result};
+use crate::reconcile::Reconciled;
+
+/// A status that reports by conditions. Implement it for the status of a custom resource.
+pub trait Conditions {
+    /// The list of conditions.
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+
+    /// Takes note of the generation of the spec that the status is about, as each condition does. For a status with a
+    /// field `observedGeneration` of its own; does nothing otherwise.
+    fn observed(&mut self, _generation: Option<i64>) {}
+}
+
+/// Whether a condition holds. Made from a `bool`, or from an `Option<bool>` where `None` means unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// That is not known.
+    Unknown,
+}
+
+/// A status that has been changed and not written.
+pub(super) trait Draft<K>: Send {
+    fn as_any(&mut self) -> &mut dyn Any;
+    fn before(&self, object: &K) -> Result<Value>;
+    fn after(&self) -> Result<Value>;
+}
+
+struct StatusDraft<S>(S);
+
+impl<K: Reconciled> Turn<K> {
+    /// Changes the object's status, beginning with what it is, or with the default if it has none. The status is written
+    /// once, at the end of the turn, also when the reconcile fails after this; it is not written if it ends up as it
+    /// was, nor if the object is gone.
+    pub fn status(&mut self, change: impl FnOnce(&mut K::Status))
+    where
+        K: HasStatus<Status: Clone + Default + Serialize + Send + 'static>,
+    {
+        let Some(object) = &self.latest else { return };
+        let draft = self
+            .draft
+            .get_or_insert_with(|| Box::new(StatusDraft(object.status().cloned().unwrap_or_default())));
+        if let Some(StatusDraft(status)) = draft.as_any().downcast_mut() {
+            change(status);
+        }
+    }
+
+    /// Sets a condition in the object's status: see [`Turn::status`] for when it is written. The time of its transition
+    /// changes with `status` only, and the generation that was observed is filled in. `reason` is one CamelCase word for
+    /// machines, `message` is for people.
+    pub fn condition(
+        &mut self,
+        type_: &str,
+        status: impl Into<ConditionStatus>,
+        reason: &str,
+        message: impl Into<String>,
+    ) where
+        K: HasStatus<Status: Conditions + Clone + Default + Serialize + Send + 'static>,
+    {
+        let generation = self.latest.as_ref().and_then(|object| object.meta().generation);
+        let new = conditions::new(type_, status.into().as_str(), reason, message, Timestamp::now());
+        self.status(|status| {
+            status.observed(generation);
+            conditions::set(
+                status.conditions(),
+                Condition {
+                    observed_generation: generation,
+                    ..new
+                },
+            );
+        });
+    }
+
+    /// Writes the status if it differs from the object's. The object must be the one that the turn saw: what somebody
+    /// else has changed meanwhile is a conflict.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        let (Some(draft), Some(object)) = (self.draft.take(), self.latest()) else {
+            return Ok(());
+        };
+        let change = difference(&draft.before(&object)?, draft.after()?);
+        let Some(change) = change else { return Ok(()) };
+        let version = &object.meta().resource_version;
+        let patch = Patch::Merge(json!({ "metadata": { "resourceVersion": version }, "status": change }));
+        let params = PatchParams {
+            field_manager: Some(self.world.manager.clone()),
+            ..PatchParams::default()
+        };
+        match request::patch::<K, _>(&self.world.client, &self.key, Some("status"), &params, &patch).await {
+            Ok(answer) => self.wrote(answer),
+            Err(error) if is_gone(&error, &self.key.name) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Whether the object is gone, and not only its kind without a status of its own.
+fn is_gone(error: &Error, name: &str) -> bool {
+    let Error::Kube(kube::Error::Api(status)) = error else {
+        return false;
+    };
+    status.code == 404
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.name == name)
+}
+
+/// The merge patch from one value to another; `None` if they are equal. A list is one value.
+fn difference(before: &Value, after: Value) -> Option<Value> {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let mut patch = Map::new();
+            for key in before.keys().filter(|key| !after.contains_key(*key)) {
+                patch.insert(key.clone(), Value::Null);
+            }
+            for (key, value) in after {
+                let change = difference(before.get(&key).unwrap_or(&Value::Null), value);
+                patch.extend(change.map(|change| (key, change)));
+            }
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        (before, after) => (*before != after).then_some(after),
+    }
+}
+
+impl<K, S> Draft<K> for StatusDraft<S>
+where
+    K: HasStatus<Status = S>,
+    S: Serialize + Send + 'static,
+{
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn before(&self, object: &K) -> Result<Value> {
+        Ok(serde_json::to_value(object.status())?)
+    }
+
+    fn after(&self) -> Result<Value> {
+        Ok(serde_json::to_value(&self.0)?)
+    }
+}
+
+impl ConditionStatus {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => conditions::TRUE,
+            Self::False => conditions::FALSE,
+            Self::Unknown => conditions::UNKNOWN,
+        }
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+impl From<Option<bool>> for ConditionStatus {
+    fn from(holds: Option<bool>) -> Self {
+        holds.map_or(Self::Unknown, Self::from)
+    }
+}
