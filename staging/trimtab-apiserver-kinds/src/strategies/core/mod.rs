@@ -1,7 +1,9 @@
 //! Kinds of the group without a name: pods, services, namespaces, configuration, storage.
 
 pub(super) mod pod_spec;
+mod resources;
 mod storage;
+mod words;
 
 use std::sync::Arc;
 
