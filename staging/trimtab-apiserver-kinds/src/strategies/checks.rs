@@ -44,9 +44,13 @@ pub(super) fn object<'o>(parent: &'o mut Value, field: &str) -> &'o mut Value {
     child
 }
 
-/// The elements of a list that is to be changed; none when it is not there.
-pub(super) fn items_mut(value: &mut Value) -> impl Iterator<Item = &mut Value> {
-    value.as_array_mut().into_iter().flatten()
+/// The elements of a list in a field, to be changed; none when it is not there.
+pub(super) fn items_mut<'o>(parent: &'o mut Value, field: &str) -> impl Iterator<Item = &'o mut Value> {
+    parent
+        .get_mut(field)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
 }
 
 /// Sets a field that is null or not there.

@@ -1,6 +1,7 @@
 //! What is special about each built-in kind.
 
 mod apps;
+mod batch;
 mod checks;
 mod core;
 mod fields;
@@ -28,6 +29,7 @@ pub(crate) fn strategy(gvk: &GroupVersionKind) -> Arc<dyn Strategy> {
 fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
     match gvk.group.as_str() {
         "apps" => apps::rules(&gvk.kind),
+        "batch" => batch::rules(&gvk.kind),
         _ => None,
     }
 }

@@ -1,7 +1,11 @@
 //! What the pod templates of all workload controllers have in common.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+
+pub(in crate::strategies) use crate::strategies::core::pod_spec::{
+    default_pod_template as default_template, validate_pod_template_spec as validate_template,
+};
 
 use crate::strategies::checks::{label_selector, or_null, selects, selects_everything, text};
 
@@ -11,7 +15,7 @@ pub(in crate::strategies) fn spec() -> FieldPath {
 }
 
 /// The selector of a workload whose selector is required.
-pub(super) fn required_selector(selector: &Value, kind: &str) -> Vec<FieldError> {
+pub(in crate::strategies) fn required_selector(selector: &Value, kind: &str) -> Vec<FieldError> {
     let at = spec().child("selector");
     if selector.is_null() {
         return vec![FieldError::required(&at, "")];
@@ -25,7 +29,10 @@ pub(super) fn required_selector(selector: &Value, kind: &str) -> Vec<FieldError>
 }
 
 /// That the selector selects the pods made of the template; `senseless` is said of one that makes no sense.
-pub(super) fn selected_template(object: &Value, senseless: &str) -> Result<Vec<FieldError>, FieldError> {
+pub(in crate::strategies) fn selected_template(
+    object: &Value,
+    senseless: &str,
+) -> Result<Vec<FieldError>, FieldError> {
     let selector = &object["spec"]["selector"];
     let labels = &object["spec"]["template"]["metadata"]["labels"];
     let Some(selected) = selects(selector, labels) else {
@@ -41,7 +48,7 @@ pub(super) fn selected_template(object: &Value, senseless: &str) -> Result<Vec<F
 }
 
 /// That pods run on until they are deleted.
-pub(super) fn runs_for_ever(object: &Value, kind: &str) -> Vec<FieldError> {
+pub(in crate::strategies) fn runs_for_ever(object: &Value, kind: &str) -> Vec<FieldError> {
     let pod = &object["spec"]["template"]["spec"];
     let at = spec().child("template").child("spec");
     let mut errors = Vec::new();
@@ -61,19 +68,8 @@ pub(super) fn runs_for_ever(object: &Value, kind: &str) -> Vec<FieldError> {
     errors
 }
 
-/// The default of a pod template's fields.
-pub(in crate::strategies) fn default_template(template: &mut Value) {
-    let _ = (template, json!(null));
-}
-
-/// What is wrong with a pod template.
-pub(in crate::strategies) fn validate_template(template: &Value, at: &FieldPath) -> Vec<FieldError> {
-    let _ = (template, at);
-    Vec::new()
-}
-
 /// A warning about a name that does not fit into names of pods.
-pub(super) fn name_warning(object: &Value) -> Option<String> {
+pub(in crate::strategies) fn name_warning(object: &Value) -> Option<String> {
     let messages = names::dns1123_label(text(&object["metadata"]["name"]));
     (!messages.is_empty()).then(|| {
         format!(
