@@ -3,8 +3,12 @@
 mod apps;
 mod batch;
 mod checks;
+mod coordination;
 mod core;
+mod discovery;
 mod fields;
+mod policy;
+mod rbac;
 mod rules;
 mod standard;
 
@@ -30,6 +34,10 @@ fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
     match gvk.group.as_str() {
         "apps" => apps::rules(&gvk.kind),
         "batch" => batch::rules(&gvk.kind),
+        "coordination.k8s.io" => coordination::rules(&gvk.kind),
+        "discovery.k8s.io" => discovery::rules(&gvk.kind),
+        "policy" => policy::rules(&gvk.kind),
+        "rbac.authorization.k8s.io" => rbac::rules(&gvk.kind),
         _ => None,
     }
 }
