@@ -17,6 +17,19 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
+/// What Go's `%v` prints for a float64: exponents from 1e+21 up and below 1e-04, no trailing `.0`.
+pub(crate) fn float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(e) if !(-4..21).contains(&e) && number != 0.0 => {
+            let sign = if e < 0 { '-' } else { '+' };
+            format!("{mantissa}e{sign}{:02}", e.abs())
+        }
+        _ => number.to_string(),
+    }
+}
+
 /// What Go's `%#v` prints: `map[string]interface {}{"a":1}`.
 pub(crate) fn syntax(value: &Value) -> String {
     match value {
@@ -100,6 +113,16 @@ mod tests {
             r#"map[string]interface {}{"a":interface {}(nil), "b":[]interface {}{1, "x"}}"#
         );
         assert_eq!(type_name(&json!(1.5)), "float64");
+        let floats = [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (1e21, "1e+21"),
+            (1e20, "100000000000000000000"),
+            (0.00001, "1e-05"),
+        ];
+        for (number, text) in floats {
+            assert_eq!(float(number), text);
+        }
     }
 
     #[test]

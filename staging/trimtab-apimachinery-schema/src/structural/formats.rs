@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::schema::Type;
 
 /// A format that text is checked against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Format(fn(&str) -> bool);
 
 impl Format {

@@ -7,12 +7,19 @@
 //! Errors are worded and ordered as kube-apiserver's.
 
 mod cel;
+mod collections;
+mod correlate;
 mod default;
 mod definition;
+mod embedded;
 mod formats;
 mod lists;
+mod numbers;
 mod openapi;
+mod outcome;
 mod prune;
+mod regexes;
+mod structure;
 mod validate;
 mod validator;
 

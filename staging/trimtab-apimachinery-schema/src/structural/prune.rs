@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::embedded;
 use crate::Schema;
 use crate::schema::Additional;
 
@@ -10,7 +11,7 @@ const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Removes the fields of a custom resource that its schema does not know and does not preserve, and returns their
 /// paths, sorted, as `spec.list[0].foo`: what a strict decoding error names. `apiVersion`, `kind` and `metadata` are
-/// kept as they are, at the root and in embedded objects. Idempotent.
+/// kept, at the root as they are, in embedded objects with metadata's unknown fields removed. Idempotent.
 pub fn prune(schema: &Schema, object: &mut Value) -> Vec<String> {
     let mut walk = Walk::default();
     walk.visit(schema, schema.preserve_unknown, true, object);
@@ -40,6 +41,14 @@ impl Walk {
             Value::Object(fields) => fields.retain(|name, value| {
                 let meta = META.contains(&name.as_str());
                 if embedded && meta {
+                    if here > 0 && name == "metadata" {
+                        let mut removed = Vec::new();
+                        embedded::prune_metadata(value, &mut removed);
+                        let full = removed
+                            .iter()
+                            .map(|field| format!("{}.metadata.{field}", self.path));
+                        self.removed.extend(full);
+                    }
                     return true;
                 }
                 if !self.path.is_empty() {
@@ -148,9 +157,13 @@ mod tests {
                 vec![],
             ),
             (
-                json!({"embedded": {"kind": "A", "metadata": {"x": 1}, "spec": {"q": 1}, "status": {}}}),
-                json!({"embedded": {"kind": "A", "metadata": {"x": 1}, "spec": {}}}),
-                vec!["spec.embedded.spec.q", "spec.embedded.status"],
+                json!({"embedded": {"kind": "A", "metadata": {"x": 1, "name": "n"}, "spec": {"q": 1}, "status": {}}}),
+                json!({"embedded": {"kind": "A", "metadata": {"name": "n"}, "spec": {}}}),
+                vec![
+                    "spec.embedded.metadata.x",
+                    "spec.embedded.spec.q",
+                    "spec.embedded.status",
+                ],
             ),
             (json!({"kind": "A"}), json!({}), vec!["spec.kind"]),
         ];

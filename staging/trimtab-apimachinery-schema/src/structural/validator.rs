@@ -6,8 +6,8 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::field::{FieldError, FieldErrorKind, FieldPath};
 
 use super::cel::Rules;
-use super::lists;
 use super::validate::Values;
+use super::{embedded, lists};
 use crate::Schema;
 
 /// Validates values against one schema. Building it compiles every pattern and CEL rule of the schema, so build one
@@ -70,7 +70,51 @@ impl Validator {
         path: &FieldPath,
         errors: &mut Vec<FieldError>,
     ) {
-        lists::check(&self.schema, new, old, path, errors);
+        embedded::check(&self.schema, new, path, errors);
+        self.check_lists(new, old, path, errors);
+        self.evaluate(new, old, path, errors);
+    }
+
+    /// What is wrong with the `status` of `new`, an object that replaces `old` and differs from it in the status only.
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let root = FieldPath::root();
+        if let (Some(schema), Some(status)) = (self.schema.field("status"), new.get("status")) {
+            let path = FieldPath::new("status");
+            self.values
+                .check(schema, status, old.get("status"), &path, &mut errors);
+        }
+        self.check_lists(new, Some(old), &root, &mut errors);
+        self.evaluate(new, Some(old), &root, &mut errors);
+        errors
+    }
+
+    /// What rules say of a default: it must be fine both as a new value and as one that does not change.
+    pub(super) fn check_default_by_rules(
+        &self,
+        value: &Value,
+        path: &FieldPath,
+        errors: &mut Vec<FieldError>,
+    ) {
+        let before = errors.len();
+        self.rules.check(&self.schema, value, Some(value), path, errors);
+        if errors.len() == before {
+            self.rules.check(&self.schema, value, None, path, errors);
+        }
+    }
+
+    /// A list that was invalid before may stay so, and so may all others.
+    fn check_lists(&self, new: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+        let mut before = Vec::new();
+        if let Some(old) = old {
+            lists::check(&self.schema, old, path, &mut before);
+        }
+        if before.is_empty() {
+            lists::check(&self.schema, new, path, errors);
+        }
+    }
+
+    fn evaluate(&self, new: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
         if self.rules.is_empty() {
             return;
         }

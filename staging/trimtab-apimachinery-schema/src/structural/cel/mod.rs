@@ -1,5 +1,7 @@
 //! CEL rules: `x-kubernetes-validations`.
 
+pub(super) mod definition;
+
 use serde_json::Value;
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
