@@ -27,8 +27,13 @@ mod reconcile;
 mod source;
 mod turn;
 
+pub mod process;
+
 pub use builder::{Controller, ControllerBuilder};
 pub use error::{Error, Result};
 pub use manager::Manager;
 pub use reconcile::{Next, Reconcile, Reconciled};
 pub use turn::{ConditionStatus, Conditions, Turn};
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ pub enum ConditionStatus {
 }
 
 /// A status that has been changed and not written.
-pub(super) trait Draft<K>: Send {
+pub(super) trait Draft<K>: Send + Sync {
     fn as_any(&mut self) -> &mut dyn Any;
     fn before(&self, object: &K) -> Result<Value>;
     fn after(&self) -> Result<Value>;
@@ -50,7 +50,7 @@ impl<K: Reconciled> Turn<K> {
     /// was, nor if the object is gone.
     pub fn status(&mut self, change: impl FnOnce(&mut K::Status))
     where
-        K: HasStatus<Status: Clone + Default + Serialize + Send + 'static>,
+        K: HasStatus<Status: Clone + Default + Serialize + Send + Sync + 'static>,
     {
         let Some(object) = &self.latest else { return };
         let draft = self
@@ -71,7 +71,7 @@ impl<K: Reconciled> Turn<K> {
         reason: &str,
         message: impl Into<String>,
     ) where
-        K: HasStatus<Status: Conditions + Clone + Default + Serialize + Send + 'static>,
+        K: HasStatus<Status: Conditions + Clone + Default + Serialize + Send + Sync + 'static>,
     {
         let generation = self.latest.as_ref().and_then(|object| object.meta().generation);
         let new = conditions::new(type_, status.into().as_str(), reason, message, Timestamp::now());
@@ -143,7 +143,7 @@ fn difference(before: &Value, after: Value) -> Option<Value> {
 impl<K, S> Draft<K> for StatusDraft<S>
 where
     K: HasStatus<Status = S>,
-    S: Serialize + Send + 'static,
+    S: Serialize + Send + Sync + 'static,
 {
     fn as_any(&mut self) -> &mut dyn Any {
         self

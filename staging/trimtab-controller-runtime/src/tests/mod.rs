@@ -1,0 +1,5 @@
+//! Controllers against a server in memory, on paused time.
+
+mod clauses;
+mod server;
+mod widgets;
