@@ -94,9 +94,9 @@ impl Discovery {
         Some(found)
     }
 
-    /// Whether any version of the group is served.
+    /// Whether the group is a built-in one that is served.
     pub(crate) fn has_group(&self, name: &str) -> bool {
-        self.table.snapshot().iter().any(|r| r.group == name)
+        self.table.snapshot().iter().any(|r| r.group == name && !r.custom)
     }
 
     /// `/api/VERSION` and `/apis/GROUP/VERSION`.

@@ -64,7 +64,7 @@ impl Call<'_> {
             meta::copy(new, old, "deletionGracePeriodSeconds");
         }
         // Metadata is looked at for all kinds, and again for this one: each error is a cause twice.
-        let errors = metadata_rules::validate_update(new, old);
+        let errors = metadata_rules::validate_update(&resource, new, old);
         let mut all = errors.clone();
         all.extend(errors);
         all.extend(resource.strategy.validate_update(&context, new, old));

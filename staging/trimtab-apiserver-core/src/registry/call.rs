@@ -72,15 +72,20 @@ impl<'a> Call<'a> {
         }
         let verbs = match info.subresource.as_str() {
             "" => &resource.verbs,
-            name => {
-                &resource
-                    .subresource(name)
-                    .ok_or_else(ApiError::unknown_resource)?
-                    .verbs
-            }
+            name => match resource.subresource(name) {
+                Some(subresource) => &subresource.verbs,
+                None if resource.custom => {
+                    return Err(ApiError::not_found(&resource.group_resource(), &info.name));
+                }
+                None => return Err(ApiError::unknown_resource()),
+            },
         };
         if !verbs.contains(&info.verb) {
-            return Err(not_allowed());
+            return Err(if resource.custom {
+                ApiError::method_not_allowed(&resource.group_resource(), &info.verb)
+            } else {
+                not_allowed()
+            });
         }
         let warnings = resource.deprecation_warning.clone().into_iter().collect();
         let (hooks, now) = (registry.hooks(), registry.now());

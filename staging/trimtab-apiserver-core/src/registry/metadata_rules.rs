@@ -6,6 +6,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath};
 use trimtab_apiserver_kinds::resource::Resource;
 
 use super::meta;
+use crate::crd;
 
 /// All keys and values of the annotations together may have this many bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
@@ -55,12 +56,12 @@ pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         ));
     }
     errors.extend(common(object));
-    errors.extend(finalizers(object));
+    errors.extend(finalizers(resource, object));
     errors
 }
 
 /// What is wrong with changed metadata.
-pub(crate) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if meta::is_deleting(old) {
         let before = meta::finalizers(old);
@@ -104,7 +105,7 @@ pub(crate) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         }
     }
     errors.extend(common(new));
-    errors.extend(finalizers(new));
+    errors.extend(finalizers(resource, new));
     errors
 }
 
@@ -181,7 +182,9 @@ fn owners(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn finalizers(object: &Value) -> Vec<FieldError> {
+fn finalizers(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    // Custom resources are only warned of such names, and definitions not even that.
+    let any_name = resource.custom || crd::is_definitions(resource);
     let path = at("finalizers");
     let mut errors = Vec::new();
     let all = meta::finalizers(object);
@@ -191,7 +194,7 @@ fn finalizers(object: &Value) -> Vec<FieldError> {
         }
     }
     for (i, finalizer) in all.iter().enumerate() {
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
+        if !any_name && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(&path.index(i), *finalizer, why));
         }
