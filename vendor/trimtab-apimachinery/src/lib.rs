@@ -57,6 +57,10 @@ pub use trimtab_apimachinery_meta::selector;
 #[doc(inline)]
 pub use trimtab_apimachinery_schema::schema;
 
+/// Custom resources' schemas at work: pruning, defaulting, validation, CEL rules.
+#[doc(inline)]
+pub use trimtab_apimachinery_schema::structural;
+
 /// JSON, merge and strategic merge patches.
 #[doc(inline)]
 pub use trimtab_apimachinery_schema::patch;

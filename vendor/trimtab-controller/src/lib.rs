@@ -24,6 +24,10 @@ pub use trimtab_controller_runtime::{Controller, ControllerBuilder, Manager};
 #[doc(inline)]
 pub use trimtab_controller_runtime::{Error, Next, Reconcile, Reconciled, Result, Turn};
 
+/// What processes that run controllers share: connecting, logging, stopping.
+#[doc(inline)]
+pub use trimtab_controller_runtime::process;
+
 /// What a status and its conditions are.
 pub mod status {
     #[doc(inline)]
