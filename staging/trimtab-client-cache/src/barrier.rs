@@ -3,6 +3,7 @@
 //! A controller that acts on a cache older than its own last write does things twice. It keeps one [`WriteBarrier`] per
 //! key, notes each write in it, and does not work on the key again before the barrier is passed.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,11 +16,15 @@ use crate::store::{Store, WaitError};
 /// Writes that caches have to show before one goes on. Spans any number of stores of any kinds.
 #[derive(Default)]
 pub struct WriteBarrier {
-    pending: Vec<Box<dyn Pending>>,
+    /// In the order of the writes. A write is looked for only when those before it are visible: before the cache has
+    /// seen a create, it looks as if the object had been deleted already.
+    pending: VecDeque<Box<dyn Pending>>,
 }
 
 trait Pending: Send + Sync {
     fn is_visible(&self) -> bool;
+    /// The version that the store is at.
+    fn at(&self) -> String;
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>>;
 }
 
@@ -49,7 +54,7 @@ impl WriteBarrier {
     /// Notes a write of which only the resource version is known.
     pub fn wrote_version<K: Send + Sync + 'static>(&mut self, store: &Store<K>, resource_version: &str) {
         if trimtab_apimachinery_meta::resource_version::compare(resource_version, resource_version).is_ok() {
-            self.pending.push(Box::new(Wrote {
+            self.pending.push_back(Box::new(Wrote {
                 store: store.clone(),
                 version: resource_version.to_owned(),
             }));
@@ -64,7 +69,7 @@ impl WriteBarrier {
         key: ObjectKey,
         uid: impl Into<String>,
     ) {
-        self.pending.push(Box::new(Deleted {
+        self.pending.push_back(Box::new(Deleted {
             store: store.clone(),
             key,
             uid: uid.into(),
@@ -73,7 +78,7 @@ impl WriteBarrier {
 
     /// Whether all writes are visible. Forgets those that are.
     pub fn is_passed(&mut self) -> bool {
-        self.pending.retain(|write| !write.is_visible());
+        while self.pending.pop_front_if(|write| write.is_visible()).is_some() {}
         self.pending.is_empty()
     }
 
@@ -83,15 +88,17 @@ impl WriteBarrier {
     /// See [`WaitError`]. What was not seen stays in the barrier.
     pub async fn passed(&mut self, patience: Duration) -> Result<(), WaitError> {
         let all = async {
-            while let Some(write) = self.pending.last() {
+            while let Some(write) = self.pending.front() {
                 write.visible().await?;
-                self.pending.pop();
+                self.pending.pop_front();
             }
             Ok(())
         };
-        tokio::time::timeout(patience, all)
-            .await
-            .unwrap_or_else(|_| Err(WaitError::TimedOut(String::new())))
+        let in_time = tokio::time::timeout(patience, all).await;
+        in_time.unwrap_or_else(|_| {
+            let at = self.pending.front().map(|write| write.at());
+            Err(WaitError::TimedOut(at.unwrap_or_default()))
+        })
     }
 }
 
@@ -106,6 +113,10 @@ impl fmt::Debug for WriteBarrier {
 impl<K: Send + Sync + 'static> Pending for Wrote<K> {
     fn is_visible(&self) -> bool {
         self.store.has_reached(&self.version)
+    }
+
+    fn at(&self) -> String {
+        self.store.resource_version()
     }
 
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {
@@ -125,6 +136,10 @@ impl<K: Resource> Deleted<K> {
 impl<K: Resource + Send + Sync + 'static> Pending for Deleted<K> {
     fn is_visible(&self) -> bool {
         self.is_going(self.store.get(&self.key).as_deref())
+    }
+
+    fn at(&self) -> String {
+        self.store.resource_version()
     }
 
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {

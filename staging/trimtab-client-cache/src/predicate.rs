@@ -3,7 +3,10 @@
 use crate::Delta;
 
 /// The delta as one sees it who knows only objects that match: an object that begins to match is added, one that stops
-/// matching is deleted, and what never matched is not there.
+/// matching is deleted, and changes of what does not match are not told.
+///
+/// Every deletion is told, also of objects that never matched: an object's last state does not say whether an earlier one
+/// matched, which the handler may know.
 pub fn filter<K>(delta: Delta<K>, matches: impl Fn(&K) -> bool) -> Option<Delta<K>> {
     match delta {
         Delta::Updated { old, new } => match (matches(&old), matches(&new)) {
@@ -18,7 +21,8 @@ pub fn filter<K>(delta: Delta<K>, matches: impl Fn(&K) -> bool) -> Option<Delta<
             }),
             (false, false) => None,
         },
-        other => matches(other.object()).then_some(other),
+        Delta::Added { object, initial } => matches(&object).then_some(Delta::Added { object, initial }),
+        deleted @ Delta::Deleted { .. } => Some(deleted),
     }
 }
 

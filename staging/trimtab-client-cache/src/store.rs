@@ -34,8 +34,9 @@ pub struct Writer<K> {
 pub struct Replacement<K> {
     /// All objects, in any order.
     pub objects: Vec<K>,
-    /// Objects that the server has but that could not be decoded. What the store knows of them stays.
-    pub skipped: HashSet<ObjectKey>,
+    /// Objects that the server has but that could not be decoded, with their UIDs. What the store knows of them stays;
+    /// what it has under the same name with another UID is gone.
+    pub skipped: HashMap<ObjectKey, String>,
     /// The resource version of the list.
     pub resource_version: String,
 }
@@ -335,8 +336,15 @@ impl<K: Resource> Writer<K> {
         let initial = !self.shared.progress.borrow().synced;
         let mut deltas = Vec::new();
         let mut state = self.shared.state.write();
-        let mut vanished: HashSet<Arc<ObjectKey>> = state.objects.keys().cloned().collect();
-        vanished.retain(|key| !replacement.skipped.contains(&**key));
+        let is_skipped = |key: &ObjectKey, object: &K| {
+            let uid = replacement.skipped.get(key);
+            uid.is_some_and(|uid| object.meta().uid.as_ref() == Some(uid))
+        };
+        let stored = state.objects.iter();
+        let mut vanished: HashSet<Arc<ObjectKey>> = stored
+            .filter(|(key, object)| !is_skipped(key, object))
+            .map(|(key, _)| key.clone())
+            .collect();
 
         let mut changes = Vec::with_capacity(replacement.objects.len());
         for object in replacement.objects {

@@ -7,3 +7,6 @@ mod stream;
 mod world;
 
 mod histories;
+
+mod sharing;
+mod watching;

@@ -51,6 +51,7 @@ pub(super) struct Named {
 pub(super) struct NameMeta {
     namespace: String,
     name: String,
+    pub(super) uid: String,
     pub(super) resource_version: String,
     pub(super) annotations: Option<BTreeMap<String, String>>,
 }

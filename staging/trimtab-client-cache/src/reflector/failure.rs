@@ -8,6 +8,9 @@ use trimtab_apimachinery_meta::{ApiError, StatusReason};
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
+    /// There is no such request: the selection is not one that can be asked for.
+    #[error("no request can be made for {0}")]
+    Unaskable(String),
     /// The server refused the request.
     #[error("{0}")]
     Refused(ApiError),

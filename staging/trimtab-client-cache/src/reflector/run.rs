@@ -1,6 +1,6 @@
 //! One round of list and watch, and what follows from each way it can end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use kube::core::Status as WireStatus;
@@ -23,7 +23,7 @@ const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 /// A list while it is being read.
 struct Listing<K> {
     objects: HashMap<ObjectKey, K>,
-    skipped: HashSet<ObjectKey>,
+    skipped: HashMap<ObjectKey, String>,
 }
 
 impl<K: Object> Reflector<K> {
@@ -31,10 +31,7 @@ impl<K: Object> Reflector<K> {
     pub(super) async fn list_and_watch(&mut self, sink: &mut impl Sink<K>) {
         let mut open = match self.list(sink).await {
             Ok(stream) => stream,
-            Err(failure) => {
-                self.resumable = !(failure.is_expired() || failure.is_too_large());
-                return self.pause(failure).await;
-            }
+            Err(failure) => return self.pause(failure).await,
         };
         self.resumable = true;
         loop {
@@ -44,7 +41,6 @@ impl<K: Object> Reflector<K> {
             };
             let Err(failure) = watched else { continue };
             let recovery = failure.recovery();
-            self.resumable = !(failure.is_expired() || failure.is_too_large());
             self.pause(failure).await;
             if recovery == Recovery::Relist {
                 self.status.count(|status| status.relists += 1);
@@ -56,7 +52,10 @@ impl<K: Object> Reflector<K> {
     /// Waits as the failure and those before it call for.
     async fn pause(&mut self, failure: Failure) {
         // What has expired, or was never there, is asked for anew at once; only if that does not help either, later.
-        let at_once = (failure.is_expired() || failure.is_too_large()) && self.backoff.failures() == 0;
+        let unknown_version = failure.is_expired() || failure.is_too_large();
+        // Until a list has succeeded: nothing that fails in between makes the version known.
+        self.resumable &= !(unknown_version || matches!(failure, Failure::Backwards { .. }));
+        let at_once = unknown_version && self.backoff.failures() == 0;
         let delay = self.backoff.next().max(failure.retry_after().unwrap_or_default());
         let delay = if at_once { Duration::ZERO } else { delay };
         tracing::warn!(path = %self.endpoint.path, error = %failure, ?delay, "list or watch failed, trying again");
@@ -67,6 +66,7 @@ impl<K: Object> Reflector<K> {
         tokio::time::sleep(delay).await;
     }
 
+    /// The watch has proved itself. A list has not: a server that lists but cannot watch must be left alone, too.
     fn succeeded(&mut self) {
         self.backoff.reset();
         self.status.count(|status| status.trouble = None);
@@ -94,7 +94,7 @@ impl<K: Object> Reflector<K> {
         } else {
             String::new()
         };
-        let request = self.endpoint.streamed_list(&from, self.watch_timeout());
+        let request = self.endpoint.streamed_list(&from, self.watch_timeout())?;
         let response = send(&self.client, request, self.config.answer_timeout).await?;
         let mut lines = Lines::new(response.into_body());
         let mut listing = Listing::new();
@@ -129,6 +129,7 @@ impl<K: Object> Reflector<K> {
         self.status.count(|status| {
             status.streamed_lists += 1;
             status.watches += 1;
+            status.trouble = None;
         });
         Ok(lines)
     }
@@ -152,7 +153,10 @@ impl<K: Object> Reflector<K> {
             }
         };
         self.replace(sink, listing, version)?;
-        self.status.count(|status| status.paged_lists += 1);
+        self.status.count(|status| {
+            status.paged_lists += 1;
+            status.trouble = None;
+        });
         Ok(())
     }
 
@@ -162,7 +166,7 @@ impl<K: Object> Reflector<K> {
         token: &str,
         listing: &mut Listing<K>,
     ) -> Result<(String, Option<String>), Failure> {
-        let request = self.endpoint.list(limit, token);
+        let request = self.endpoint.list(limit, token)?;
         let response = send(&self.client, request, self.config.answer_timeout).await?;
         let body = read_all(response.into_body(), self.config.answer_timeout).await?;
         self.status.heard();
@@ -189,7 +193,7 @@ impl<K: Object> Reflector<K> {
                 self.report(&undecodable);
                 let key = undecodable.named.key();
                 listing.objects.remove(&key);
-                listing.skipped.insert(key);
+                listing.skipped.insert(key, undecodable.named.metadata.uid);
             }
         }
     }
@@ -206,7 +210,6 @@ impl<K: Object> Reflector<K> {
         let seen = sink.resource_version();
         if resource_version::compare(&listed, &seen).is_ok_and(|order| order.is_lt()) {
             self.backwards += 1;
-            self.resumable = false;
             if self.backwards <= self.config.backwards_refusals {
                 return Err(Failure::Backwards { listed, seen });
             }
@@ -232,9 +235,12 @@ impl<K: Object> Reflector<K> {
     async fn watch(&mut self, sink: &mut impl Sink<K>) -> Result<(), Failure> {
         let request = self
             .endpoint
-            .watch(&sink.resource_version(), self.watch_timeout());
+            .watch(&sink.resource_version(), self.watch_timeout())?;
         let response = send(&self.client, request, self.config.answer_timeout).await?;
-        self.status.count(|status| status.watches += 1);
+        self.status.count(|status| {
+            status.watches += 1;
+            status.trouble = None;
+        });
         self.follow(Lines::new(response.into_body()), sink).await
     }
 
@@ -242,7 +248,13 @@ impl<K: Object> Reflector<K> {
     async fn follow(&mut self, mut lines: Lines, sink: &mut impl Sink<K>) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut told = false;
-        while let Some(line) = lines.next(self.config.silence_timeout).await? {
+        loop {
+            let next = lines.next(self.config.silence_timeout).await;
+            // A watch that held as long as the longest backoff was served, even if there was nothing to tell.
+            if next.is_err() && begun.elapsed() >= self.config.backoff_max {
+                self.succeeded();
+            }
+            let Some(line) = next? else { break };
             self.status.heard();
             self.pass_on(&parse(&line)?, sink)?;
             if !std::mem::replace(&mut told, true) {
@@ -293,7 +305,7 @@ impl<K> Listing<K> {
     fn new() -> Self {
         Self {
             objects: HashMap::new(),
-            skipped: HashSet::new(),
+            skipped: HashMap::new(),
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// One page of a list; all of it if `limit` is 0.
-    pub(super) fn list(&self, limit: u32, continue_token: &str) -> Request<Body> {
+    pub(super) fn list(&self, limit: u32, continue_token: &str) -> Result<Request<Body>, Failure> {
         let mut query = self.query();
         if limit > 0 {
             query.append_pair("limit", &limit.to_string());
@@ -41,12 +41,16 @@ impl Endpoint {
     }
 
     /// A watch from `resource_version` on.
-    pub(super) fn watch(&self, resource_version: &str, timeout: Duration) -> Request<Body> {
+    pub(super) fn watch(&self, resource_version: &str, timeout: Duration) -> Result<Request<Body>, Failure> {
         self.get(self.watch_query(resource_version, timeout), self.object_form())
     }
 
     /// A watch that begins with all objects, as they are at `resource_version` or later; now, if that is empty.
-    pub(super) fn streamed_list(&self, resource_version: &str, timeout: Duration) -> Request<Body> {
+    pub(super) fn streamed_list(
+        &self,
+        resource_version: &str,
+        timeout: Duration,
+    ) -> Result<Request<Body>, Failure> {
         let mut query = self.watch_query(resource_version, timeout);
         query.append_pair("sendInitialEvents", "true");
         query.append_pair("resourceVersionMatch", "NotOlderThan");
@@ -79,11 +83,12 @@ impl Endpoint {
         query
     }
 
-    fn get(&self, mut query: Serializer<'static, String>, accept: &str) -> Request<Body> {
+    /// Fails on a selection that gives no valid path, such as a namespace with a space in it.
+    fn get(&self, mut query: Serializer<'static, String>, accept: &str) -> Result<Request<Body>, Failure> {
         Request::get(format!("{}?{}", self.path, query.finish()))
             .header(header::ACCEPT, accept)
             .body(Body::empty())
-            .expect("a resource's path and a form-encoded query are a valid URI")
+            .map_err(|error| Failure::Unaskable(format!("{:?}: {error}", self.path)))
     }
 }
 

@@ -108,6 +108,13 @@ impl Called {
         let log = std::mem::take(&mut self.told.lock().log);
         log.iter().map(|line| line.replace("default/", "")).collect()
     }
+
+    /// The same, where the order of different objects is nobody's business.
+    pub(super) fn heard_sorted(&self) -> Vec<String> {
+        let mut heard = self.heard();
+        heard.sort();
+        heard
+    }
 }
 
 /// A handler that takes deltas when told to.

@@ -27,6 +27,8 @@ use super::world::World;
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
+    /// Nothing does.
+    Fine,
     /// The connection is refused.
     Refused,
     /// Not a byte is answered.
@@ -68,6 +70,8 @@ pub(super) struct State {
     pub(super) watch_faults: VecDeque<Fault>,
     /// How each request was meant and its query, in the order of arrival.
     pub(super) requests: Vec<(Kind, BTreeMap<String, String>)>,
+    /// The forms of answer that were asked for, in the same order.
+    pub(super) accepts: Vec<String>,
     /// Open watches end when this changes: in the middle of a line.
     pub(super) cuts: u64,
     /// Watches that are open.
@@ -160,6 +164,11 @@ impl Server {
             _ => Kind::List,
         };
         state.requests.push((kind, query.clone()));
+        let accept = request
+            .headers()
+            .get("accept")
+            .and_then(|value| value.to_str().ok());
+        state.accepts.push(accept.unwrap_or_default().to_owned());
         let faults = match kind {
             Kind::Watch => &mut state.watch_faults,
             _ => &mut state.list_faults,

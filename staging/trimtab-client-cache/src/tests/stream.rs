@@ -61,7 +61,13 @@ impl Wire {
         self.chunks.closed().await;
     }
 
+    /// Unlike items of a list, objects of events say what they are.
     fn line(&mut self, kind: &str, object: &Value) -> bool {
+        let mut object = object.clone();
+        if object["kind"].is_null() {
+            object["kind"] = json!("ConfigMap");
+            object["apiVersion"] = json!("v1");
+        }
         self.send(format!("{}\n", json!({"type": kind, "object": object})).as_bytes())
     }
 
@@ -165,7 +171,6 @@ impl Connection {
 
     fn bookmark(&mut self, annotations: &Value) -> bool {
         let object = json!({
-            "kind": "ConfigMap", "apiVersion": "v1",
             "metadata": {
                 "resourceVersion": self.position.to_string(),
                 "creationTimestamp": null,
