@@ -1,0 +1,235 @@
+//! What is wrong with what a pod says about where it may run.
+
+use serde_json::Value;
+use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+
+use crate::strategies::checks::{int, invalid_for, is_empty, items, label_selector, one_of, text};
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+
+/// Effects of taints.
+pub(in crate::strategies::core) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+fn label_name(name: &str, at: &FieldPath) -> Vec<FieldError> {
+    invalid_for(names::qualified_name(name), &name.into(), at)
+}
+
+/// Which nodes and which neighbours a pod wants.
+pub(super) fn validate_affinity(affinity: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let (nodes, path) = (&affinity["nodeAffinity"], at.child("nodeAffinity"));
+    if nodes[REQUIRED].is_object() {
+        errors.extend(node_selector(&nodes[REQUIRED], &path.child(REQUIRED)));
+    }
+    for (i, term) in items(&nodes[PREFERRED]).iter().enumerate() {
+        let at = path.child(PREFERRED).index(i);
+        errors.extend(weight(term, &at));
+        errors.extend(node_term(&term["preference"], false, &at.child("preference")));
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let (pods, path) = (&affinity[kind], at.child(kind));
+        for (i, term) in items(&pods[REQUIRED]).iter().enumerate() {
+            errors.extend(pod_term(term, &path.child(REQUIRED).index(i)));
+        }
+        for (i, term) in items(&pods[PREFERRED]).iter().enumerate() {
+            let at = path.child(PREFERRED).index(i);
+            errors.extend(weight(term, &at));
+            errors.extend(pod_term(&term["podAffinityTerm"], &at.child("podAffinityTerm")));
+        }
+    }
+    errors
+}
+
+fn weight(term: &Value, at: &FieldPath) -> Option<FieldError> {
+    let weight = int(&term["weight"]);
+    let why = "must be in the range 1-100";
+    (!(1..=100).contains(&weight)).then(|| FieldError::invalid(&at.child("weight"), weight, why))
+}
+
+/// A selector of nodes.
+pub(in crate::strategies::core) fn node_selector(selector: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let at = at.child("nodeSelectorTerms");
+    let terms = items(&selector["nodeSelectorTerms"]);
+    if terms.is_empty() {
+        return vec![FieldError::required(
+            &at,
+            "must have at least one node selector term",
+        )];
+    }
+    let each = terms.iter().enumerate();
+    each.flat_map(|(i, term)| node_term(term, true, &at.index(i)))
+        .collect()
+}
+
+fn node_term(term: &Value, check_values: bool, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, expression) in items(&term["matchExpressions"]).iter().enumerate() {
+        let at = at.child("matchExpressions").index(i);
+        let values = items(&expression["values"]);
+        match text(&expression["operator"]) {
+            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
+                &at.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
+                &at.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            "Gt" | "Lt" if values.len() != 1 => errors.push(FieldError::required(
+                &at.child("values"),
+                "must be specified single value when `operator` is 'Lt' or 'Gt'",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+            other => {
+                let why = "not a valid selector operator";
+                errors.push(FieldError::invalid(&at.child("operator"), other, why));
+            }
+        }
+        errors.extend(label_name(text(&expression["key"]), &at.child("key")));
+        for (i, value) in values.iter().enumerate().filter(|_| check_values) {
+            let at = at.child("values").index(i);
+            errors.extend(invalid_for(names::label_value(text(value)), value, &at));
+        }
+    }
+    for (i, field) in items(&term["matchFields"]).iter().enumerate() {
+        let at = at.child("matchFields").index(i);
+        let values = items(&field["values"]);
+        match text(&field["operator"]) {
+            "In" | "NotIn" if values.len() == 1 => {}
+            "In" | "NotIn" => errors.push(FieldError::required(
+                &at.child("values"),
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+            )),
+            other => {
+                let why = "not a valid selector operator";
+                errors.push(FieldError::invalid(&at.child("operator"), other, why));
+            }
+        }
+        if text(&field["key"]) != "metadata.name" {
+            let why = "not a valid field selector key";
+            errors.push(FieldError::invalid(&at.child("key"), text(&field["key"]), why));
+        }
+    }
+    errors
+}
+
+fn pod_term(term: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = label_selector(&term["labelSelector"], &at.child("labelSelector"));
+    errors.extend(label_selector(
+        &term["namespaceSelector"],
+        &at.child("namespaceSelector"),
+    ));
+    for name in items(&term["namespaces"]) {
+        let wrong = names::dns1123_label(text(name));
+        errors.extend(invalid_for(wrong, name, &at.child("namespace")));
+    }
+    let (key, at) = (text(&term["topologyKey"]), at.child("topologyKey"));
+    if key.is_empty() {
+        errors.push(FieldError::required(&at, "can not be empty"));
+    }
+    errors.extend(label_name(key, &at));
+    errors
+}
+
+/// The taints that a pod bears.
+pub(in crate::strategies) fn validate_tolerations(tolerations: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, toleration) in items(tolerations).iter().enumerate() {
+        let at = at.index(i);
+        let [key, operator, value, effect] =
+            ["key", "operator", "value", "effect"].map(|field| text(&toleration[field]));
+        let at_operator = at.child("operator");
+        if !key.is_empty() {
+            errors.extend(label_name(key, &at.child("key")));
+        } else if operator != "Exists" {
+            let why =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            errors.push(FieldError::invalid(&at_operator, operator, why));
+        }
+        if !toleration["tolerationSeconds"].is_null() && effect != "NoExecute" {
+            let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+            errors.push(FieldError::invalid(&at.child("effect"), effect, why));
+        }
+        match operator {
+            "Equal" | "" => {
+                let wrong = names::label_value(value);
+                if !wrong.is_empty() {
+                    errors.push(FieldError::invalid(&at_operator, value, wrong.join(";")));
+                }
+            }
+            "Exists" if value.is_empty() => {}
+            "Exists" => {
+                let why = "value must be empty when `operator` is 'Exists'";
+                errors.push(FieldError::invalid(&at_operator, value, why));
+            }
+            "Lt" | "Gt" => {
+                let known = ["Equal", "Exists", "Lt", "Gt"];
+                errors.push(FieldError::not_supported(&at_operator, operator, &known));
+            }
+            _ => errors.push(FieldError::not_supported(
+                &at_operator,
+                operator,
+                &["Equal", "Exists"],
+            )),
+        }
+        if !effect.is_empty() {
+            errors.extend(one_of(&toleration["effect"], &EFFECTS, &at.child("effect")));
+        }
+    }
+    errors
+}
+
+/// How pods are to be spread.
+pub(super) fn validate_spread(constraints: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let positive = |value: i64, at: &FieldPath| {
+        (value <= 0).then(|| FieldError::invalid(at, value, "must be greater than zero"))
+    };
+    let all = items(constraints);
+    for (i, constraint) in all.iter().enumerate() {
+        let at = at.index(i);
+        errors.extend(positive(int(&constraint["maxSkew"]), &at.child("maxSkew")));
+        let (key, action) = (
+            text(&constraint["topologyKey"]),
+            text(&constraint["whenUnsatisfiable"]),
+        );
+        if key.is_empty() {
+            errors.push(FieldError::required(&at.child("topologyKey"), "can not be empty"));
+        }
+        let actions = ["DoNotSchedule", "ScheduleAnyway"];
+        errors.extend(one_of(
+            &constraint["whenUnsatisfiable"],
+            &actions,
+            &at.child("whenUnsatisfiable"),
+        ));
+        let same = |other: &&Value| {
+            text(&other["topologyKey"]) == key && text(&other["whenUnsatisfiable"]) == action
+        };
+        if all.iter().skip(i + 1).any(|other| same(&other)) {
+            let at = at.child("{topologyKey, whenUnsatisfiable}");
+            errors.push(FieldError::duplicate(&at, format!("{{{key}, {action}}}")));
+        }
+        if let Some(domains) = constraint["minDomains"].as_i64() {
+            errors.extend(positive(domains, &at.child("minDomains")));
+            if action != "DoNotSchedule" {
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                errors.push(FieldError::invalid(&at.child("minDomains"), domains, why));
+            }
+        }
+        for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            if !is_empty(&constraint[policy]) {
+                errors.extend(one_of(
+                    &constraint[policy],
+                    &["Honor", "Ignore"],
+                    &at.child(policy),
+                ));
+            }
+        }
+        errors.extend(label_selector(
+            &constraint["labelSelector"],
+            &at.child("labelSelector"),
+        ));
+    }
+    errors
+}
