@@ -48,7 +48,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         }
         None => Config::incluster().map_err(|error| format!("no --kubeconfig, and not in a pod: {error}"))?,
     };
-    let mut options = Options::default();
+    let mut options = Options::for_server(&config);
     options.controllers = cli.controllers;
     options.namespace_delay = Duration::from_secs(cli.namespace_deletion_delay);
 

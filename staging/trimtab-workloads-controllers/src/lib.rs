@@ -11,6 +11,7 @@ mod options;
 mod pool;
 mod resources;
 mod set;
+mod standing;
 
 pub use options::Options;
 pub use set::{ControllerSet, SetError, known, run};

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kube::Config;
+
 /// How the controllers behave. The defaults are kube-controller-manager's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -12,6 +16,9 @@ pub struct Options {
     /// How long a namespace is left alone after its deletion began: the servers of a cluster that has several may still
     /// let objects into it. Nothing is needed with one server. Default 5 s.
     pub namespace_delay: Duration,
+    /// The certificates by which pods know the server, in PEM form, to be published in every namespace. Default none:
+    /// then nothing is published. See [`Options::for_server`].
+    pub root_ca: Option<String>,
     /// How long a controller may take to finish what it has begun when it is stopped. Default 5 s.
     pub drain: Duration,
 }
@@ -21,7 +28,49 @@ impl Default for Options {
         Self {
             controllers: vec!["*".to_owned()],
             namespace_delay: Duration::from_secs(5),
+            root_ca: None,
             drain: Duration::from_secs(5),
         }
+    }
+}
+
+impl Options {
+    /// The defaults, and the certificates by which this client configuration knows its server.
+    pub fn for_server(config: &Config) -> Self {
+        let root_ca = config
+            .root_cert
+            .as_ref()
+            .map(|certificates| certificates.iter().map(|der| pem(der)).collect());
+        Self {
+            root_ca,
+            ..Self::default()
+        }
+    }
+}
+
+/// One certificate in PEM form.
+fn pem(der: &[u8]) -> String {
+    const LINE: usize = 64;
+    let text = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (at, character) in text.chars().enumerate() {
+        if at > 0 && at.is_multiple_of(LINE) {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pem;
+
+    #[test]
+    fn pem_lines_are_64_characters_long() {
+        let text = pem(&[0; 49]);
+        let lengths: Vec<_> = text.lines().map(str::len).collect();
+        assert_eq!(lengths, [27, 64, 4, 25]);
     }
 }

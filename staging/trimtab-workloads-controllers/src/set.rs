@@ -13,7 +13,7 @@ use trimtab_client_cache::informer::InformerFactory;
 
 use crate::Options;
 use crate::context::{Context, InvalidController};
-use crate::{garbage_collector, namespace};
+use crate::{garbage_collector, namespace, standing};
 
 /// How long [`run`] waits for a server. kube-controller-manager's figure.
 const SERVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -25,9 +25,15 @@ const MARGIN: Duration = Duration::from_secs(1);
 type Run = fn(Context) -> BoxFuture<'static, Result<(), InvalidController>>;
 
 /// Every controller: its name, the short name that kube-controller-manager takes too, and what it runs.
-const CONTROLLERS: [(&str, &str, Run); 2] = [
+const CONTROLLERS: [(&str, &str, Run); 4] = [
     (garbage_collector::NAME, "garbagecollector", |context| {
         garbage_collector::run(context).boxed()
+    }),
+    (standing::ROOT_CA, "root-ca-cert-publisher", |context| {
+        standing::root_ca(context).boxed()
+    }),
+    (standing::SERVICE_ACCOUNTS, "serviceaccount", |context| {
+        standing::service_accounts(context).boxed()
     }),
     (namespace::NAME, "namespace", |context| {
         namespace::run(context).boxed()
