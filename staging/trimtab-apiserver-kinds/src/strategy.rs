@@ -115,6 +115,11 @@ pub trait Strategy: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// The `apiVersion` that objects are stored with; `None` stores each with that of the version it is written in.
+    fn stored_api_version(&self) -> Option<&str> {
+        None
+    }
+
     /// How many seconds an object lives after its last write; events have this.
     fn ttl_seconds(&self, object: &Value) -> Option<u64> {
         let _ = object;

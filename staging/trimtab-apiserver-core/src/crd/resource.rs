@@ -1,5 +1,6 @@
 //! From a definition to the resources that are served: one for each served version.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,7 +9,7 @@ use trimtab_apiserver_kinds::resource::{Column, Resource, ScalePaths, Scope, Sub
 
 use super::schema::Compiled;
 use super::strategy::{Custom, Selectable};
-use super::view::{flag, items, text, texts, versions};
+use super::view::{flag, items, storage_version, text, texts, versions};
 use crate::discovery::priority;
 
 /// In the order in which discovery lists them.
@@ -33,10 +34,11 @@ const AGE: &str = "CreationTimestamp is a timestamp representing the server time
 
 /// The resources of a definition whose names are accepted.
 pub(super) fn served(definition: &Value) -> Vec<Arc<Resource>> {
+    let schemas = schemas(definition);
     versions(&definition["spec"])
         .iter()
         .filter(|v| flag(v, "served"))
-        .map(|version| Arc::new(of_version(definition, version)))
+        .filter_map(|version| of_version(definition, version, &schemas).map(Arc::new))
         .collect()
 }
 
@@ -45,17 +47,35 @@ pub(super) fn stored(definition: &Value) -> Option<Arc<Resource>> {
     let version = versions(&definition["spec"])
         .iter()
         .find(|v| flag(v, "storage"))?;
-    Some(Arc::new(of_version(definition, version)))
+    of_version(definition, version, &schemas(definition)).map(Arc::new)
 }
 
-fn of_version(definition: &Value, version: &Value) -> Resource {
+fn api_version(definition: &Value, version: &str) -> String {
+    format!("{}/{version}", text(&definition["spec"], "group"))
+}
+
+/// The schemas of all versions, by `apiVersion`.
+fn schemas(definition: &Value) -> Arc<BTreeMap<String, Arc<Compiled>>> {
+    let of = |version: &Value| {
+        let name = api_version(definition, text(version, "name"));
+        (name, Compiled::new(&version["schema"]["openAPIV3Schema"]))
+    };
+    Arc::new(versions(&definition["spec"]).iter().map(of).collect())
+}
+
+fn of_version(
+    definition: &Value,
+    version: &Value,
+    schemas: &Arc<BTreeMap<String, Arc<Compiled>>>,
+) -> Option<Resource> {
     let spec = &definition["spec"];
     let names = &definition["status"]["acceptedNames"];
     let of_name = |field: &str| text(names, field).to_owned();
     let (group, version_name) = (text(spec, "group").to_owned(), text(version, "name").to_owned());
     let gvk = GroupVersionKind::gvk(&group, &version_name, text(names, "kind"));
     let subresources = subresources(version, &gvk);
-    let compiled = Compiled::new(&version["schema"]["openAPIV3Schema"]);
+    let compiled = schemas.get(&api_version(definition, &version_name))?.clone();
+    let stored = api_version(definition, storage_version(spec)?);
     let selectable = items(version, "selectableFields")
         .map(|s| {
             let path = path(text(s, "jsonPath"));
@@ -67,11 +87,13 @@ fn of_version(definition: &Value, version: &Value) -> Resource {
         .collect();
     let strategy = Custom {
         compiled: compiled.clone(),
+        all: schemas.clone(),
+        stored,
         status: subresources.iter().any(|s| s.name == "status"),
         scale: subresources.iter().find_map(|s| s.scale.clone()),
         selectable,
     };
-    Resource {
+    Some(Resource {
         storage: GroupResource::new(&group, text(names, "plural")),
         kind: of_name("kind"),
         list_kind: of_name("listKind"),
@@ -93,7 +115,7 @@ fn of_version(definition: &Value, version: &Value) -> Resource {
         deprecation_warning: deprecation(spec, version, &gvk),
         group,
         version: version_name,
-    }
+    })
 }
 
 /// The fields of a simple path, as `.spec.replicas`.

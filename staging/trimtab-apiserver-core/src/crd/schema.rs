@@ -38,9 +38,13 @@ impl Compiled {
         })
     }
 
-    /// Drops what the schema does not know, and fills in what it has defaults for.
-    pub(super) fn default(&self, object: &mut Value) {
+    /// Drops what the schema does not know.
+    pub(super) fn prune(&self, object: &mut Value) {
         structural::prune(&self.own, object);
+    }
+
+    /// Fills in what the schema has defaults for.
+    pub(super) fn default(&self, object: &mut Value) {
         structural::default(&self.own, object);
     }
 

@@ -1,5 +1,6 @@
 //! The strategy of a custom resource: what its definition says is filled in, refused, and kept apart.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -26,6 +27,10 @@ pub(super) struct Selectable {
 #[derive(Debug)]
 pub(super) struct Custom {
     pub(super) compiled: Arc<Compiled>,
+    /// The schemas of all versions in which objects may be stored, by `apiVersion`.
+    pub(super) all: Arc<BTreeMap<String, Arc<Compiled>>>,
+    /// The `apiVersion` that objects are stored with.
+    pub(super) stored: String,
     /// Whether the status is written at its own path, and nowhere else.
     pub(super) status: bool,
     pub(super) scale: Option<ScalePaths>,
@@ -34,7 +39,14 @@ pub(super) struct Custom {
 
 impl Strategy for Custom {
     fn default(&self, object: &mut Value) {
-        self.compiled.default(object);
+        // What has been stored in another version lacks what that version fills in, and no more.
+        let said = object["apiVersion"].as_str().unwrap_or_default();
+        self.all.get(said).unwrap_or(&self.compiled).default(object);
+        self.compiled.prune(object);
+    }
+
+    fn stored_api_version(&self) -> Option<&str> {
+        Some(&self.stored)
     }
 
     fn prepare_create(&self, _: &RequestContext, object: &mut Value) {

@@ -196,7 +196,7 @@ fn allocation_lost() -> ApiError {
 pub(super) fn put(resource: &Resource, key: &str, object: &Value) -> Op {
     Op::Put {
         key: key.to_owned().into(),
-        value: storage::encode(object),
+        value: storage::encode(resource, object),
         ttl: resource.strategy.ttl_seconds(object),
     }
 }

@@ -22,12 +22,14 @@ pub(crate) struct Stored {
     pub(crate) revision: Revision,
 }
 
-/// The stored form of an object: JSON, without the resource version, which the store itself keeps.
-pub(crate) fn encode(object: &Value) -> Bytes {
+/// The stored form of an object: JSON in the version that its kind is stored in, without the resource version, which
+/// the store itself keeps.
+pub(crate) fn encode(resource: &Resource, object: &Value) -> Bytes {
     // Writing a JSON value to memory cannot fail.
     serde_json::to_vec(&Unversioned {
         value: object,
         depth: 0,
+        api_version: resource.strategy.stored_api_version(),
     })
     .unwrap_or_default()
     .into()
@@ -38,6 +40,8 @@ struct Unversioned<'a> {
     value: &'a Value,
     /// 0 for the object, 1 for its metadata.
     depth: u8,
+    /// What the object says instead of its `apiVersion`.
+    api_version: Option<&'a str>,
 }
 
 impl Serialize for Unversioned<'_> {
@@ -49,7 +53,15 @@ impl Serialize for Unversioned<'_> {
             fields
                 .iter()
                 .filter_map(|(key, value)| match (self.depth, key.as_str()) {
-                    (0, "metadata") => Some((key, Part::Metadata(Unversioned { value, depth: 1 }))),
+                    (0, "metadata") => {
+                        let metadata = Unversioned {
+                            value,
+                            depth: 1,
+                            api_version: None,
+                        };
+                        Some((key, Part::Metadata(metadata)))
+                    }
+                    (0, "apiVersion") => Some((key, self.api_version.map_or(Part::Plain(value), Part::Text))),
                     (1, "resourceVersion") => None,
                     _ => Some((key, Part::Plain(value))),
                 }),
@@ -62,18 +74,19 @@ impl Serialize for Unversioned<'_> {
 enum Part<'a> {
     Metadata(Unversioned<'a>),
     Plain(&'a Value),
+    Text(&'a str),
 }
 
 /// Reads the stored form; `revision` becomes the resource version.
 pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
     let mut object: Value = serde_json::from_slice(bytes)
         .map_err(|e| ApiError::internal(format_args!("a stored {} cannot be read: {e}", resource.kind)))?;
-    stamp(resource, &mut object);
-    meta::set(&mut object, "resourceVersion", revision.to_string());
     if resource.custom {
-        // A custom resource's defaults may have changed since it was stored.
+        // Its schema may have changed since it was stored; the version that it was stored in says what is missing.
         resource.strategy.default(&mut object);
     }
+    stamp(resource, &mut object);
+    meta::set(&mut object, "resourceVersion", revision.to_string());
     Ok(object)
 }
 
@@ -146,7 +159,8 @@ mod tests {
         expected["metadata"]
             .as_object_mut()
             .map(|m| m.remove("resourceVersion"));
-        let stored: Value = serde_json::from_slice(&encode(&object)).unwrap_or_default();
+        let builtin = trimtab_apiserver_kinds::builtin::all();
+        let stored: Value = serde_json::from_slice(&encode(&builtin[0], &object)).unwrap_or_default();
         assert_eq!(stored, expected);
     }
 }

@@ -11,6 +11,9 @@ use trimtab_apimachinery_schema::schema::{Additional, Type};
 
 use super::go_types::{self, Misfit};
 
+/// Whole floating-point numbers below this are exact as integers.
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
 /// A value with all that was wrong with its fields, each as `unknown field "spec.x"` or `duplicate field "spec.x"`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
@@ -230,6 +233,10 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        // Where numbers have no types, whole ones are integers once they have been written and read again.
+        if self.report.custom && v.fract() == 0.0 && v.abs() < WHOLE {
+            return Ok(self.scalar((v as i64).into()));
+        }
         Ok(self.scalar(Number::from_f64(v).map_or(Value::Null, Value::Number)))
     }
 

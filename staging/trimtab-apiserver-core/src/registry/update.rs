@@ -175,7 +175,7 @@ impl Call<'_> {
         if options.dry_run {
             return Ok(Outcome::Done(new));
         }
-        if storage::encode(&new) == stored.bytes {
+        if storage::encode(&self.resource, &new) == stored.bytes {
             return Ok(Outcome::Done(stored.object));
         }
         let mut txn = Txn {
