@@ -9,4 +9,5 @@ mod world;
 mod histories;
 
 mod sharing;
+mod storing;
 mod watching;
