@@ -7,6 +7,7 @@ mod impersonate;
 mod info;
 mod negotiate;
 mod paths;
+mod protobuf;
 pub(crate) mod respond;
 mod yaml;
 
@@ -19,13 +20,14 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio_util::sync::CancellationToken;
-use trimtab_apimachinery_meta::{ApiError, GroupResource, StatusReason};
+use trimtab_apimachinery_meta::{ApiError, GroupResource, GroupVersionKind, StatusReason};
 use trimtab_apiserver_auth::{Attributes, UserInfo};
+use trimtab_apiserver_kinds::resource::Resource;
 
 pub(crate) use self::info::Target;
-use self::negotiate::Accepted;
+use self::negotiate::{Accepted, Encoding, InProtobuf, Written};
 use self::respond::Style;
-use crate::api::{ApiRequest, ApiResponse, RequestInfo};
+use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::auth::{Authenticator, Authorizer, Credentials};
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
@@ -207,14 +209,46 @@ impl Api {
         if info.verb.is_empty() {
             return Err(paths::method_not_allowed());
         }
-        let accepted = head.accepted.clone()?;
-        let reads_body = matches!(info.verb.as_str(), "create" | "update" | "patch");
-        let body_format = if reads_body {
-            negotiate::body_format(&head.headers, &info.verb)?
-        } else {
-            Default::default()
+        let resources = self.registry.resources();
+        let Some(resource) = resources.get(&info.group, &info.version, &info.resource) else {
+            // Removed since it was looked for above.
+            return Err(ApiError::unknown_resource());
         };
-        let body = read_body(body).await?;
+        let in_protobuf = if resource.custom {
+            InProtobuf::Metadata
+        } else {
+            InProtobuf::Objects
+        };
+        let mut accepted = head.accepted.clone()?;
+        if accepted.encoding == Encoding::Protobuf {
+            accepted = negotiate::accept(&head.headers, in_protobuf)?;
+        }
+        let style = Style {
+            encoding: accepted.encoding,
+            ..head.style
+        };
+        let reads_body = matches!(info.verb.as_str(), "create" | "update" | "patch");
+        let mut written = Written::As(BodyFormat::Json);
+        if reads_body {
+            written = negotiate::written(&head.headers, &info.verb, in_protobuf)?;
+        }
+        let mut body = read_body(body).await?;
+        let deletes = matches!(info.verb.as_str(), "delete" | "deletecollection");
+        if deletes && !body.is_empty() {
+            // Options have a protobuf form, whatever is deleted.
+            written = negotiate::written(&head.headers, &info.verb, InProtobuf::Objects)?;
+        }
+        let body_format = match written {
+            Written::As(format) => format,
+            Written::Protobuf if deletes => {
+                body = protobuf::delete_options(&body)?;
+                BodyFormat::Json
+            }
+            Written::Protobuf => {
+                body = protobuf::body(&body, &expected_kind(&resource, info))?;
+                BodyFormat::Json
+            }
+        };
         let request = ApiRequest {
             info: info.clone(),
             query: head.query.clone(),
@@ -229,10 +263,10 @@ impl Api {
                 code,
                 value,
                 warnings,
-            } => (respond::value(code, &value, head.style), warnings),
+            } => (respond::value(code, &value, style), warnings),
             ApiResponse::Watch { events, warnings } => {
                 let until_stop = events.take_until(self.stop.clone().cancelled_owned());
-                (respond::watch(until_stop), warnings)
+                (respond::watch(until_stop, style.encoding), warnings)
             }
         })
     }
@@ -251,6 +285,12 @@ impl Api {
         }
         Some(Ok(respond::page_not_found()))
     }
+}
+
+/// The kind that a body is if it does not say.
+fn expected_kind(resource: &Resource, info: &RequestInfo) -> GroupVersionKind {
+    let below = resource.subresources.iter().find(|s| s.name == info.subresource);
+    below.map_or_else(|| resource.gvk(), |s| s.gvk.clone())
 }
 
 fn attributes(head: &Head, target: &Target) -> Attributes {
@@ -290,7 +330,8 @@ fn read_head(parts: http::request::Parts) -> Head {
         form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
             .into_owned()
             .collect();
-    let accepted = negotiate::accept(&parts.headers);
+    // Of resources whose objects have no protobuf form it is asked again.
+    let accepted = negotiate::accept(&parts.headers, InProtobuf::Objects);
     let text = |name: http::HeaderName| {
         parts
             .headers

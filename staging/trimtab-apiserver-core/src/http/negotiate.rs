@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
+use super::protobuf;
 use crate::api::{BodyFormat, OutputShape};
 
 /// How an answer is written.
@@ -12,6 +13,24 @@ pub(crate) enum Encoding {
     #[default]
     Json,
     Yaml,
+    Protobuf,
+}
+
+/// What can be had in protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InProtobuf {
+    /// Everything but tables.
+    Objects,
+    /// Metadata, of resources whose objects have no protobuf form.
+    Metadata,
+}
+
+/// What a body is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// What the registry reads.
+    As(BodyFormat),
+    Protobuf,
 }
 
 /// What a client accepts, decided.
@@ -67,12 +86,12 @@ pub(crate) fn accepted_types(header: &str) -> Vec<MediaType<'_>> {
     types
 }
 
-/// Decides what the answer will look like; `watch` answers are streams of JSON.
+/// Decides what the answer will look like.
 ///
 /// # Errors
 ///
 /// 406 when nothing that the client accepts can be produced.
-pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+pub(crate) fn accept(headers: &HeaderMap, in_protobuf: InProtobuf) -> Result<Accepted, ApiError> {
     let header = header_text(headers, &ACCEPT);
     if header.trim().is_empty() {
         return Ok(Accepted::default());
@@ -81,6 +100,7 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
         let encoding = match media.name {
             "application/json" | "*/*" | "application/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
+            protobuf::MEDIA_TYPE => Encoding::Protobuf,
             _ => continue,
         };
         let shape = match media.parameter("as") {
@@ -95,6 +115,14 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
                 }
             }
         };
+        let possible = match shape {
+            OutputShape::Object => in_protobuf == InProtobuf::Objects,
+            OutputShape::Table => false,
+            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => true,
+        };
+        if encoding == Encoding::Protobuf && !possible {
+            continue;
+        }
         let pretty = media.parameter("pretty").is_some_and(is_true);
         return Ok(Accepted {
             encoding,
@@ -127,27 +155,29 @@ fn header_text(headers: &HeaderMap, name: &http::HeaderName) -> String {
     values.join(",")
 }
 
-/// What a body is, from its Content-Type; JSON when nothing is said.
+/// What a body is, from its Content-Type; JSON when nothing is said. `in_protobuf` says what the resource's objects
+/// can be in.
 ///
 /// # Errors
 ///
 /// 415 when the type is not understood for this verb.
-pub(crate) fn body_format(headers: &HeaderMap, verb: &str) -> Result<BodyFormat, ApiError> {
+pub(crate) fn written(headers: &HeaderMap, verb: &str, in_protobuf: InProtobuf) -> Result<Written, ApiError> {
     let header = header_text(headers, &CONTENT_TYPE);
     let media = header.split(';').next().unwrap_or_default().trim();
     if verb == "patch" {
         return match media {
-            "application/json-patch+json" => Ok(BodyFormat::JsonPatch),
-            "application/merge-patch+json" => Ok(BodyFormat::MergePatch),
-            "application/strategic-merge-patch+json" => Ok(BodyFormat::StrategicMergePatch),
-            "application/apply-patch+yaml" => Ok(BodyFormat::ApplyPatch),
+            "application/json-patch+json" => Ok(Written::As(BodyFormat::JsonPatch)),
+            "application/merge-patch+json" => Ok(Written::As(BodyFormat::MergePatch)),
+            "application/strategic-merge-patch+json" => Ok(Written::As(BodyFormat::StrategicMergePatch)),
+            "application/apply-patch+yaml" => Ok(Written::As(BodyFormat::ApplyPatch)),
             // The generic wording, details and all.
             _ => Err(unsupported("415: Unsupported Media Type")),
         };
     }
     match media {
-        "" | "application/json" => Ok(BodyFormat::Json),
-        "application/yaml" => Ok(BodyFormat::Yaml),
+        "" | "application/json" => Ok(Written::As(BodyFormat::Json)),
+        "application/yaml" => Ok(Written::As(BodyFormat::Yaml)),
+        protobuf::MEDIA_TYPE if in_protobuf == InProtobuf::Objects => Ok(Written::Protobuf),
         _ => Err(unsupported(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
              application/yaml, application/vnd.kubernetes.protobuf",

@@ -70,8 +70,8 @@ impl Api {
             return Err(method_not_allowed());
         }
         Ok(match segments.as_slice() {
-            [] => respond::value(200, &json!({"paths": self.root_paths()}), head.style),
-            ["version"] => respond::value(200, &crate::version::document(), head.style),
+            [] => respond::value(200, &json!({"paths": self.root_paths()}), head.style.json()),
+            ["version"] => respond::value(200, &crate::version::document(), head.style.json()),
             ["metrics"] => {
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 respond::encoded(

@@ -18,6 +18,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::negotiate::Encoding;
+use super::protobuf;
 use crate::api::WatchEvent;
 
 /// The body of every answer.
@@ -35,6 +36,16 @@ pub(crate) struct Style {
     pub(crate) gzip: bool,
 }
 
+impl Style {
+    /// The same, for documents that are JSON whatever else is accepted.
+    pub(crate) fn json(self) -> Self {
+        Self {
+            encoding: Encoding::Json,
+            ..self
+        }
+    }
+}
+
 /// An answer of a value.
 pub(crate) fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
     let (content_type, bytes) = match style.encoding {
@@ -48,6 +59,10 @@ pub(crate) fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
             ("application/json", bytes)
         }
         Encoding::Yaml => ("application/yaml", super::yaml::to_yaml(value).into_bytes()),
+        Encoding::Protobuf => match protobuf::answer(value) {
+            Ok(bytes) => (protobuf::MEDIA_TYPE, bytes),
+            Err(refusal) => return error(&refusal, style.json()),
+        },
     };
     encoded(code, content_type, bytes.into(), style.gzip)
 }
@@ -120,16 +135,30 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
     status
 }
 
-/// A stream of watch events, one JSON object a line.
-pub(crate) fn watch(events: impl Stream<Item = WatchEvent> + Send + 'static) -> Response<Body> {
-    let frames = events.map(|event| {
-        let mut line = Vec::with_capacity(event.json.len() + 1);
-        line.extend_from_slice(&event.json);
-        line.push(b'\n');
-        Ok(Frame::data(Bytes::from(line)))
+/// A stream of watch events: one JSON object a line, or frames of protobuf.
+pub(crate) fn watch(
+    events: impl Stream<Item = WatchEvent> + Send + 'static,
+    encoding: Encoding,
+) -> Response<Body> {
+    let in_protobuf = encoding == Encoding::Protobuf;
+    let frames = events.map(move |event| {
+        let bytes = if in_protobuf {
+            protobuf::frame(&event.json)
+        } else {
+            let mut line = Vec::with_capacity(event.json.len() + 1);
+            line.extend_from_slice(&event.json);
+            line.push(b'\n');
+            line
+        };
+        Ok(Frame::data(Bytes::from(bytes)))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    set(&mut response, CONTENT_TYPE, "application/json");
+    let content_type = if in_protobuf {
+        protobuf::WATCH_MEDIA_TYPE
+    } else {
+        "application/json"
+    };
+    set(&mut response, CONTENT_TYPE, content_type);
     response
 }
 

@@ -51,8 +51,13 @@ pub fn decode(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, Erro
     }
     let mut object = Object::new();
     if let Some(id) = TABLE.kind(&said_version, &said_kind) {
-        read(id, body, &mut object, 0)?;
-        finish(id, &mut object, 0)?;
+        read(id, body, &mut object, 0)
+            .and_then(|()| finish(id, &mut object, 0))
+            .map_err(|why| Error::Object {
+                api_version: said_version.clone(),
+                kind: said_kind.clone(),
+                why: Box::new(why),
+            })?;
     }
     object.insert("apiVersion".to_owned(), said_version.into());
     object.insert("kind".to_owned(), said_kind.into());

@@ -79,6 +79,16 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The envelope says what the object is, but the object itself cannot be read.
+    #[error("{why}")]
+    Object {
+        /// What the object is.
+        api_version: String,
+        /// What the object is.
+        kind: String,
+        /// What is wrong with it.
+        why: Box<Error>,
+    },
     /// The object's kind is not one of those that have a protobuf form.
     #[error("{api_version}, Kind={kind} cannot be encoded to a protobuf message")]
     UnknownKind {
