@@ -1,0 +1,101 @@
+//! `trimtab up`: everything in one process, started from the bottom up and stopped from the top down.
+
+use std::error::Error;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use trimtab_apiserver::options::ServerOptions;
+use trimtab_apiserver::{ApiServer, cli};
+use trimtab_workloads::Options;
+
+use crate::narrate;
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Starts everything, tells of what happens until Ctrl-C, and stops everything.
+///
+/// # Errors
+///
+/// What kept it from starting, or what broke; one line.
+pub(crate) async fn run(options: &ServerOptions) -> Outcome {
+    let server = options.start().await?;
+    println!(
+        "API server    {} (storage: {})",
+        server.url(),
+        options.storage_text()
+    );
+    let stop = CancellationToken::new();
+    let mut running = JoinSet::new();
+    let started = start_controllers(&server, &stop, &mut running).await;
+    let outcome = match started {
+        Ok(()) => {
+            print_help(options);
+            until_stopped(&mut running).await
+        }
+        Err(error) => Err(error),
+    };
+    stop.cancel();
+    let stopped = drain(&mut running).await;
+    server.shutdown().await?;
+    println!("stopped");
+    outcome.and(stopped)
+}
+
+/// Controllers talk to the server inside the process, as its administrator, without a socket.
+async fn start_controllers(
+    server: &ApiServer,
+    stop: &CancellationToken,
+    running: &mut JoinSet<Outcome>,
+) -> Outcome {
+    let client = Client::new(server.service(), "default");
+    let mut options = Options::default();
+    options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
+    let (built_in, token) = (client.clone(), stop.clone());
+    running.spawn(async move { Ok(trimtab_workloads::run(built_in, options, token).await?) });
+    println!("controllers   {}", trimtab_workloads::known().join(", "));
+
+    sample_controller::install(&client).await?;
+    println!("sample        websites.samples.example.com, and its controller");
+    let (sample, token) = (client.clone(), stop.clone());
+    running.spawn(async move { Ok(sample_controller::run(sample, token).await?) });
+
+    let token = stop.clone();
+    running.spawn(async move {
+        narrate::run(client, token).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+fn print_help(options: &ServerOptions) {
+    let kubeconfig = options.kubeconfig_out.display();
+    println!("kubeconfig    {kubeconfig}\n");
+    println!("Try:");
+    println!("  export KUBECONFIG={kubeconfig}");
+    println!("  kubectl apply -f examples/website.yaml");
+    println!("  kubectl get websites,deployments,services,configmaps");
+    println!("  kubectl describe website hello\n");
+    println!("ready; Ctrl-C stops it");
+}
+
+/// Waits for Ctrl-C, or for something to end that should not.
+async fn until_stopped(running: &mut JoinSet<Outcome>) -> Outcome {
+    tokio::select! {
+        interrupted = cli::interrupted() => Ok(interrupted?),
+        ended = running.join_next() => match ended {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(panicked)) => Err(panicked.into()),
+            Some(Ok(Ok(()))) | None => Err("a controller stopped by itself".into()),
+        },
+    }
+}
+
+async fn drain(running: &mut JoinSet<Outcome>) -> Outcome {
+    let mut outcome = Ok(());
+    while let Some(ended) = running.join_next().await {
+        outcome = outcome.and(ended.map_err(Into::into).and_then(|ended| ended));
+    }
+    outcome
+}

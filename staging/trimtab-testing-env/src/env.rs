@@ -1,0 +1,176 @@
+//! The environment: started, filled, stopped.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, PostParams};
+use kube::{Client, CustomResourceExt, ResourceExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use trimtab_apiserver_core::{ApiServer, StartError};
+use trimtab_apiserver_storage::{self as storage, MemoryStore};
+use trimtab_workloads_controllers as workloads;
+
+use crate::eventually::{self, GaveUp};
+
+/// An environment that cannot be started or filled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvError {
+    /// The API server does not start.
+    #[error("the API server does not start: {0}")]
+    Start(#[from] StartError),
+    /// A request was refused.
+    #[error(transparent)]
+    Request(#[from] kube::Error),
+    /// A custom resource did not come up.
+    #[error(transparent)]
+    GaveUp(#[from] GaveUp),
+    /// Something that ran in the environment failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A control plane inside the process. Dropping it stops everything at once; [`TestEnv::shutdown`] does it in order
+/// and says what went wrong.
+pub struct TestEnv {
+    server: ApiServer,
+    client: Client,
+    stop: CancellationToken,
+    running: JoinSet<Result<(), EnvError>>,
+}
+
+impl TestEnv {
+    /// Starts an API server in memory, and the controllers that are part of every cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvError::Start`], for example where no random numbers can be had for keys.
+    pub async fn start() -> Result<Self, EnvError> {
+        let store = Arc::new(MemoryStore::new(storage::Config::default()));
+        let server = ApiServer::builder(store).start().await?;
+        let client = Client::new(server.service(), "default");
+        let mut env = Self {
+            server,
+            client,
+            stop: CancellationToken::new(),
+            running: JoinSet::new(),
+        };
+        let mut options = workloads::Options::default();
+        options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
+        env.run(|client, stop| workloads::run(client, options, stop));
+        Ok(env)
+    }
+
+    /// A client of the server, as its administrator; its default namespace is `default`.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Runs something in the environment, as the controllers under test, until it is shut down.
+    pub fn run<F, E>(&mut self, start: impl FnOnce(Client, CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        let runs = start(self.client(), self.stop.child_token());
+        self.running
+            .spawn(async move { runs.await.map_err(|e| EnvError::Failed(e.to_string())) });
+    }
+
+    /// Makes the custom resource known, and waits until it is served.
+    ///
+    /// # Errors
+    ///
+    /// When the definition is refused, or not established within [`TestEnv::PATIENCE`].
+    pub async fn install<K: CustomResourceExt>(&self) -> Result<(), EnvError> {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.client());
+        let crd = crds.create(&PostParams::default(), &K::crd()).await?;
+        let established = |crd: &CustomResourceDefinition| {
+            let status = crd.status.as_ref();
+            let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+            conditions.any(|c| c.type_ == "Established" && c.status == "True")
+        };
+        eventually::object(&crds, &crd.name_any(), established, Self::PATIENCE).await?;
+        Ok(())
+    }
+
+    /// How long [`TestEnv::eventually`] waits: long enough for a loaded machine.
+    pub const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Waits until the object of that name in `api` is as `is` says, and returns it. It watches; it does not poll.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp`], with the object as it was seen last, after [`TestEnv::PATIENCE`].
+    pub async fn eventually<K: eventually::Watched>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        is: impl Fn(&K) -> bool,
+    ) -> Result<K, GaveUp> {
+        self.eventually_within(Self::PATIENCE, api, name, is).await
+    }
+
+    /// [`TestEnv::eventually`] with another patience.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp`], with the object as it was seen last.
+    pub async fn eventually_within<K: eventually::Watched>(
+        &self,
+        patience: Duration,
+        api: &Api<K>,
+        name: &str,
+        is: impl Fn(&K) -> bool,
+    ) -> Result<K, GaveUp> {
+        eventually::object(api, name, is, patience).await
+    }
+
+    /// Waits until there is no object of that name in `api`.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp`], with the object as it was seen last, after [`TestEnv::PATIENCE`].
+    pub async fn eventually_gone<K: eventually::Watched>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+    ) -> Result<(), GaveUp> {
+        eventually::gone(api, name, Self::PATIENCE).await
+    }
+
+    /// Stops what runs, then the server.
+    ///
+    /// # Errors
+    ///
+    /// What failed first of all that ran.
+    pub async fn shutdown(mut self) -> Result<(), EnvError> {
+        self.stop.cancel();
+        let mut outcome = Ok(());
+        while let Some(ended) = self.running.join_next().await {
+            outcome = outcome.and(
+                ended
+                    .map_err(|e| EnvError::Failed(e.to_string()))
+                    .and_then(|ended| ended),
+            );
+        }
+        let stopped = self
+            .server
+            .shutdown()
+            .await
+            .map_err(|e| EnvError::Failed(e.to_string()));
+        outcome.and(stopped)
+    }
+}
+
+impl fmt::Debug for TestEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestEnv")
+            .field("running", &self.running.len())
+            .finish_non_exhaustive()
+    }
+}
