@@ -128,7 +128,7 @@ fn unique<'c>(container: &'c Value, seen: &mut HashSet<&'c str>, at: &FieldPath)
 }
 
 /// In pods, unlike in templates, images have no blanks around them.
-pub(super) fn no_blanks(container: &Value, at: &FieldPath) -> Option<FieldError> {
+pub(in crate::strategies::core) fn no_blanks(container: &Value, at: &FieldPath) -> Option<FieldError> {
     let image = text(&container["image"]);
     let why = "must not have leading or trailing whitespace";
     (image != image.trim()).then(|| FieldError::invalid(&at.child("image"), image, why))

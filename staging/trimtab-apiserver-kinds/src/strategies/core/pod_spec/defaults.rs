@@ -22,6 +22,13 @@ pub(in crate::strategies) fn default_pod_spec(spec: &mut Value) {
     object(spec, "securityContext");
     default_to(spec, "terminationGracePeriodSeconds", 30);
     default_text(spec, "schedulerName", "default-scheduler");
+    // The one is the name that the other once had.
+    if text(&spec["serviceAccountName"]).is_empty() && !text(&spec["serviceAccount"]).is_empty() {
+        spec["serviceAccountName"] = spec["serviceAccount"].clone();
+    }
+    if spec["serviceAccountName"].is_string() {
+        spec["serviceAccount"] = spec["serviceAccountName"].clone();
+    }
     each_mut(spec, "volumes").for_each(default_volume);
     for list in CONTAINERS {
         each_mut(spec, list).for_each(default_container);

@@ -1,6 +1,6 @@
 //! Pod specs and pod templates, wherever they are written: in pods, in workload controllers, in pod templates.
 
-mod containers;
+pub(super) mod containers;
 mod defaults;
 mod env;
 mod probes;
@@ -12,4 +12,5 @@ mod volume_defaults;
 mod volumes;
 
 pub(in crate::strategies) use defaults::{default_pod_only, default_pod_spec, default_pod_template};
+pub(in crate::strategies) use scheduling::validate_tolerations;
 pub(in crate::strategies) use validate::{validate_pod_spec, validate_pod_template_spec};
