@@ -95,3 +95,6 @@ impl Admission for NoCreation {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, Checks, ListType, Type};
+use trimtab_apimachinery_schema::schema::{Additional, Checks, ListType, Rule, Type};
 
 /// Collects the definitions that schemas refer to.
 #[derive(Debug)]
@@ -206,6 +206,10 @@ fn extensions(schema: &Schema, out: &mut Map<String, Value>) {
     if schema.map_atomic {
         out.insert("x-kubernetes-map-type".into(), "atomic".into());
     }
+    if !schema.rules.is_empty() {
+        let rules: Vec<Value> = schema.rules.iter().map(rule).collect();
+        out.insert("x-kubernetes-validations".into(), rules.into());
+    }
     let strategy = match (schema.patch_merge, schema.patch_retain_keys) {
         (true, true) => Some("merge,retainKeys"),
         (true, false) => Some("merge"),
@@ -221,4 +225,23 @@ fn extensions(schema: &Schema, out: &mut Map<String, Value>) {
             schema.patch_merge_key.clone().into(),
         );
     }
+}
+
+/// A CEL rule as a definition has it.
+fn rule(rule: &Rule) -> Value {
+    let mut out = json!({ "rule": rule.rule });
+    for (name, text) in [
+        ("message", &rule.message),
+        ("messageExpression", &rule.message_expression),
+        ("reason", &rule.reason),
+        ("fieldPath", &rule.field_path),
+    ] {
+        if !text.is_empty() {
+            out[name] = text.as_str().into();
+        }
+    }
+    if rule.optional_old_self {
+        out["optionalOldSelf"] = true.into();
+    }
+    out
 }

@@ -1,0 +1,387 @@
+//! Definitions and their objects through a registry over a store in memory, with the controller at work.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use trimtab_apiserver_storage::{Config, MemoryStore, WatchRequest};
+
+use super::controller::{self, Terminating};
+use super::{NoCreation, PLURAL, view};
+use crate::admission::Chain;
+use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
+use crate::registry::{Registry, keys};
+
+struct Server {
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Server {
+    async fn over(store: Arc<MemoryStore>) -> Self {
+        let registry = Arc::new(Registry::new(store, super::builtin()));
+        let (terminating, stop) = (Terminating::default(), CancellationToken::new());
+        registry.set_admission(Arc::new(Chain::default().then(NoCreation(terminating.clone()))));
+        controller::start(&registry, terminating, stop.clone())
+            .await
+            .expect("the controller starts");
+        Self { registry, stop }
+    }
+
+    async fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new(Config::default()))).await
+    }
+
+    /// `path` is `GROUP/VERSION/[NAMESPACE:]RESOURCE[/NAME[/SUBRESOURCE]]`; `PATCH` is a merge patch.
+    async fn ask(&self, verb: &str, path: &str, body: Value) -> (u16, Value) {
+        let mut parts = path.split('/').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        let (group, version, resource) = (next(), next(), next());
+        let (namespace, resource) = match resource.split_once(':') {
+            Some((namespace, resource)) => (namespace.to_owned(), resource.to_owned()),
+            None => (String::new(), resource),
+        };
+        let info = RequestInfo {
+            verb: verb.to_owned(),
+            group,
+            version,
+            namespace,
+            resource,
+            name: next(),
+            subresource: next(),
+            ..RequestInfo::default()
+        };
+        let request = ApiRequest {
+            info,
+            body_format: if verb == "patch" {
+                BodyFormat::MergePatch
+            } else {
+                BodyFormat::Json
+            },
+            body: if body.is_null() {
+                Bytes::new()
+            } else {
+                body.to_string().into()
+            },
+            ..ApiRequest::default()
+        };
+        match self.registry.handle(request).await {
+            Ok(ApiResponse::Value { code, value, .. }) => (code, value),
+            Ok(ApiResponse::Watch { .. }) => (200, Value::Null),
+            Err(error) => (error.code, json!({"message": error.message})),
+        }
+    }
+
+    async fn definition(&self, name: &str) -> (u16, Value) {
+        let path = format!("{}/v1/{PLURAL}/{name}", super::GROUP);
+        self.ask("get", &path, Value::Null).await
+    }
+
+    /// Waits until the definition is as wanted; the test's own time limit is the runner's.
+    async fn until(&self, name: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+        loop {
+            let revision = self.registry.store().revision().await.expect("the store is open");
+            let (code, definition) = self.definition(name).await;
+            if wanted(code, &definition) {
+                return definition;
+            }
+            let watch = WatchRequest::prefix(keys::ROOT).from(revision + 1);
+            let mut changes = self.registry.store().watch(watch).await.expect("watches");
+            changes.next().await;
+        }
+    }
+
+    async fn define(&self, definition: Value) -> Value {
+        let path = format!("{}/v1/{PLURAL}", super::GROUP);
+        let name = definition["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let (code, answer) = self.ask("create", &path, definition).await;
+        assert_eq!(code, 201, "{answer}");
+        self.until(&name, |_, d| view::condition(d, "NamesAccepted").is_some())
+            .await
+    }
+}
+
+/// A definition of widgets with two versions; v1 is stored.
+fn widgets() -> Value {
+    let schema = |default: &str| {
+        json!({"openAPIV3Schema": {"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {"x": {"type": "string"},
+                "y": {"type": "string", "default": default}}},
+            "status": {"type": "object", "properties": {"ok": {"type": "boolean"}}}}}})
+    };
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [
+                {"name": "v1", "served": true, "storage": true, "schema": schema("one"),
+                    "subresources": {"status": {}}},
+                {"name": "v2", "served": true, "storage": false, "schema": schema("two")},
+            ],
+        },
+    })
+}
+
+fn widget(version: &str, name: &str) -> Value {
+    json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget", "metadata": {"name": name},
+        "spec": {"x": "1", "unknown": true}, "status": {"ok": true}})
+}
+
+#[tokio::test]
+async fn what_is_established_is_served() {
+    let store = Arc::new(MemoryStore::new(Config::default()));
+    let server = Server::over(store.clone()).await;
+    let definition = server.define(widgets()).await;
+    assert!(view::is_true(&definition, "Established"), "{definition}");
+    let (code, made) = server
+        .ask("create", "example.com/v1/default:widgets", widget("v1", "a"))
+        .await;
+    assert_eq!((code, &made["spec"]), (201, &json!({"x": "1", "y": "one"})));
+    assert_eq!(made.get("status"), None, "the status has its own path");
+    drop(server);
+
+    let again = Server::over(store).await;
+    let (code, list) = again.ask("list", "example.com/v1/widgets", Value::Null).await;
+    assert_eq!((code, &list["items"][0]["metadata"]["name"]), (200, &json!("a")));
+}
+
+#[tokio::test]
+async fn every_version_sees_the_same_objects() {
+    let server = Server::new().await;
+    server.define(widgets()).await;
+    let (code, made) = server
+        .ask("create", "example.com/v2/default:widgets", widget("v2", "a"))
+        .await;
+    assert_eq!(
+        (code, &made["spec"]["y"], &made["status"]),
+        (201, &json!("two"), &json!({"ok": true}))
+    );
+    let (_, read) = server
+        .ask("get", "example.com/v1/default:widgets/a", Value::Null)
+        .await;
+    assert_eq!(
+        (&read["apiVersion"], &read["spec"]["y"]),
+        (&json!("example.com/v1"), &json!("two"))
+    );
+    // A status is no change of what is wanted where it is written by itself, and one where it is not.
+    for (path, body, generation) in [
+        ("v1/default:widgets/a/status", json!({"status": {"ok": false}}), 1),
+        ("v2/default:widgets/a", json!({"status": {"ok": true}}), 2),
+        (
+            "v1/default:widgets/a",
+            json!({"spec": {"x": "2"}, "status": {"ok": false}}),
+            3,
+        ),
+    ] {
+        let (code, patched) = server.ask("patch", &format!("example.com/{path}"), body).await;
+        assert_eq!(
+            (code, &patched["metadata"]["generation"]),
+            (200, &json!(generation)),
+            "{path}"
+        );
+    }
+    let (_, read) = server
+        .ask("get", "example.com/v2/default:widgets/a", Value::Null)
+        .await;
+    assert_eq!(
+        (&read["spec"]["x"], &read["status"]["ok"]),
+        (&json!("2"), &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn a_definition_goes_when_its_objects_are_gone() {
+    let server = Server::new().await;
+    server.define(widgets()).await;
+    let mut held = widget("v1", "held");
+    held["metadata"]["finalizers"] = json!(["example.com/f"]);
+    for object in [widget("v1", "free"), held] {
+        let (code, _) = server
+            .ask("create", "example.com/v1/default:widgets", object)
+            .await;
+        assert_eq!(code, 201);
+    }
+    let path = format!("{}/v1/{PLURAL}/widgets.example.com", super::GROUP);
+    let (code, marked) = server.ask("delete", &path, Value::Null).await;
+    assert_eq!(
+        (code, &marked["metadata"]["finalizers"]),
+        (200, &json!([super::FINALIZER]))
+    );
+    server
+        .until("widgets.example.com", |_, d| {
+            view::condition(d, "Terminating").is_some_and(|c| c["reason"] == "InstanceDeletionInProgress")
+        })
+        .await;
+    let (code, refused) = server
+        .ask("create", "example.com/v1/default:widgets", widget("v1", "late"))
+        .await;
+    assert_eq!(code, 403, "{refused}");
+    let unheld = json!({"metadata": {"finalizers": null}});
+    let (code, _) = server
+        .ask("patch", "example.com/v1/default:widgets/held", unheld)
+        .await;
+    assert_eq!(code, 200);
+    server.until("widgets.example.com", |code, _| code == 404).await;
+    let mut changes = server.registry.resources().changes();
+    while server
+        .registry
+        .resources()
+        .get("example.com", "v1", "widgets")
+        .is_some()
+    {
+        changes.changed().await.expect("the table is there");
+    }
+    let (code, _) = server.ask("list", "example.com/v1/widgets", Value::Null).await;
+    assert_eq!(code, 404);
+}
+
+#[tokio::test]
+async fn a_name_that_is_given_up_goes_to_who_waits_for_it() {
+    let server = Server::new().await;
+    server.define(widgets()).await;
+    let mut second = widgets();
+    second["metadata"]["name"] = "gadgets.example.com".into();
+    second["spec"]["names"]["plural"] = "gadgets".into();
+    let refused = server.define(second).await;
+    assert!(!view::is_true(&refused, "Established"));
+    assert_eq!(
+        view::condition(&refused, "NamesAccepted").map(|c| &c["reason"]),
+        Some(&json!("ListKindConflict"))
+    );
+    let (code, _) = server.ask("list", "example.com/v1/gadgets", Value::Null).await;
+    assert_eq!(code, 404);
+    let path = format!("{}/v1/{PLURAL}/widgets.example.com", super::GROUP);
+    server.ask("delete", &path, Value::Null).await;
+    server
+        .until("gadgets.example.com", |_, d| view::is_true(d, "Established"))
+        .await;
+    let (code, _) = server.ask("list", "example.com/v1/gadgets", Value::Null).await;
+    assert_eq!(code, 200);
+}
+
+#[tokio::test]
+async fn wrong_definitions_are_refused_by_field() {
+    let server = Server::new().await;
+    let cases: [(&str, Value, &str); 12] = [
+        (
+            "/metadata/name",
+            json!("x.example.com"),
+            "must be spec.names.plural+\".\"+spec.group",
+        ),
+        (
+            "/spec/group",
+            json!("example"),
+            "spec.group: Invalid value: \"example\": should be a domain with at least",
+        ),
+        (
+            "/spec/scope",
+            json!("Everywhere"),
+            "supported values: \"Cluster\", \"Namespaced\"",
+        ),
+        (
+            "/spec/names/kind",
+            json!("a b"),
+            "may have mixed case, but should otherwise match: a DNS-1035 label",
+        ),
+        (
+            "/spec/versions/1/storage",
+            json!(true),
+            "must have exactly one version marked as storage version",
+        ),
+        (
+            "/spec/versions/1/name",
+            json!("v1"),
+            "must contain unique version names",
+        ),
+        (
+            "/spec/versions/1/schema",
+            json!(null),
+            "spec.versions[1].schema.openAPIV3Schema: Required value",
+        ),
+        (
+            "/spec/versions/0/subresources",
+            json!({"scale": {"specReplicasPath": ".spec.r",
+            "statusReplicasPath": ".r"}}),
+            "scale.statusReplicasPath: Invalid value: \".r\": should be a json path",
+        ),
+        (
+            "/spec/versions/0/additionalPrinterColumns",
+            json!([{"name": "A", "type": "text", "jsonPath": ".a"}]),
+            "additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer",
+        ),
+        (
+            "/spec/versions/0/selectableFields",
+            json!([{"jsonPath": ".spec.z"}]),
+            "does not refer to a valid field",
+        ),
+        (
+            "/spec/versions/0/deprecationWarning",
+            json!("w"),
+            "can only be set for deprecated versions",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://example.com"}}}),
+            "spec.conversion.strategy: Unsupported value: \"Webhook\": supported values: \"None\"",
+        ),
+    ];
+    for (pointer, value, expected) in cases {
+        let mut definition = widgets();
+        let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+        definition.pointer_mut(parent).expect("a parent")[field] = value;
+        let (code, answer) = server
+            .ask("create", &format!("{}/v1/{PLURAL}", super::GROUP), definition)
+            .await;
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(
+            code == 422 && message.contains(expected),
+            "{pointer}: {code} {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_objects_depend_on_does_not_change() {
+    let server = Server::new().await;
+    server.define(widgets()).await;
+    let path = format!("{}/v1/{PLURAL}/widgets.example.com", super::GROUP);
+    for (change, expected) in [
+        (
+            json!({"spec": {"scope": "Cluster"}}),
+            "spec.scope: Invalid value: \"Cluster\": field is immutable",
+        ),
+        (
+            json!({"spec": {"names": {"kind": "W"}}}),
+            "spec.names.kind: Invalid value: \"W\": field is immutable",
+        ),
+        (
+            json!({"spec": {"names": {"plural": "ws"}}}),
+            "spec.names.plural: Invalid value: \"ws\": field is immutable",
+        ),
+        (
+            json!({"spec": {"versions": [{"name": "v2", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+            "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously",
+        ),
+    ] {
+        let (code, answer) = server.ask("patch", &path, change).await;
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(code == 422 && message.contains(expected), "{code} {message}");
+    }
+}
