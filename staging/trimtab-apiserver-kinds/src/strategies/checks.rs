@@ -109,6 +109,27 @@ pub(super) fn invalid_for(messages: Vec<String>, value: &Value, at: &FieldPath) 
         .collect()
 }
 
+/// A domain, a slash and a path, as names of controllers are.
+pub(super) fn domain_prefixed_path(name: &str, at: &FieldPath) -> Vec<FieldError> {
+    if name.is_empty() {
+        return vec![FieldError::required(at, "")];
+    }
+    let Some((domain, path)) = name
+        .split_once('/')
+        .filter(|(d, p)| !d.is_empty() && !p.is_empty())
+    else {
+        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return vec![FieldError::invalid(at, name, why)];
+    };
+    let mut errors = invalid_for(names::dns1123_subdomain(domain), &Value::from(domain), at);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-_.~!$&'()*+,;=:%".contains(c);
+    if !path.chars().all(allowed) {
+        let why = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        errors.push(FieldError::invalid(at, path, why));
+    }
+    errors
+}
+
 /// Digits and a percent sign.
 pub(super) fn percent(text: &str) -> Option<i64> {
     let digits = text.strip_suffix('%')?;

@@ -7,6 +7,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod fields;
+mod networking;
 mod policy;
 mod rbac;
 mod rules;
@@ -36,6 +37,7 @@ fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
         "batch" => batch::rules(&gvk.kind),
         "coordination.k8s.io" => coordination::rules(&gvk.kind),
         "discovery.k8s.io" => discovery::rules(&gvk.kind),
+        "networking.k8s.io" => networking::rules(&gvk.kind),
         "policy" => policy::rules(&gvk.kind),
         "rbac.authorization.k8s.io" => rbac::rules(&gvk.kind),
         _ => None,

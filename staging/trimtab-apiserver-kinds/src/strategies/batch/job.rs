@@ -7,8 +7,8 @@ use super::failure_policy::{pod_failure_policy, success_policy};
 use super::job_status::validate_status;
 use crate::strategies::apps::template::{default_template, name_warning, spec, validate_template};
 use crate::strategies::checks::{
-    all_non_negative, default_to, immutable, int, is_empty, items_mut, label_selector, object, one_of,
-    or_null, selects, text,
+    all_non_negative, default_to, domain_prefixed_path, immutable, int, is_empty, items_mut, label_selector,
+    object, one_of, or_null, selects, text,
 };
 use crate::strategies::rules::{Rules, carry_over};
 
@@ -266,24 +266,7 @@ fn managed_by(value: &Value, at: &FieldPath) -> Vec<FieldError> {
     let Some(name) = value.as_str() else {
         return Vec::new();
     };
-    let mut errors = Vec::new();
-    match name.split_once('/') {
-        _ if name.is_empty() => errors.push(FieldError::required(at, "")),
-        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
-            let messages = names::dns1123_subdomain(domain);
-            errors.extend(messages.into_iter().map(|m| FieldError::invalid(at, domain, m)));
-            let path_ok = |c: char| c.is_ascii_alphanumeric() || "/-_.~!$&'()*+,;=:%".contains(c);
-            if !path.chars().all(path_ok) {
-                let why = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
-                errors.push(FieldError::invalid(at, path, why));
-            }
-        }
-        _ => errors.push(FieldError::invalid(
-            at,
-            name,
-            "must be a domain-prefixed path (such as \"acme.io/foo\")",
-        )),
-    }
+    let mut errors = domain_prefixed_path(name, at);
     if name.len() > LONGEST {
         errors.push(FieldError::too_long(at, LONGEST));
     }

@@ -4,7 +4,7 @@ mod pod;
 pub(super) mod pod_spec;
 mod resources;
 mod storage;
-mod words;
+pub(super) mod words;
 
 use std::sync::Arc;
 

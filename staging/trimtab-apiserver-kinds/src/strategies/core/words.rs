@@ -20,12 +20,12 @@ pub(super) fn in_range(number: i64, low: i64, high: i64) -> Vec<String> {
 }
 
 /// What is wrong with the number of a port.
-pub(super) fn port_number(port: i64) -> Vec<String> {
+pub(in crate::strategies) fn port_number(port: i64) -> Vec<String> {
     in_range(port, 1, 65535)
 }
 
 /// What is wrong with the name of a port, as IANA registers them.
-pub(super) fn port_name(name: &str) -> Vec<String> {
+pub(in crate::strategies) fn port_name(name: &str) -> Vec<String> {
     let known = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     let mut errors = Vec::new();
     if name.len() > 15 {
