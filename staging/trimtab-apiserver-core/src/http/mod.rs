@@ -21,6 +21,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::{ApiError, GroupResource, GroupVersionKind, StatusReason};
+use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_auth::{Attributes, UserInfo};
 use trimtab_apiserver_kinds::resource::Resource;
 
@@ -34,11 +35,11 @@ use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::registry::Registry;
 
-pub use self::respond::Body;
+pub(crate) use self::respond::Body;
 pub(crate) use self::yaml::to_yaml;
 
 /// The largest body that is read, in bytes; kube-apiserver's limit.
-pub const MAX_BODY: usize = 3 * 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// Everything that answers requests.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Api {
     registry: Arc<Registry>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
+    /// Whose keys are published.
+    issuer: Arc<Issuer>,
     anonymous: bool,
     discovery: Discovery,
     openapi: OpenApi,
@@ -85,6 +88,7 @@ impl Api {
         registry: Arc<Registry>,
         authenticator: Arc<dyn Authenticator>,
         authorizer: Arc<dyn Authorizer>,
+        issuer: Arc<Issuer>,
         anonymous: bool,
         stop: CancellationToken,
     ) -> Self {
@@ -95,6 +99,7 @@ impl Api {
             registry,
             authenticator,
             authorizer,
+            issuer,
             anonymous,
             stop,
         }
@@ -275,8 +280,14 @@ impl Api {
     /// known, as kube-apiserver's fallback has it; a status otherwise.
     fn missing(&self, info: &RequestInfo, _head: &Head) -> Option<Result<Response<Body>, ApiError>> {
         let table = self.registry.resources().snapshot();
-        if table.get(&info.group, &info.version, &info.resource).is_some() {
-            return None;
+        if let Some(resource) = table.get(&info.group, &info.version, &info.resource) {
+            // Requests for a custom resource in the wrong scope find nothing to answer them.
+            let across = matches!(info.verb.as_str(), "list" | "watch");
+            let misplaced = match (resource.namespaced(), info.namespace.is_empty()) {
+                (true, true) => !across,
+                (namespaced, empty) => !namespaced && !empty,
+            };
+            return (resource.custom && misplaced).then(|| Ok(respond::page_not_found()));
         }
         let custom = table.iter().any(|r| r.group == info.group && r.custom);
         let known = table.iter().any(|r| r.group == info.group);

@@ -64,7 +64,11 @@ impl Api {
         let reads = matches!(head.method.as_str(), "GET" | "HEAD");
         let known = matches!(
             segments.as_slice(),
-            [] | ["version" | "metrics"] | ["healthz" | "livez" | "readyz", ..] | ["openapi", ..]
+            [] | ["version" | "metrics"]
+                | ["healthz" | "livez" | "readyz", ..]
+                | ["openapi", ..]
+                | ["openid", "v1", "jwks"]
+                | [".well-known", "openid-configuration"]
         );
         if known && !reads {
             return Err(method_not_allowed());
@@ -90,12 +94,27 @@ impl Api {
                         .group_version(&rest.join("/"), head.header(IF_NONE_MATCH), head.style.gzip);
                 found.unwrap_or_else(respond::page_not_found)
             }
+            ["openid", "v1", "jwks"] => published(
+                "application/jwk-set+json",
+                &self.issuer.key_set(),
+                head.style.gzip,
+            ),
+            [".well-known", "openid-configuration"] => {
+                // The keys are where the client has found this document.
+                let server = format!("https://{}", head.header(http::header::HOST));
+                published(
+                    "application/json",
+                    &self.issuer.discovery(&server),
+                    head.style.gzip,
+                )
+            }
             _ => respond::page_not_found(),
         })
     }
 
     fn root_paths(&self) -> Vec<String> {
         let fixed = [
+            "/.well-known/openid-configuration",
             "/healthz",
             "/healthz/etcd",
             "/healthz/ping",
@@ -105,6 +124,7 @@ impl Api {
             "/metrics",
             "/openapi/v2",
             "/openapi/v3",
+            "/openid/v1/jwks",
             "/readyz",
             "/readyz/etcd",
             "/readyz/ping",
@@ -166,4 +186,11 @@ fn aggregated(accept: &str) -> Option<Aggregated> {
         Some("v2beta1") => Some(Aggregated::V2Beta1),
         _ => None,
     }
+}
+
+/// What relying parties read of the issuer of service accounts' tokens; they may keep it for an hour.
+fn published(content_type: &str, document: &serde_json::Value, gzip: bool) -> Response<Body> {
+    let mut response = respond::encoded(200, content_type, Bytes::from(document.to_string()), gzip);
+    respond::set(&mut response, http::header::CACHE_CONTROL, "public, max-age=3600");
+    response
 }

@@ -22,7 +22,7 @@ use super::protobuf;
 use crate::api::WatchEvent;
 
 /// The body of every answer.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Answers shorter than this are not compressed, as with kube-apiserver.
 const COMPRESS_FROM: usize = 128 * 1024;

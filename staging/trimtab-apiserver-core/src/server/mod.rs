@@ -244,6 +244,7 @@ impl Builder {
             registry,
             auth.authenticator,
             auth.authorizer,
+            auth.issuer,
             self.anonymous,
             stop.clone(),
         ));
