@@ -1,6 +1,7 @@
 //! CEL rules: `x-kubernetes-validations`.
 
 pub(super) mod definition;
+mod library;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
