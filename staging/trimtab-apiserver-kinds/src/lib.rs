@@ -9,6 +9,7 @@
 
 pub mod builtin;
 pub mod columns;
+pub mod conversion;
 pub mod protobuf;
 pub mod resource;
 pub mod schema_ref;

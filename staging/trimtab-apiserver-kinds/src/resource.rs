@@ -6,6 +6,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{GroupKind, GroupResource, GroupVersionKind};
 
 use crate::columns;
+use crate::conversion::Conversion;
 use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
@@ -56,6 +57,8 @@ pub struct Resource {
     pub custom: bool,
     /// A warning header for every request, when the version is deprecated.
     pub deprecation_warning: Option<String>,
+    /// How objects are stored when that is not as they are served.
+    pub conversion: Option<Conversion>,
 }
 
 /// What lies below an object at its own path.

@@ -92,6 +92,7 @@ fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -
         strategy: Arc::new(Plain),
         custom: false,
         deprecation_warning: None,
+        conversion: None,
     };
     Attributes {
         operation,

@@ -46,6 +46,7 @@ impl Cluster {
             strategy: Arc::new(Plain),
             custom: false,
             deprecation_warning: None,
+            conversion: None,
         };
         let attributes = Attributes {
             operation: Operation::Create,

@@ -113,6 +113,7 @@ fn of_version(
         strategy: Arc::new(strategy),
         custom: true,
         deprecation_warning: deprecation(spec, version, &gvk),
+        conversion: None,
         group,
         version: version_name,
     })

@@ -25,9 +25,10 @@ pub(crate) struct Stored {
 /// The stored form of an object: JSON in the version that its kind is stored in, without the resource version, which
 /// the store itself keeps.
 pub(crate) fn encode(resource: &Resource, object: &Value) -> Bytes {
+    let converted = resource.conversion.map(|conversion| (conversion.to_stored)(object));
     // Writing a JSON value to memory cannot fail.
     serde_json::to_vec(&Unversioned {
-        value: object,
+        value: converted.as_ref().unwrap_or(object),
         depth: 0,
         api_version: resource.strategy.stored_api_version(),
     })
@@ -81,6 +82,9 @@ enum Part<'a> {
 pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
     let mut object: Value = serde_json::from_slice(bytes)
         .map_err(|e| ApiError::internal(format_args!("a stored {} cannot be read: {e}", resource.kind)))?;
+    if let Some(conversion) = resource.conversion {
+        object = (conversion.from_stored)(object);
+    }
     if resource.custom {
         // Its schema may have changed since it was stored; the version that it was stored in says what is missing.
         resource.strategy.default(&mut object);

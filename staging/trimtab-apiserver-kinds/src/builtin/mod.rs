@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use trimtab_apimachinery_meta::{GroupResource, GroupVersionKind};
 
+use crate::conversion;
 use crate::resource::{Resource, ScalePaths, Scope, Subresource};
 use crate::{columns, strategies};
 
@@ -63,6 +64,7 @@ fn resource(group: &str, version: &str, line: &str) -> Resource {
         strategy: strategies::strategy(&own),
         custom: false,
         deprecation_warning: strategies::deprecation(&own),
+        conversion: conversion::of(&own),
     }
 }
 

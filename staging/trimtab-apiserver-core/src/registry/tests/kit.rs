@@ -153,6 +153,7 @@ fn resource(group: &str, kind: &str, schema: Schema, strategy: Arc<dyn Strategy>
         strategy,
         custom: !group.is_empty(),
         deprecation_warning: None,
+        conversion: None,
     }
 }
 
