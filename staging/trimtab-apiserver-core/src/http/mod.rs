@@ -9,6 +9,8 @@ mod negotiate;
 mod paths;
 mod protobuf;
 pub(crate) mod respond;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
 use std::sync::Arc;
