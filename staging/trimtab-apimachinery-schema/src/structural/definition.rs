@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
 use super::openapi::{flag, list, object, text};
-use super::{Validator, cel, embedded, prune, structure};
+use super::validate::Values;
+use super::{cel, embedded, prune, structure};
 use crate::Schema;
 
 type Node = Map<String, Value>;
@@ -33,7 +34,7 @@ pub fn check_definition(schema: &Value, path: FieldPath) -> Vec<FieldError> {
     if unsupported.is_none() {
         let mut found = structure::check(root, &path);
         if found.is_empty() {
-            check_defaults(&Schema::from_openapi(schema), &path, &mut found);
+            check_defaults(&Arc::new(Schema::from_openapi(schema)), &path, &mut found);
             compiles = found.is_empty();
         }
         errors.append(&mut found);
@@ -98,7 +99,7 @@ fn is_set(node: &Node, name: &str) -> bool {
 }
 
 /// Defaults are values like others; those of map values are forbidden elsewhere or never used.
-fn check_defaults(schema: &Schema, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn check_defaults(schema: &Arc<Schema>, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if let Some(default) = &schema.default {
         let at = path.child("default");
         let mut pruned = default.clone();
@@ -112,12 +113,11 @@ fn check_defaults(schema: &Schema, path: &FieldPath, errors: &mut Vec<FieldError
         }
         let mut found = Vec::new();
         embedded::check(schema, default, &at, &mut found);
-        let validator = Validator::new(Arc::new(schema.clone()));
         if found.is_empty() {
-            validator.check_values(default, None, &at, &mut found);
+            Values::new(schema).check(schema, default, None, &at, &mut found);
         }
         if found.is_empty() {
-            validator.check_default_by_rules(default, &at, &mut found);
+            check_default_by_rules(schema, default, &at, &mut found);
         }
         errors.append(&mut found);
     }
@@ -126,6 +126,20 @@ fn check_defaults(schema: &Schema, path: &FieldPath, errors: &mut Vec<FieldError
     }
     for (name, property) in &schema.properties {
         check_defaults(property, &path.child("properties").key(name), errors);
+    }
+}
+
+/// A default must be fine both as a value that does not change and as a new one.
+fn check_default_by_rules(
+    schema: &Arc<Schema>,
+    default: &Value,
+    at: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
+    let rules = cel::Rules::new(schema, schema.embedded_resource);
+    rules.check(default, Some(default), false, at, errors);
+    if errors.is_empty() {
+        rules.check(default, None, false, at, errors);
     }
 }
 

@@ -25,7 +25,7 @@ impl Validator {
     pub fn new(schema: Arc<Schema>) -> Self {
         Self {
             values: Values::new(&schema),
-            rules: Rules::new(&schema),
+            rules: Rules::new(&schema, true),
             schema,
         }
     }
@@ -89,20 +89,6 @@ impl Validator {
         errors
     }
 
-    /// What rules say of a default: it must be fine both as a new value and as one that does not change.
-    pub(super) fn check_default_by_rules(
-        &self,
-        value: &Value,
-        path: &FieldPath,
-        errors: &mut Vec<FieldError>,
-    ) {
-        let before = errors.len();
-        self.rules.check(&self.schema, value, Some(value), path, errors);
-        if errors.len() == before {
-            self.rules.check(&self.schema, value, None, path, errors);
-        }
-    }
-
     /// A list that was invalid before may stay so, and so may all others.
     fn check_lists(&self, new: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
         let mut before = Vec::new();
@@ -127,7 +113,7 @@ impl Validator {
             ));
             return;
         }
-        self.rules.check(&self.schema, new, old, path, errors);
+        self.rules.check(new, old, true, path, errors);
     }
 }
 

@@ -1,35 +1,215 @@
 //! CEL rules: `x-kubernetes-validations`.
+//!
+//! Rules are compiled once per schema, into a tree of the shape of the schema that holds only the parts with rules.
+//! Unlike kube-apiserver's, evaluation has no cost budget.
 
 pub(super) mod definition;
 mod library;
+mod path;
+mod rule;
+mod value;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
+use self::rule::{Rule, Verdict};
+use super::correlate::Old;
+use super::openapi::type_name;
 use crate::Schema;
+use crate::schema::{Additional, Type};
 
 /// The compiled rules of a schema and of all schemas below it.
-#[derive(Debug, Default)]
-pub(super) struct Rules {}
+#[derive(Debug)]
+pub(super) struct Rules(Option<Node>);
+
+#[derive(Debug)]
+struct Node {
+    schema: Arc<Schema>,
+    /// Whether the value is a Kubernetes object, whose type and name rules see without their being in the schema.
+    object: bool,
+    rules: Vec<Rule>,
+    properties: BTreeMap<String, Node>,
+    additional: Option<Box<Node>>,
+    items: Option<Box<Node>>,
+}
 
 impl Rules {
-    pub(super) fn new(schema: &Schema) -> Self {
-        let _ = schema;
-        Self::default()
+    /// Compiles the rules of the schema of an object, or of any other value.
+    pub(super) fn new(schema: &Arc<Schema>, object: bool) -> Self {
+        Self(Node::new(schema, object))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        true
+        self.0.is_none()
     }
 
+    /// Appends what rules find wrong with `new`. With `ratchet`, rules that do not look at the old value do not
+    /// refuse what did not change.
     pub(super) fn check(
         &self,
-        schema: &Schema,
         new: &Value,
         old: Option<&Value>,
+        ratchet: bool,
         path: &FieldPath,
         errors: &mut Vec<FieldError>,
     ) {
-        let _ = (schema, new, old, path, errors);
+        let Some(node) = &self.0 else { return };
+        let schema = &node.schema;
+        let correlation = Correlation {
+            current: old.filter(|_| ratchet).map(|value| (Old { value, schema }, new)),
+            parent: None,
+        };
+        node.check(new, old, correlation, path, errors);
+    }
+}
+
+/// Which value, if any, tells whether a fault was there before: the corresponding one, else the one around it.
+#[derive(Clone, Copy)]
+struct Correlation<'a> {
+    current: Option<(Old<'a>, &'a Value)>,
+    parent: Option<(Old<'a>, &'a Value)>,
+}
+
+impl<'a> Correlation<'a> {
+    fn unchanged(self) -> bool {
+        self.current
+            .or(self.parent)
+            .is_some_and(|(old, new)| old.unchanged(new))
+    }
+
+    fn field(self, name: &str, value: &'a Value) -> Self {
+        let Some((old, new)) = self.current else {
+            return self;
+        };
+        if self.parent.is_none() && matches!(name, "apiVersion" | "kind") {
+            return Self {
+                current: None,
+                parent: None,
+            };
+        }
+        Self {
+            current: old.field(new, name).map(|old| (old, value)),
+            parent: self.current,
+        }
+    }
+
+    fn element(self, value: &'a Value) -> Self {
+        let Some((old, _)) = self.current else { return self };
+        Self {
+            current: old.element(value).map(|old| (old, value)),
+            parent: self.current,
+        }
+    }
+}
+
+impl Node {
+    /// `None` when there are no rules in it.
+    fn new(schema: &Arc<Schema>, object: bool) -> Option<Self> {
+        let below = |schema: &Arc<Schema>| Self::new(schema, schema.embedded_resource);
+        let node = Self {
+            rules: schema.rules.iter().map(|rule| Rule::new(rule, schema)).collect(),
+            properties: schema
+                .properties
+                .iter()
+                .filter_map(|(name, property)| Some((name.clone(), below(property)?)))
+                .collect(),
+            additional: match &schema.additional {
+                Additional::Schema(values) => below(values).map(Box::new),
+                _ => None,
+            },
+            items: schema.items.as_ref().and_then(below).map(Box::new),
+            schema: Arc::clone(schema),
+            object,
+        };
+        let empty = node.rules.is_empty()
+            && node.properties.is_empty()
+            && node.additional.is_none()
+            && node.items.is_none();
+        (!empty).then_some(node)
+    }
+
+    fn check<'a>(
+        &self,
+        new: &'a Value,
+        old: Option<&'a Value>,
+        correlation: Correlation<'a>,
+        path: &FieldPath,
+        errors: &mut Vec<FieldError>,
+    ) {
+        if new.is_null() {
+            return;
+        }
+        let old = old.filter(|old| !old.is_null());
+        self.evaluate(new, old, correlation, path, errors);
+        match new {
+            Value::Object(fields) => {
+                let old_of = |name: &str| old.and_then(|old| old.as_object()?.get(name));
+                for (name, value) in fields {
+                    let correlation = correlation.field(name, value);
+                    if let Some(node) = self.properties.get(name) {
+                        node.check(value, old_of(name), correlation, &path.child(name), errors);
+                    } else if let Some(node) = &self.additional {
+                        node.check(value, old_of(name), correlation, &path.key(name), errors);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(node) = &self.items else { return };
+                let schema = &self.schema;
+                for (index, item) in items.iter().enumerate() {
+                    let old = old
+                        .and_then(|value| Old { value, schema }.element(item))
+                        .map(|old| old.value);
+                    node.check(item, old, correlation.element(item), &path.index(index), errors);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn evaluate<'a>(
+        &self,
+        new: &'a Value,
+        old: Option<&'a Value>,
+        correlation: Correlation<'a>,
+        path: &FieldPath,
+        errors: &mut Vec<FieldError>,
+    ) {
+        let make = |value: &'a Value| value::of_schema(&self.schema, value, self.object);
+        let make_new = || make(new);
+        let make_old = old.map(|old| move || make(old));
+        for rule in self.rules.iter().filter(|rule| rule.applies(old.is_some())) {
+            let old = make_old.as_ref().map(|make| make as &dyn Fn() -> _);
+            match rule.evaluate(&make_new, old) {
+                Verdict::Holds => {}
+                Verdict::Broken(reason) => {
+                    let type_ = self.schema.type_.map_or("", type_name);
+                    errors.push(FieldError::invalid(path, type_, reason));
+                }
+                Verdict::Fails(_) if !rule.uses_old_self && correlation.unchanged() => {}
+                Verdict::Fails(message) => errors.push(self.refuse(rule, message, new, path)),
+            }
+        }
+    }
+
+    fn refuse(&self, rule: &Rule, message: String, value: &Value, path: &FieldPath) -> FieldError {
+        let path = match rule.field_path.as_str() {
+            "" => path.clone(),
+            below => path.child(below),
+        };
+        // Whole objects and lists would drown the message.
+        let shown = match self.schema.type_ {
+            Some(type_ @ (Type::Object | Type::Array)) => Value::from(type_name(type_)),
+            _ => value.clone(),
+        };
+        match rule.stated.reason.as_str() {
+            "FieldValueForbidden" => FieldError::forbidden(&path, message),
+            "FieldValueRequired" => FieldError::required(&path, message),
+            "FieldValueDuplicate" => FieldError::duplicate(&path, shown),
+            _ => FieldError::invalid(&path, shown, message),
+        }
     }
 }

@@ -1,0 +1,142 @@
+//! One rule: compiled once, evaluated for each value.
+
+use std::sync::Arc;
+
+use cel::common::types::CelOptional;
+use cel::common::value::Val;
+use cel::{Context, ExecutionError, Program, Value as CelValue};
+use trimtab_apimachinery_meta::field::FieldPath;
+
+use super::library;
+use super::path;
+use crate::Schema;
+use crate::schema;
+
+/// How long a computed message may be, in bytes (`MaxEvaluatedMessageExpressionSizeBytes`).
+const MESSAGE_LIMIT: usize = 5 << 10;
+
+/// A rule that can be evaluated, or why it cannot.
+#[derive(Debug)]
+pub(super) struct Rule {
+    program: Result<Program, String>,
+    message_expression: Option<Program>,
+    /// Whether it compares with the old value, and so applies to updates only.
+    pub(super) uses_old_self: bool,
+    /// The blamed field, below the value.
+    pub(super) field_path: FieldPath,
+    pub(super) stated: schema::Rule,
+}
+
+/// What came of evaluating a rule.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// It holds.
+    Holds,
+    /// It does not, and this is what to say.
+    Fails(String),
+    /// It could not be evaluated, for this reason.
+    Broken(String),
+}
+
+/// Compiles an expression; the error is worded as kube-apiserver's compiler words it.
+pub(super) fn compile(expression: &str) -> Result<Program, String> {
+    library::env().compile(expression).map_err(|errors| {
+        format!(
+            "compilation failed: {}",
+            errors.to_string().replace("\n| ", "\n | ")
+        )
+    })
+}
+
+impl Rule {
+    pub(super) fn new(rule: &schema::Rule, schema: &Arc<Schema>) -> Self {
+        let program = compile(&rule.rule);
+        let message_expression =
+            Some(rule.message_expression.as_str()).filter(|text| !text.trim().is_empty());
+        Self {
+            uses_old_self: program
+                .as_ref()
+                .is_ok_and(|program| program.references().has_variable("oldSelf")),
+            program,
+            message_expression: message_expression.and_then(|text| compile(text).ok()),
+            field_path: path::resolve(rule.field_path.trim(), schema).unwrap_or_default(),
+            stated: rule.clone(),
+        }
+    }
+
+    /// Whether the rule applies, given whether there is an old value.
+    pub(super) fn applies(&self, has_old: bool) -> bool {
+        has_old || !self.uses_old_self || self.stated.optional_old_self
+    }
+
+    /// Evaluates the rule. The values are cheap to make, and made for each rule anew.
+    pub(super) fn evaluate<'v>(
+        &self,
+        new: &dyn Fn() -> Box<dyn Val + 'v>,
+        old: Option<&dyn Fn() -> Box<dyn Val + 'v>>,
+    ) -> Verdict {
+        let program = match &self.program {
+            Ok(program) => program,
+            Err(error) => return Verdict::Broken(format!("rule compile error: {error}")),
+        };
+        let context = |optional: bool| {
+            let mut context = Context::with_env(Arc::clone(library::env()));
+            context.add_variable_as_val("self", new());
+            match (old, optional) {
+                (old, true) => {
+                    let old = old.map_or_else(CelOptional::none, |old| CelOptional::of(old()));
+                    context.add_variable_as_val("oldSelf", Box::new(old));
+                }
+                (Some(old), false) if self.uses_old_self => context.add_variable_as_val("oldSelf", old()),
+                _ => {}
+            }
+            context
+        };
+        match program.execute(&context(self.stated.optional_old_self)) {
+            Ok(CelValue::Bool(true)) => Verdict::Holds,
+            Ok(_) => Verdict::Fails(self.message(&context(false))),
+            Err(error) => Verdict::Broken(self.explain(&error)),
+        }
+    }
+
+    /// What to say of a rule that does not hold; a message that cannot be computed is replaced by the plain one.
+    fn message(&self, context: &Context<'_, '_>) -> String {
+        if let Some(program) = &self.message_expression
+            && let Ok(CelValue::String(text)) = program.execute(context)
+        {
+            let text = text.trim();
+            if !text.is_empty() && text.len() <= MESSAGE_LIMIT && !text.contains('\n') {
+                return text.to_owned();
+            }
+        }
+        if self.stated.message.is_empty() {
+            format!("failed rule: {}", self.stated.rule.trim())
+        } else {
+            self.stated.message.trim().to_owned()
+        }
+    }
+
+    fn explain(&self, error: &ExecutionError) -> String {
+        let name = match self.stated.message.trim() {
+            "" => self.stated.rule.trim(),
+            message => message,
+        };
+        let text = match error {
+            ExecutionError::NoSuchOverload(_) | ExecutionError::UnsupportedBinaryOperator(..) => {
+                return format!(
+                    "'no such overload': call arguments did not match a supported operator, function or macro \
+                     signature for rule: {name}"
+                );
+            }
+            ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+            ExecutionError::UndeclaredReference(reference) => format!("no such attribute(s): {reference}"),
+            ExecutionError::IndexOutOfBounds(CelValue::Int(index)) => format!("index out of bounds: {index}"),
+            ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
+            ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
+            ExecutionError::Overflow(..) => "integer overflow".to_owned(),
+            ExecutionError::FunctionError { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        format!("{text} evaluating rule: {name}")
+    }
+}
