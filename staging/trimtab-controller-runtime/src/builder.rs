@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use trimtab_apimachinery_meta::ObjectKey;
-use trimtab_client_workqueue::{Add, Backoff, Builder, Exponential, Jittered, Reason, WorkQueue};
+use trimtab_client_workqueue::{Add, Backoff, Exponential, Jittered, Reason, WorkQueue};
 
 use crate::controller::{Described, Settings};
 use crate::error::{Error, Result};
+use crate::failing::Failing;
 use crate::manager::Manager;
 use crate::reconcile::{Reconcile, Reconciled};
-use crate::source::{self, Source};
+use crate::source::{self, Inlet, Sight, Source};
 
 /// How long a key waits for the caches to show what was written in its last turn, at most.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,20 +29,20 @@ pub struct ControllerBuilder<'m, K, R> {
     manager: &'m Manager,
     reconciler: R,
     settings: Settings,
-    queue: Builder,
+    backoff: Box<dyn Backoff>,
     ignore_status: bool,
     sources: Vec<SourceOf>,
     kind: PhantomData<fn() -> K>,
 }
 
-/// Makes a source when the queue is there.
-type SourceOf = Box<dyn FnOnce(WorkQueue<ObjectKey>) -> Source + Send>;
+/// Makes a source when there is a place for its triggers.
+type SourceOf = Box<dyn FnOnce(Inlet) -> Source + Send>;
 
 /// A controller of a manager, to be triggered from elsewhere. Clones are the same controller.
 #[derive(Clone, Debug)]
 pub struct Controller {
     name: String,
-    queue: WorkQueue<ObjectKey>,
+    inlet: Inlet,
 }
 
 impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
@@ -51,14 +53,13 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
             patience: PATIENCE,
             resync: RESYNC,
         };
-        let queue = WorkQueue::builder();
         Self {
             manager,
             reconciler,
             settings,
-            queue: match Jittered::new(Exponential::default(), JITTER) {
-                Ok(backoff) => queue.backoff(backoff),
-                Err(_) => queue.backoff(Exponential::default()),
+            backoff: match Jittered::new(Exponential::default(), JITTER) {
+                Ok(backoff) => Box::new(backoff),
+                Err(_) => Box::new(Exponential::default()),
             },
             ignore_status: false,
             sources: Vec::new(),
@@ -76,14 +77,23 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
     /// Watches a kind whose objects are made for `K`s: a change or deletion of one triggers the `K` that is its
     /// controller. [`Turn::apply`](crate::Turn::apply) and [`Turn::owned`](crate::Turn::owned) need it.
     pub fn owns<T: Reconciled>(self) -> Self {
-        self.watches::<T>(source::controller::<K, T>)
+        self.source::<T>(Sight::InView, source::controller::<K, T>)
     }
 
     /// Watches a kind whose objects concern `K`s in another way: a change triggers the keys that `map` finds for the
     /// object before and after it. `map` must be quick and must not depend on what it was asked before.
-    pub fn watches<T: Reconciled>(mut self, map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static) -> Self {
-        self.sources
-            .push(Box::new(|queue| source::watch::<T>(queue, map, source::any)));
+    pub fn watches<T: Reconciled>(self, map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static) -> Self {
+        self.source(Sight::Hidden, map)
+    }
+
+    fn source<T: Reconciled>(
+        mut self,
+        sight: Sight,
+        map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static,
+    ) -> Self {
+        self.sources.push(Box::new(move |inlet| {
+            source::watch::<T>(inlet, sight, map, source::any)
+        }));
         self
     }
 
@@ -103,7 +113,7 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
     /// How long a key that failed waits. The default is client-go's, 5 ms doubled up to 1000 s, and up to a tenth longer
     /// by chance.
     pub fn backoff(mut self, backoff: impl Backoff) -> Self {
-        self.queue = self.queue.backoff(backoff);
+        self.backoff = Box::new(backoff);
         self
     }
 
@@ -138,7 +148,11 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
                 self.settings.name
             )));
         }
-        let queue: WorkQueue<ObjectKey> = self.queue.build().map_err(Error::other)?;
+        let queue: WorkQueue<ObjectKey> = WorkQueue::builder().build().map_err(Error::other)?;
+        let inlet = Inlet {
+            queue,
+            failing: Arc::new(Failing::new(self.backoff)),
+        };
         let matters = if self.ignore_status {
             source::beyond_status::<K>
         } else {
@@ -146,23 +160,23 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
         };
         let controller = Controller {
             name: self.settings.name.clone(),
-            queue: queue.clone(),
+            inlet: inlet.clone(),
         };
         let described = Described {
-            main: source::watch::<K>(queue.clone(), source::itself, matters),
+            main: source::watch::<K>(inlet.clone(), Sight::InView, source::itself, matters),
             sources: self
                 .sources
                 .into_iter()
-                .map(|source| source(queue.clone()))
+                .map(|source| source(inlet.clone()))
                 .collect(),
             settings: self.settings,
-            queue,
+            inlet,
             reconciler: self.reconciler,
             kind: PhantomData,
         };
         self.manager.add(
             controller.name.clone(),
-            controller.queue.clone(),
+            controller.inlet.queue.clone(),
             Box::new(described),
         )?;
         Ok(controller)
@@ -186,11 +200,11 @@ impl Controller {
 
     /// Gives a key a turn, for a reason that no watch can know. False: the controller has stopped.
     pub fn trigger(&self, key: ObjectKey, reason: impl Into<Reason>) -> bool {
-        self.queue.add_with(key, Add::now().because(reason)).is_ok()
+        self.inlet.add(key, Sight::Hidden, Add::now().because(reason))
     }
 
     /// The controller's queue, to look at.
     pub fn queue(&self) -> &WorkQueue<ObjectKey> {
-        &self.queue
+        &self.inlet.queue
     }
 }

@@ -21,12 +21,13 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::informer::{InformerFactory, Selection};
 use trimtab_client_cache::key_of;
 use trimtab_client_coordination::events::Recorder;
-use trimtab_client_workqueue::{Add, Shutdown, Work, WorkQueue};
+use trimtab_client_workqueue::{Add, Reason, Shutdown, Work, WorkQueue};
 
 use crate::error::Error;
+use crate::failing::{Failing, View, WaitFor};
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile, Reconciled};
-use crate::source::{self, LOW, Source, Watch};
+use crate::source::{self, Inlet, LOW, Source, Watch};
 use crate::turn::{Stores, Turn, World};
 
 /// What a controller was told by its builder.
@@ -41,7 +42,7 @@ pub(crate) struct Settings {
 /// A controller that waits for its manager to run.
 pub(crate) struct Described<K, R> {
     pub(crate) settings: Settings,
-    pub(crate) queue: WorkQueue<ObjectKey>,
+    pub(crate) inlet: Inlet,
     pub(crate) reconciler: R,
     pub(crate) main: Source,
     pub(crate) sources: Vec<Source>,
@@ -95,12 +96,14 @@ impl<K: Reconciled, R: Reconcile<K>> Begin for Described<K, R> {
                     recorder: context.recorder.clone(),
                     applied: Default::default(),
                 }),
+                queue: self.inlet.queue.clone(),
+                failing: self.inlet.failing,
                 figures,
                 patience: self.settings.patience,
                 stop: context.stop.clone(),
             }),
             settings: self.settings,
-            queue: self.queue,
+            queue: self.inlet.queue,
             watches: watches.clone(),
             grace: context.grace,
         };
@@ -124,6 +127,8 @@ struct Running<K: Reconciled, R> {
 struct Inner<K: Reconciled, R> {
     reconciler: R,
     world: Arc<World<K>>,
+    queue: WorkQueue<ObjectKey>,
+    failing: Arc<Failing>,
     figures: Arc<Figures>,
     patience: Duration,
     stop: CancellationToken,
@@ -193,7 +198,7 @@ impl<K: Reconciled, R: Reconcile<K>> Running<K, R> {
     /// Gives every key a turn when nothing more urgent waits. Backoffs stay.
     fn resync(&self) {
         for object in self.inner.world.store.list() {
-            let add = Add::now().priority(LOW).keep_backoff().because("resync");
+            let add = Add::now().priority(LOW).because("resync");
             let _shut_down = self.queue.add_with(key_of(&*object), add);
         }
     }
@@ -202,65 +207,84 @@ impl<K: Reconciled, R: Reconcile<K>> Running<K, R> {
 impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
     /// One turn, with all that follows from how it ends.
     async fn turn(self: Arc<Self>, work: Work<ObjectKey>, permit: OwnedSemaphorePermit) {
-        let mut turn = Turn::new(
-            self.world.clone(),
-            work.key().clone(),
-            work.reasons().clone(),
-            work.attempt(),
-        );
-        let timer = self.figures.begin();
-        let reconciled = AssertUnwindSafe(async { self.reconciler.reconcile(&mut turn).await })
-            .catch_unwind()
-            .await;
-        let result = match reconciled {
-            Ok(result) => {
-                // What was observed is told whatever became of the turn.
-                let told = turn.flush().await;
-                if let (Err(_), Err(error)) = (&result, &told) {
-                    tracing::warn!(%error, "the status was not written");
-                }
-                result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
+        let (key, begun) = (work.key().clone(), Instant::now());
+        let view = || self.world.view(self.world.store.get(&key).as_deref());
+        if let Some(wait) = self.failing.wait_for(&key, begun, view) {
+            if let WaitFor::Backoff(rest) = wait {
+                self.again(&work, rest, "backoff");
             }
-            Err(panic) => Err(Ended::Panicked(words_of(&*panic))),
-        };
+            return work.done();
+        }
+        let attempt = self.failing.attempt(&key);
+        let mut turn = Turn::new(self.world.clone(), key.clone(), work.reasons().clone(), attempt);
+        let timer = self.figures.begin();
+        let result = self.reconcile(&mut turn).await;
         timer.end(Outcome::of(&result));
         drop(permit);
 
-        self.settle(turn).await;
+        let view = self.settle(turn).await;
+        let fail = |reason: String| {
+            let delay = self.failing.failed(&key, begun, Instant::now(), view.clone());
+            self.again(&work, delay, reason);
+        };
         match result {
-            Ok(Next::Done) => work.done(),
-            Ok(Next::After(delay)) => work.requeue_after(delay),
+            Ok(next) => {
+                self.failing.succeeded(&key);
+                return match next {
+                    Next::Done => work.done(),
+                    Next::After(delay) => work.requeue_after(delay),
+                };
+            }
             Err(Ended::Panicked(words)) => {
-                tracing::error!(
-                    panic = words,
-                    attempt = work.attempt(),
-                    "the reconciler panicked; trying again"
-                );
-                work.retry_because("panic");
+                tracing::error!(panic = words, attempt, "the reconciler panicked; trying again");
+                fail("panic".to_owned());
             }
             Err(Ended::Failed(error)) if error.is_conflict() => {
                 tracing::debug!(%error, "the object has changed; trying again");
-                work.retry_because("conflict");
+                fail("conflict".to_owned());
             }
             Err(Ended::Failed(error)) if error.is_terminal() => {
                 tracing::error!(%error, "the reconciler failed; waiting for a change");
-                work.done();
+                self.failing.gave_up(&key, view);
             }
             Err(Ended::Failed(error)) => {
-                tracing::warn!(%error, attempt = work.attempt(), "the reconciler failed; trying again");
-                work.retry_because(format!("error: {error}"));
+                tracing::warn!(%error, attempt, "the reconciler failed; trying again");
+                fail(format!("error: {error}"));
             }
         }
+        work.done();
+    }
+
+    /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
+    async fn reconcile(&self, turn: &mut Turn<K>) -> Result<Next, Ended> {
+        let reconciled = AssertUnwindSafe(async { self.reconciler.reconcile(turn).await })
+            .catch_unwind()
+            .await;
+        let result = reconciled.map_err(|panic| Ended::Panicked(words_of(&*panic)))?;
+        let told = turn.flush().await;
+        if let (Err(_), Err(error)) = (&result, &told) {
+            tracing::warn!(%error, "the status was not written");
+        }
+        result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
+    }
+
+    /// Has a key in hand come back. A queue that is shut down takes nothing more, as it should.
+    fn again(&self, work: &Work<ObjectKey>, delay: Duration, reason: impl Into<Reason>) {
+        let add = Add::after(delay).priority(work.priority()).because(reason);
+        let _shut_down = self.queue.add_with(work.key().clone(), add);
     }
 
     /// *Own writes seen*: waits until the caches show what the turn has written. A controller that stops does not wait.
-    async fn settle(&self, turn: Turn<K>) {
-        let seen = turn.into_unseen().seen(self.patience);
+    /// Returns what the turn had in view.
+    async fn settle(&self, turn: Turn<K>) -> View {
+        let (unseen, view) = turn.end();
+        let seen = unseen.seen(self.patience);
         if let Some(Err(error)) = self.stop.run_until_cancelled(seen).await {
             let patience = self.patience;
             tracing::warn!(%error, ?patience, "the caches do not show the last writes; going on without them");
             self.figures.impatient();
         }
+        view
     }
 }
 

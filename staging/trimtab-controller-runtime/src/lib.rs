@@ -21,6 +21,7 @@
 mod builder;
 mod controller;
 mod error;
+mod failing;
 mod manager;
 mod metrics;
 mod reconcile;

@@ -5,6 +5,7 @@
 //! a child hears of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use trimtab_apimachinery_meta::{GroupKind, ObjectKey, owner};
@@ -12,6 +13,7 @@ use trimtab_client_cache::informer::{InformerFactory, Registration, Selection, S
 use trimtab_client_cache::{Delta, key_of};
 use trimtab_client_workqueue::{Add, WorkQueue};
 
+use crate::failing::Failing;
 use crate::reconcile::Reconciled;
 use crate::turn::{Stores, is_namespaced};
 
@@ -39,10 +41,37 @@ struct Watching<T: Reconciled> {
     handler: Registration<T>,
 }
 
+/// Where triggers go. Clones lead to the same place.
+#[derive(Clone, Debug)]
+pub(crate) struct Inlet {
+    pub(crate) queue: WorkQueue<ObjectKey>,
+    pub(crate) failing: Arc<Failing>,
+}
+
+/// Whether turns have what changed in view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// The key's own object, or one that it owns.
+    InView,
+    /// Anything else: that it changed has to be remembered.
+    Hidden,
+}
+
+impl Inlet {
+    /// Gives a key a turn. False: the queue is shut down and takes nothing more.
+    pub(crate) fn add(&self, key: ObjectKey, sight: Sight, add: Add) -> bool {
+        if sight == Sight::Hidden {
+            self.failing.nudge(&key);
+        }
+        self.queue.add_with(key, add).is_ok()
+    }
+}
+
 /// Starts to watch a kind: each change adds the keys that `map` finds for the object before and after it, unless
 /// `matters` says that the change is none.
 pub(crate) fn watch<T: Reconciled>(
-    queue: WorkQueue<ObjectKey>,
+    inlet: Inlet,
+    sight: Sight,
     map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static,
     matters: impl Fn(&T, &T) -> bool + Send + 'static,
 ) -> Source {
@@ -57,7 +86,7 @@ pub(crate) fn watch<T: Reconciled>(
             {
                 return;
             }
-            trigger(&queue, &told, &delta, &map);
+            trigger(&inlet, sight, &told, &delta, &map);
         });
         Box::new(Watching {
             kind,
@@ -77,7 +106,8 @@ pub(crate) fn selection<T: Reconciled>(of_manager: &Selection) -> Selection {
 }
 
 fn trigger<T: Reconciled>(
-    queue: &WorkQueue<ObjectKey>,
+    inlet: &Inlet,
+    sight: Sight,
     kind: &str,
     delta: &Delta<T>,
     map: &impl Fn(&T) -> Vec<ObjectKey>,
@@ -98,8 +128,7 @@ fn trigger<T: Reconciled>(
         let add = Add::now()
             .priority(priority)
             .because(format!("{kind} {} {verb}", delta.key()));
-        // A queue that is shut down takes nothing more, as it should.
-        let _shut_down = queue.add_with(key, add);
+        inlet.add(key, sight, add);
     }
 }
 

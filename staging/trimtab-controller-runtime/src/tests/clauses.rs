@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
+use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_workqueue::Add;
 
 use super::server::Server;
-use super::widgets::{Widgets, run, wish};
+use super::widgets::{Seen, Widgets, run, wish};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -137,11 +139,143 @@ proptest! {
 
             let quiet = server.log().len();
             for name in NAMES {
-                running.controller.trigger(trimtab_apimachinery_meta::ObjectKey::namespaced("default", name), "to see");
+                running.controller.trigger(ObjectKey::namespaced("default", name), "to see");
             }
             sleep(Duration::from_secs(1)).await;
             assert_eq!(server.log()[quiet..], [] as [&str; 0], "nothing to do, nothing is asked");
             running.end().await.unwrap();
         });
     }
+}
+
+/// *Backoff is about failures*: each turn of a key that always fails comes after the backoff of the turn before it, or
+/// early because something has changed; then it is no new failure, and the next turn is the same attempt again.
+fn backoff_is_about_failures(turns: &[Seen], changes: usize, lag: Duration) -> Result<(), String> {
+    let mut early = 0;
+    for turns in turns.windows(3) {
+        let [before, turn, after] = turns else {
+            unreachable!()
+        };
+        if after.attempt == turn.attempt {
+            early += 1;
+            continue;
+        }
+        let (backoff, waited) = (
+            Duration::from_millis(5) * 2_u32.pow(turn.attempt - 2),
+            turn.at - before.at,
+        );
+        let latest = backoff.mul_f64(1.1) + lag + Duration::from_millis(3);
+        if after.attempt != turn.attempt + 1 || waited < backoff || waited > latest {
+            return Err(format!(
+                "Backoff is about failures: {turn:?} came {waited:?} after {before:?}"
+            ));
+        }
+    }
+    if early > changes {
+        return Err(format!(
+            "Backoff is about failures: {early} early turns for {changes} changes"
+        ));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A key fails for ten seconds, while it is triggered and changed at random.
+    #[test]
+    fn triggers_do_not_lengthen_a_backoff(
+        text in prop_oneof![Just("fail"), Just("fail late"), Just("panic")],
+        changes in proptest::collection::vec(0..10_000_u64, 0..8),
+        noises in proptest::collection::vec(0..10_000_u64, 0..8),
+        lag in 0..100_u64,
+    ) {
+        paused(async move {
+            let server = Server::default();
+            server.0.lock().lag = Duration::from_millis(lag);
+            let running = run(&server, |controller| controller);
+            server.put("widgets", "a", wish(text));
+            let real = changes.iter().map(|at| (*at, true));
+            let mut agenda: Vec<_> = real.chain(noises.iter().map(|at| (*at, false))).collect();
+            agenda.sort_unstable();
+            let start = Instant::now();
+            for (n, (at, real)) in agenda.into_iter().enumerate() {
+                sleep_until(start + Duration::from_millis(at)).await;
+                if real {
+                    server.put("widgets", "a", json!({"metadata": {"labels": {"n": n.to_string()}}}));
+                } else {
+                    let key = ObjectKey::namespaced("default", "a");
+                    let add = Add::now().because("noise");
+                    running.controller.queue().add_with(key, add).unwrap();
+                }
+            }
+            sleep_until(start + Duration::from_secs(20)).await;
+            let turns = running.widgets.turns_of("a");
+            assert!(turns.last().expect("turns").attempt >= 8, "it went on");
+            backoff_is_about_failures(&turns, changes.len(), Duration::from_millis(lag)).unwrap();
+            server.put("widgets", "a", wish("well"));
+            sleep(Duration::from_secs(1)).await;
+            level_triggered(&server).unwrap();
+            server.put("widgets", "a", wish("well again"));
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(running.widgets.turns_of("a").last().expect("turns").attempt, 1, "failures are forgotten");
+            running.end().await.unwrap();
+        });
+    }
+}
+
+/// *Isolated*: keys that panic or never end cost others nothing but their worker.
+#[test]
+fn a_bad_key_stops_no_other() {
+    paused(async {
+        let server = Server::default();
+        let running = run(&server, |controller| controller.workers(2));
+        for bad in ["panic", "slow"] {
+            server.put("widgets", bad, wish(bad));
+        }
+        for name in NAMES {
+            server.put("widgets", name, wish("well"));
+        }
+        sleep(Duration::from_secs(3)).await;
+        level_triggered(&server).unwrap();
+        assert_eq!(running.widgets.turns_of("slow").len(), 1);
+        let panics = running.widgets.turns_of("panic");
+        assert!(panics.len() > 3, "a panic is retried");
+        let text = running.manager.metrics_text();
+        let counted = format!(
+            "controller_runtime_reconcile_panics_total{{controller=\"widget\"}} {}",
+            panics.len()
+        );
+        assert!(text.contains(&counted), "{text}");
+
+        let before = Instant::now();
+        let ended = running.end().await;
+        assert!(matches!(ended, Err(crate::Error::CutOff(1))), "{ended:?}");
+        assert_eq!(before.elapsed().as_secs(), 30, "the slow one had its time");
+    });
+}
+
+/// *Isolated*: a cache that is behind delays the keys that wrote, and holds no worker.
+#[test]
+fn a_key_that_waits_for_caches_holds_no_worker() {
+    paused(async {
+        let server = Server::default();
+        let running = run(&server, |controller| {
+            controller.workers(1).patience(Duration::from_secs(60))
+        });
+        sleep(Duration::from_secs(1)).await;
+        for name in NAMES {
+            server.put("widgets", name, wish("well"));
+        }
+        server.0.lock().lag = Duration::from_secs(30);
+        sleep(Duration::from_secs(1)).await;
+        for name in NAMES {
+            assert!(server.get("configmaps", name).is_some(), "{name} had its turn");
+            assert_eq!(running.widgets.turns_of(name).len(), 1, "{name} waits");
+        }
+        sleep(Duration::from_secs(60)).await;
+        own_writes_seen(&server, &running.widgets).unwrap();
+        assert!(running.widgets.turns_of("a").len() > 1);
+        running.end().await.unwrap();
+    });
 }

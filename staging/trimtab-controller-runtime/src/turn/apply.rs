@@ -15,6 +15,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_apimachinery_meta::owner::{self, OwnerError};
 use trimtab_client_cache::key_of;
 
+use super::world::view_of;
 use super::{Turn, request};
 use crate::error::{Error, Result};
 use crate::reconcile::Reconciled;
@@ -91,6 +92,7 @@ impl<K: Reconciled> Turn<K> {
         )
         .await?;
         self.unseen.wrote(&store, &answer);
+        self.view.extend([view_of(&answer)]);
         let applied = Applied {
             wish: wish_digest,
             outcome: outcome(&answer, with_status)?,

@@ -23,12 +23,14 @@ use trimtab_client_coordination::events::Note;
 use trimtab_client_workqueue::Reasons;
 
 use crate::error::{Error, Result};
+use crate::failing::View;
 use crate::reconcile::Reconciled;
 use settle::Unseen;
 use status::Draft;
 
 pub(crate) use request::is_namespaced;
 pub use status::{ConditionStatus, Conditions};
+use world::view_of;
 pub(crate) use world::{Stores, World};
 
 /// One turn of one key: the latest state from caches that have seen the key's own last writes, why the key came up,
@@ -42,6 +44,8 @@ pub struct Turn<K: Reconciled> {
     /// What the turn has written.
     unseen: Unseen<K>,
     draft: Option<Box<dyn Draft<K>>>,
+    /// What was in view at the beginning, with what the turn has written.
+    view: View,
     world: Arc<World<K>>,
 }
 
@@ -52,6 +56,7 @@ impl<K: Reconciled> Turn<K> {
             world.forget(&key);
         }
         Self {
+            view: world.view(latest.as_deref()),
             key,
             reasons,
             attempt,
@@ -141,9 +146,9 @@ impl<K: Reconciled> Turn<K> {
         }
     }
 
-    /// Ends the turn; what remains is what it has written.
-    pub(crate) fn into_unseen(self) -> Unseen<K> {
-        self.unseen
+    /// Ends the turn; what remains is what it has written and what it had in view.
+    pub(crate) fn end(self) -> (Unseen<K>, View) {
+        (self.unseen, self.view)
     }
 
     /// The object, for what cannot be done without it.
@@ -154,6 +159,7 @@ impl<K: Reconciled> Turn<K> {
     /// Takes the answer to a write to the main object.
     fn wrote(&mut self, answer: K) {
         self.unseen.wrote(&self.world.store, &answer);
+        self.view.extend([view_of(&answer)]);
         self.latest = Some(Arc::new(answer));
     }
 }

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use kube::Client;
 use parking_lot::Mutex;
 use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_cache::key_of;
 use trimtab_client_cache::store::Store;
 use trimtab_client_coordination::events::Recorder;
 
 use super::apply::{Applied, Child};
 use crate::error::{Error, Result};
+use crate::failing::View;
 use crate::reconcile::Reconciled;
 
 pub(crate) struct World<K> {
@@ -26,7 +28,33 @@ pub(crate) struct World<K> {
 
 /// The caches of a controller, by type.
 #[derive(Default)]
-pub(crate) struct Stores(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+pub(crate) struct Stores(HashMap<TypeId, Box<dyn AnyStore>>);
+
+/// A store of any kind.
+trait AnyStore: Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+    /// Adds the objects with this owner to a view.
+    fn add_owned(&self, owner: &str, view: &mut View);
+}
+
+impl<T: Reconciled> AnyStore for Store<T> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn add_owned(&self, owner: &str, view: &mut View) {
+        let owned = self.owned_by(owner);
+        view.extend(owned.iter().map(|object| view_of(&**object)));
+    }
+}
+
+/// An object as views have it.
+pub(super) fn view_of<T: Reconciled>(object: &T) -> ((TypeId, ObjectKey), Option<String>) {
+    (
+        (TypeId::of::<T>(), key_of(object)),
+        object.meta().resource_version.clone(),
+    )
+}
 
 impl Stores {
     pub(crate) fn add<T: Reconciled>(&mut self, store: Store<T>) {
@@ -37,14 +65,26 @@ impl Stores {
         let store = self
             .0
             .get(&TypeId::of::<T>())
-            .and_then(|store| store.downcast_ref::<Store<T>>());
+            .and_then(|store| store.as_any().downcast_ref::<Store<T>>());
         store
             .cloned()
             .ok_or_else(|| Error::NotWatched(T::kind(&T::DynamicType::default()).into_owned()))
     }
 }
 
-impl<K> World<K> {
+impl<K: Reconciled> World<K> {
+    /// What a turn of this key has in view now.
+    pub(crate) fn view(&self, object: Option<&K>) -> View {
+        let mut view = View::new();
+        if let Some(object) = object {
+            view.extend([view_of(object)]);
+            for store in self.stores.0.values() {
+                store.add_owned(object.meta().uid.as_deref().unwrap_or_default(), &mut view);
+            }
+        }
+        view
+    }
+
     /// Forgets what was applied for an owner that is gone.
     pub(crate) fn forget(&self, owner: &ObjectKey) {
         self.applied.lock().remove(owner);

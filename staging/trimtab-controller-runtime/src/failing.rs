@@ -1,0 +1,129 @@
+//! Keys that failed: how long each waits, and what would end the wait.
+//!
+//! *Backoff is about failures.* A key that failed is due after its backoff, or as soon as something has changed: it is
+//! then looked at early, and if it fails again, that does not count as one more failure. A trigger behind which nothing
+//! has changed, as the echo of the failed turn's own writes is, changes nothing here either. So neither can triggers
+//! lengthen the backoff, nor can a turn that writes and fails become a loop without rest.
+//!
+//! The queue has a count of failures of its own, which this one replaces: a queue cannot know what has changed.
+
+use std::any::TypeId;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_workqueue::Backoff;
+
+/// The objects that a turn has in view, the main one and those that it owns, with their versions.
+pub(crate) type View = HashMap<(TypeId, ObjectKey), Option<String>>;
+
+/// The keys of one controller that failed last.
+#[derive(Debug)]
+pub(crate) struct Failing {
+    backoff: Mutex<Box<dyn Backoff>>,
+    keys: Mutex<Keys>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    failed: HashMap<ObjectKey, Failure>,
+    /// Keys for which something that no view shows has changed since their last turn began. Each is in the queue.
+    nudged: HashSet<ObjectKey>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    count: u32,
+    /// `None` for a failure that only a change mends.
+    due: Option<Instant>,
+    /// What the failed turn saw, with what it wrote itself.
+    view: View,
+}
+
+/// What a key that failed waits for, if nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// The rest of its backoff.
+    Backoff(Duration),
+    /// A change.
+    Change,
+}
+
+impl Failing {
+    pub(crate) fn new(backoff: Box<dyn Backoff>) -> Self {
+        Self {
+            backoff: Mutex::new(backoff),
+            keys: Mutex::default(),
+        }
+    }
+
+    /// Which attempt the next turn of this key is.
+    pub(crate) fn attempt(&self, key: &ObjectKey) -> u32 {
+        self.keys
+            .lock()
+            .failed
+            .get(key)
+            .map_or(1, |failure| failure.count.saturating_add(1))
+    }
+
+    /// What the key has to wait for. `None`: it begins a turn.
+    pub(crate) fn wait_for(
+        &self,
+        key: &ObjectKey,
+        now: Instant,
+        view: impl FnOnce() -> View,
+    ) -> Option<WaitFor> {
+        let mut keys = self.keys.lock();
+        if keys.nudged.remove(key) {
+            return None;
+        }
+        let failure = keys.failed.get(key)?;
+        let wait = match failure.due {
+            Some(due) if due <= now => return None,
+            Some(due) => WaitFor::Backoff(due - now),
+            None => WaitFor::Change,
+        };
+        (failure.view == view()).then_some(wait)
+    }
+
+    /// Takes note that something changed which concerns the key and is not in its view. To be called before the key is
+    /// added to the queue.
+    pub(crate) fn nudge(&self, key: &ObjectKey) {
+        self.keys.lock().nudged.insert(key.clone());
+    }
+
+    /// Takes note of a failed turn that began at `begun` and ended at `now`. Returns the key's backoff.
+    pub(crate) fn failed(&self, key: &ObjectKey, begun: Instant, now: Instant, view: View) -> Duration {
+        let mut keys = self.keys.lock();
+        let count = match keys.failed.get(key) {
+            Some(Failure {
+                count,
+                due: Some(due),
+                ..
+            }) if begun < *due => *count,
+            last => last.map_or(0, |last| last.count).saturating_add(1),
+        };
+        let delay = self.backoff.lock().delay(count, now);
+        let due = now.checked_add(delay);
+        keys.failed.insert(key.clone(), Failure { count, due, view });
+        delay
+    }
+
+    /// Takes note of a failure that only a change mends.
+    pub(crate) fn gave_up(&self, key: &ObjectKey, view: View) {
+        self.keys.lock().failed.insert(
+            key.clone(),
+            Failure {
+                count: 0,
+                due: None,
+                view,
+            },
+        );
+    }
+
+    pub(crate) fn succeeded(&self, key: &ObjectKey) {
+        self.keys.lock().failed.remove(key);
+    }
+}
