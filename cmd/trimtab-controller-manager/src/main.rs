@@ -74,9 +74,15 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 fn log_to_stderr(verbosity: u8) {
-    let level = ["warn", "info", "info", "debug", "debug"]
-        .get(usize::from(verbosity))
-        .unwrap_or(&"trace");
+    let level = [
+        "warn,kube_client=off",
+        "info,kube_client=off",
+        "info",
+        "debug",
+        "debug",
+    ]
+    .get(usize::from(verbosity))
+    .unwrap_or(&"trace");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

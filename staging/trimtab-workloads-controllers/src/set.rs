@@ -51,7 +51,7 @@ pub enum SetError {
         name: String,
     },
     /// The server could not be reached for ten seconds. Check its address and whether it runs.
-    #[error("failed to wait for apiserver being healthy: {0}")]
+    #[error("failed to wait for apiserver being healthy: {}", at_bottom(.0))]
     Unreachable(#[source] Box<kube::Error>),
     /// A controller ended, which none does by itself. This is a defect of the controller.
     #[error("controller {name} ended: {why}")]
@@ -219,6 +219,15 @@ async fn reach(client: &Client) -> Result<(), SetError> {
         Ok(Err(error)) => Err(SetError::Unreachable(Box::new(error))),
         Err(late) => Err(SetError::Unreachable(Box::new(kube::Error::Service(late.into())))),
     }
+}
+
+/// The cause of all that is told above it: `connection refused` rather than `service error`.
+fn at_bottom(error: &kube::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// Refuses names that mean no controller.

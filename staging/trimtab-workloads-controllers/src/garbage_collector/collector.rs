@@ -1,6 +1,6 @@
 //! The collector's work on one object at a time: it asks the server, decides, and acts, only ever on what it was told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -51,7 +51,7 @@ pub(super) struct Collector {
     resources: RwLock<Arc<Resources>>,
     /// What waits for a kind that the server does not serve. Each is in the queue too, with its backoff, and is in here
     /// no longer than until its next turn.
-    puzzled: Mutex<HashSet<Task>>,
+    puzzled: Mutex<HashMap<Task, Arc<Kind>>>,
 }
 
 impl Collector {
@@ -87,8 +87,14 @@ impl Collector {
 
     /// Takes note of what the server serves now.
     pub(super) fn set_resources(&self, resources: Arc<Resources>) {
-        *self.resources.write() = resources;
-        for task in std::mem::take(&mut *self.puzzled.lock()) {
+        *self.resources.write() = resources.clone();
+        let mut solved = Vec::new();
+        self.puzzled.lock().retain(|task, kind| {
+            let known = resource(&resources, kind).is_ok();
+            solved.extend(known.then(|| task.clone()));
+            !known
+        });
+        for task in solved {
             if let Err(Refused) = self.queue.add(task) {
                 return;
             }
@@ -105,8 +111,8 @@ impl Collector {
         };
         let Err(error) = turn else { return Outcome::Done };
         match &error {
-            TurnError::UnknownKind(_) => {
-                self.puzzled.lock().insert(task.clone());
+            TurnError::UnknownKind(kind) => {
+                self.puzzled.lock().insert(task.clone(), kind.clone());
                 tracing::info!(?task, %error, "waiting for a kind");
             }
             TurnError::Unobserved => tracing::debug!(?task, "waiting for a watch"),
