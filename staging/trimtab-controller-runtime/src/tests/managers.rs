@@ -1,0 +1,190 @@
+//! The manager's order of things: what waits for what, and what ends when.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::ResourceExt;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use trimtab_apimachinery_meta::ObjectKey;
+
+use super::server::Server;
+use super::widgets::{Widgets, manager, run, wish};
+use crate::Error;
+
+const SOON: Duration = Duration::from_secs(1);
+
+/// A controller works as soon as its own kinds are there; the manager is ready when all of them are.
+#[tokio::test(start_paused = true)]
+async fn a_missing_kind_delays_only_those_who_need_it() {
+    let server = Server::default();
+    server.0.lock().missing.push("secrets".to_owned());
+    server.put("widgets", "a", wish("x"));
+    let manager = manager(&server);
+    let widgets = Widgets {
+        server: server.clone(),
+        ..Widgets::default()
+    };
+    let waiting = Widgets {
+        server: server.clone(),
+        ..Widgets::default()
+    };
+    manager
+        .controller(widgets.clone())
+        .owns::<ConfigMap>()
+        .start()
+        .expect("a good description");
+    let other = manager
+        .controller(waiting.clone())
+        .named("other")
+        .owns::<ConfigMap>()
+        .owns::<Secret>();
+    other.start().expect("a good description");
+    let taken = manager.controller(waiting.clone()).named("other").start();
+    assert!(matches!(taken, Err(Error::NameTaken(_))));
+
+    let stop = CancellationToken::new();
+    let run = manager.run(stop.clone());
+    let test = async {
+        sleep(Duration::from_secs(5)).await;
+        assert!(!manager.is_ready());
+        assert_eq!(
+            (widgets.turns_of("a").is_empty(), waiting.turns_of("a").len()),
+            (false, 0)
+        );
+        server.0.lock().missing.clear();
+        sleep(Duration::from_secs(60)).await;
+        assert!(manager.is_ready());
+        assert!(!waiting.turns_of("a").is_empty());
+        assert!(matches!(manager.run(stop.clone()).await, Err(Error::AlreadyRun)));
+        assert!(matches!(
+            manager.controller(waiting.clone()).named("late").start(),
+            Err(Error::AlreadyRun)
+        ));
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(run, test);
+    assert!(ended.is_ok(), "{ended:?}");
+    assert!(!manager.is_ready());
+    let turns = (widgets.turns_of("a").len(), waiting.turns_of("a").len());
+    server.put("widgets", "a", wish("later"));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        (widgets.turns_of("a").len(), waiting.turns_of("a").len()),
+        turns,
+        "all has ended"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_for_the_first_lists_says_what_is_missing() {
+    let server = Server::default();
+    server.0.lock().missing.push("configmaps".to_owned());
+    let manager = manager(&server).sync_within(Duration::from_secs(20));
+    let widgets = Widgets {
+        server: server.clone(),
+        ..Widgets::default()
+    };
+    manager
+        .controller(widgets)
+        .owns::<ConfigMap>()
+        .start()
+        .expect("a good description");
+    let begun = Instant::now();
+    let error = manager
+        .run(CancellationToken::new())
+        .await
+        .expect_err("it cannot sync");
+    assert_eq!(begun.elapsed().as_secs(), 20);
+    let words = error.to_string();
+    assert!(
+        words.contains("ConfigMap of controller widget (") && words.contains("could not find"),
+        "{words}"
+    );
+    assert!(!words.contains("Widget of"), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_come_from_watched_kinds_from_outside_and_from_time() {
+    let server = Server::default();
+    let running = run(&server, |controller| {
+        controller
+            .watches(|secret: &Secret| {
+                let name = secret.annotations().get("for").cloned();
+                name.map(|name| ObjectKey::namespaced("default", name))
+                    .into_iter()
+                    .collect()
+            })
+            .ignore_status()
+            .resync(Duration::from_secs(3600))
+    });
+    for name in ["a", "b"] {
+        server.put("widgets", name, wish("x"));
+    }
+    sleep(SOON).await;
+    let turns = |name| running.widgets.turns_of(name).len();
+    let (a, b) = (turns("a"), turns("b"));
+
+    server.put("widgets", "a", json!({"status": {"other": 1}}));
+    sleep(SOON).await;
+    assert_eq!((turns("a"), turns("b")), (a, b), "a status is no trigger");
+    server.put("secrets", "s", json!({"metadata": {"annotations": {"for": "a"}}}));
+    sleep(SOON).await;
+    assert_eq!((turns("a"), turns("b")), (a + 1, b));
+    server.put("secrets", "s", json!({"metadata": {"annotations": {"for": "b"}}}));
+    sleep(SOON).await;
+    assert_eq!((turns("a"), turns("b")), (a + 2, b + 1), "what was and what is");
+    assert!(
+        running
+            .controller
+            .trigger(ObjectKey::namespaced("default", "b"), "a call")
+    );
+    sleep(SOON).await;
+    assert_eq!((turns("a"), turns("b")), (a + 2, b + 2));
+    sleep(Duration::from_secs(4000)).await;
+    assert_eq!(
+        (turns("a"), turns("b")),
+        (a + 3, b + 3),
+        "a resync after an hour, more or less"
+    );
+
+    server.put("widgets", "a", wish("terminal"));
+    sleep(SOON).await;
+    let failed = turns("a");
+    server.put("secrets", "s", json!({"metadata": {"annotations": {"for": "a"}}}));
+    sleep(SOON).await;
+    assert_eq!(
+        turns("a"),
+        failed + 1,
+        "what is in no view is remembered as a change"
+    );
+    let trigger = running.controller.clone();
+    running.end().await.unwrap();
+    assert!(!trigger.trigger(ObjectKey::namespaced("default", "a"), "too late"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn figures_have_the_names_that_dashboards_know() {
+    let server = Server::default();
+    let running = run(&server, |controller| controller);
+    server.put("widgets", "a", wish("x"));
+    sleep(SOON).await;
+    let text = running.manager.metrics_text();
+    let turns = running.widgets.turns_of("a").len();
+    for line in [
+        format!(r#"controller_runtime_reconcile_total{{controller="widget",result="success"}} {turns}"#),
+        r#"controller_runtime_reconcile_total{controller="widget",result="error"} 0"#.to_owned(),
+        r#"controller_runtime_active_workers{controller="widget"} 0"#.to_owned(),
+        format!(r#"controller_runtime_reconcile_time_seconds_count{{controller="widget"}} {turns}"#),
+        format!(r#"workqueue_work_duration_seconds_count{{name="widget",controller="widget"}} {turns}"#),
+        r#"workqueue_longest_running_processor_seconds{name="widget",controller="widget"} 0.0"#.to_owned(),
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
+    assert!(text.ends_with("# EOF\n"));
+    running.end().await.unwrap();
+}

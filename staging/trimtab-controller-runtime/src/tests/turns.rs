@@ -1,0 +1,227 @@
+//! What a turn asks of the server, and what it does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use trimtab_client_coordination::events::Note;
+
+use super::server::Server;
+use super::widgets::{Widget, child, manager, run, wish};
+use crate::{ConditionStatus, Error, Next, Reconcile, Result, Turn};
+
+const SOON: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn each_thing_is_asked_once() {
+    let server = Server::default();
+    let running = run(&server, |controller| controller);
+    server.put("widgets", "a", wish("hello"));
+    sleep(SOON).await;
+    let mut asked = vec![
+        "PATCH widgets/a 200",
+        "PATCH configmaps/a 200",
+        "PATCH widgets/a/status 200",
+    ];
+    assert_eq!(server.log(), asked);
+    let owner = server.get("configmaps", "a").expect("made")["metadata"]["ownerReferences"][0].clone();
+    let uid = server.get("widgets", "a").expect("there")["metadata"]["uid"].clone();
+    assert_eq!(
+        owner,
+        json!({"apiVersion": "example.com/v1", "kind": "Widget", "name": "a", "uid": uid, "controller": true,
+            "blockOwnerDeletion": true})
+    );
+
+    let turns = running.widgets.turns_of("a").len();
+    server.put("configmaps", "a", json!({"status": {"of": "somebody else"}}));
+    sleep(SOON).await;
+    assert!(
+        running.widgets.turns_of("a").len() > turns,
+        "an owned object's change is a trigger"
+    );
+    assert_eq!(
+        server.log(),
+        asked,
+        "a child's status is not what an apply would change"
+    );
+
+    for damage in [
+        json!({"data": {"text": "other"}}),
+        json!({"metadata": {"ownerReferences": null}}),
+    ] {
+        server.put("configmaps", "a", damage);
+        asked.push("PATCH configmaps/a 200");
+        sleep(SOON).await;
+        assert_eq!(server.log(), asked, "repaired");
+    }
+    server.put("widgets", "a", wish("bye"));
+    asked.extend(["PATCH configmaps/a 200", "PATCH widgets/a/status 200"]);
+    sleep(SOON).await;
+    assert_eq!(server.log(), asked);
+    server.delete("widgets", "a");
+    asked.extend(["DELETE configmaps/a 200", "PATCH widgets/a 200"]);
+    sleep(SOON).await;
+    assert_eq!(server.log(), asked);
+    assert_eq!(server.get("widgets", "a"), None);
+    assert_eq!(
+        running.widgets.turns_of("a").last().expect("turns").versions,
+        [None, None],
+        "seen to be gone"
+    );
+    running.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_told_though_the_turn_fails_and_unknown_fields_stay() {
+    let server = Server::default();
+    let running = run(&server, |controller| controller);
+    let mut wish = wish("fail late");
+    wish["status"] = json!({"newer": "field", "conditions": [{"type": "Ready", "status": "False", "reason": "New",
+        "message": "", "lastTransitionTime": "2020-01-01T00:00:00Z"}]});
+    server.put("widgets", "a", wish);
+    sleep(SOON).await;
+    let status = server.get("widgets", "a").expect("there")["status"].clone();
+    assert_eq!(
+        (&status["seen"], &status["newer"]),
+        (&json!("fail late"), &json!("field"))
+    );
+    let ready = &status["conditions"][0];
+    assert_eq!(
+        (&ready["status"], &ready["observedGeneration"]),
+        (&json!("True"), &json!(1))
+    );
+    assert_ne!(ready["lastTransitionTime"], json!("2020-01-01T00:00:00Z"));
+    let told = server.log().iter().filter(|line| line.contains("status")).count();
+    assert_eq!(told, 1, "once, though the turn was repeated: {:?}", server.log());
+    running.end().await.unwrap();
+}
+
+/// A status that was computed from an older spec is refused, and computed again.
+#[tokio::test(start_paused = true)]
+async fn a_conflict_costs_an_attempt_and_nothing_else() {
+    let server = Server::default();
+    let running = run(&server, |controller| controller);
+    server.put("widgets", "a", wish("one"));
+    sleep(SOON).await;
+    server.0.lock().lag = Duration::from_millis(500);
+    server.put("widgets", "a", wish("two"));
+    sleep(Duration::from_millis(250)).await;
+    server.put("widgets", "a", wish("three"));
+    sleep(Duration::from_secs(10)).await;
+    let log = server.log();
+    assert!(log.contains(&"PATCH widgets/a/status 409".to_owned()), "{log:?}");
+    assert_eq!(
+        server.get("widgets", "a").expect("there")["status"]["seen"],
+        "three"
+    );
+    let text = running.manager.metrics_text();
+    assert!(
+        text.contains("controller_runtime_reconcile_errors_total{controller=\"widget\"} 0"),
+        "{text}"
+    );
+    running.end().await.unwrap();
+}
+
+/// A reconciler that tries what must be refused and says what came of it.
+#[derive(Clone, Default)]
+struct Trespasser(Arc<Mutex<Vec<String>>>);
+
+impl Reconcile<Widget> for Trespasser {
+    async fn reconcile(&self, turn: &mut Turn<Widget>) -> Result<Next> {
+        let mut nameless = child("x", "y");
+        nameless.metadata.name = None;
+        let mut elsewhere = child("x", "y");
+        elsewhere.metadata.namespace = Some("other".to_owned());
+        turn.event(Note::warning("Trespass", "Apply", "trying"));
+        let results = [
+            turn.apply(child("taken", "mine")).await.err(),
+            turn.apply(Deployment::default()).await.err(),
+            turn.apply(nameless).await.err(),
+            turn.apply(elsewhere).await.err(),
+            turn.apply(Node {
+                metadata: child("n", "").metadata,
+                ..Node::default()
+            })
+            .await
+            .err(),
+            turn.owned::<Deployment>().err(),
+            turn.delete(&child("absent", "")).await.err(),
+        ];
+        let words = results.map(|error| error.map_or_else(|| "fine".to_owned(), |error| error.to_string()));
+        *self.0.lock() = words.to_vec();
+        turn.condition("Tried", ConditionStatus::Unknown, "Refused", "");
+        turn.release("example.com/not-there").await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_be_is_refused_with_a_reason() {
+    let server = Server::default();
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "u", "controller": true}]);
+    server.put(
+        "configmaps",
+        "taken",
+        json!({"metadata": {"ownerReferences": owner}}),
+    );
+    server.put("widgets", "a", wish("x"));
+    let (manager, trespasser, stop) = (manager(&server), Trespasser::default(), CancellationToken::new());
+    let builder = manager
+        .controller(trespasser.clone())
+        .owns::<ConfigMap>()
+        .watches(|_: &Node| Vec::new());
+    builder.start().expect("a good description");
+    let run = stop.run_until_cancelled(manager.run(CancellationToken::new()));
+    let (_, ()) = tokio::join!(run, async {
+        sleep(SOON).await;
+        stop.cancel();
+    });
+    assert_eq!(
+        *trespasser.0.lock(),
+        [
+            r#"object "taken" is already owned by another ReplicaSet controller rs"#,
+            "Deployment is not watched by this controller",
+            "the ConfigMap to be applied for default/a has no name",
+            r#"cross-namespace owner references are disallowed, owner's namespace "default", object's namespace "other""#,
+            r#"cluster-scoped object must not have a namespaced owner, owner's namespace "default""#,
+            "Deployment is not watched by this controller",
+            "fine",
+        ]
+    );
+    let first_turn = ["DELETE configmaps/absent 404", "PATCH widgets/a/status 200"];
+    assert_eq!(server.log()[..2], first_turn);
+    assert_eq!(
+        server.log()[2..],
+        first_turn[..1],
+        "the second turn has no news to tell"
+    );
+}
+
+#[test]
+fn errors_say_what_is_to_be_done() {
+    let conflict = kube::core::Status {
+        code: 409,
+        reason: "Conflict".to_owned(),
+        ..Default::default()
+    };
+    let conflict = Error::from(kube::Error::Api(Box::new(conflict)));
+    assert!(conflict.is_conflict() && !conflict.is_terminal() && !conflict.is_not_found());
+    assert!(Error::terminal("no").is_terminal() && !Error::other("no").is_terminal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_failure_waits_for_a_change() {
+    let server = Server::default();
+    let running = run(&server, |controller| controller);
+    server.put("widgets", "a", wish("terminal"));
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(running.widgets.turns_of("a").len(), 1);
+    server.put("widgets", "a", wish("good"));
+    sleep(SOON).await;
+    assert!(server.get("configmaps", "a").is_some());
+    running.end().await.unwrap();
+}
