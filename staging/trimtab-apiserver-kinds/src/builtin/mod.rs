@@ -40,6 +40,7 @@ fn resource(group: &str, version: &str, line: &str) -> Resource {
     let (kind, plural, singular, scope) = (next(), next(), next(), next());
     let (verbs, short_names, categories, subresources) = (next(), next(), next(), next());
     let own = GroupVersionKind::gvk(group, version, kind);
+    let schema = types::schema(group, version, kind);
     // Both APIs of events, and both versions of autoscalers, are views of one stored object.
     let storage_group = if plural == "events" { "" } else { group };
     Resource {
@@ -60,8 +61,8 @@ fn resource(group: &str, version: &str, line: &str) -> Resource {
         subresources: words(subresources).iter().map(|s| subresource(&own, s)).collect(),
         storage: GroupResource::new(storage_group, plural),
         columns: columns::columns(&own),
-        schema: types::schema(group, version, kind),
-        strategy: strategies::strategy(&own),
+        strategy: strategies::strategy(&own, &schema),
+        schema,
         custom: false,
         deprecation_warning: strategies::deprecation(&own),
         conversion: conversion::of(&own),

@@ -19,6 +19,10 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
     (kind == "EndpointSlice").then_some(Rules {
         generation: true,
         default: |slice| {
+            // Go writes the ports even when there are none.
+            if slice["ports"].is_null() {
+                slice["ports"] = Value::Null;
+            }
             for port in items_mut(slice, "ports") {
                 default_to(port, "name", "");
                 default_to(port, "protocol", "TCP");

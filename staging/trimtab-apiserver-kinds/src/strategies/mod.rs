@@ -7,6 +7,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod fields;
+mod fill;
 mod networking;
 mod policy;
 mod rbac;
@@ -17,22 +18,25 @@ use std::sync::Arc;
 
 use trimtab_apimachinery_meta::GroupVersionKind;
 
+use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
 /// The strategy of a built-in kind.
-pub(crate) fn strategy(gvk: &GroupVersionKind) -> Arc<dyn Strategy> {
-    if let Some(strategy) = gvk.group.is_empty().then(|| core::strategy(&gvk.kind)).flatten() {
+pub(crate) fn strategy(gvk: &GroupVersionKind, schema: &SchemaRef) -> Arc<dyn Strategy> {
+    if let Some(strategy) = core::strategy(gvk, schema) {
         return strategy;
     }
     if let Some(rules) = rules_of(gvk) {
-        return Arc::new(rules);
+        let schema = schema.clone();
+        return Arc::new(rules::Ruled { rules, schema });
     }
     Arc::new(standard::Standard::of(gvk))
 }
 
-/// The rules of a kind outside core.
+/// The rules of a kind.
 fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
     match gvk.group.as_str() {
+        "" => core::rules(&gvk.kind),
         "apps" => apps::rules(&gvk.kind),
         "batch" => batch::rules(&gvk.kind),
         "coordination.k8s.io" => coordination::rules(&gvk.kind),

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
-use super::checks::{all_non_negative, at_most_100_percent, int_or_percent, label_selector, one_of};
+use super::checks::{
+    all_non_negative, at_most_100_percent, default_to, int_or_percent, label_selector, object, one_of,
+};
 use super::rules::Rules;
 
 /// The rules of a kind of `policy`.
@@ -23,6 +25,21 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
         },
         ..Rules::ORDINARY
     })
+}
+
+const COUNTS: [&str; 4] = [
+    "disruptionsAllowed",
+    "currentHealthy",
+    "desiredHealthy",
+    "expectedPods",
+];
+
+/// Counts are written even when they are zero.
+fn default(budget: &mut Value) {
+    let status = object(budget, "status");
+    for count in COUNTS {
+        default_to(status, count, 0);
+    }
 }
 
 fn validate(budget: &Value) -> Vec<FieldError> {

@@ -23,10 +23,12 @@ const BINDING: Rules = Rules {
 pub(super) fn rules(kind: &str) -> Option<Rules> {
     Some(match kind {
         "Role" => Rules {
+            default: default_role,
             validate: |role| policy_rules(role, true),
             ..ANY
         },
         "ClusterRole" => Rules {
+            default: default_role,
             validate: |role| {
                 let mut errors = policy_rules(role, false);
                 errors.extend(aggregation(&role["aggregationRule"]));
@@ -46,6 +48,13 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
         },
         _ => return None,
     })
+}
+
+/// Go writes the rules even when there are none.
+fn default_role(role: &mut Value) {
+    if role["rules"].is_null() {
+        role["rules"] = Value::Null;
+    }
 }
 
 fn default_binding(binding: &mut Value) {

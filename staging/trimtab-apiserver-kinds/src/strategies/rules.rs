@@ -3,6 +3,8 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, names};
 
+use super::fill::fill_object;
+use crate::schema_ref::SchemaRef;
 use crate::strategy::{RequestContext, Strategy};
 
 /// What is special about a kind. [`Rules::ORDINARY`] is the kind with nothing special; others differ in a few fields.
@@ -78,22 +80,31 @@ pub(super) fn carry_over(new: &mut Value, old: &Value, field: &str) {
     }
 }
 
-impl Strategy for Rules {
+/// The strategy that rules and the structure of their kind make.
+#[derive(Clone, Debug)]
+pub(super) struct Ruled {
+    pub(super) rules: Rules,
+    pub(super) schema: SchemaRef,
+}
+
+impl Strategy for Ruled {
     fn default(&self, object: &mut Value) {
-        (self.default)(object);
+        (self.rules.default)(object);
+        fill_object(&self.schema, object);
     }
 
     fn prepare_create(&self, ctx: &RequestContext, object: &mut Value) {
-        if self.status
+        if self.rules.status
             && let Some(object) = object.as_object_mut()
         {
             object.remove("status");
         }
-        (self.prepare_create)(ctx, object);
+        (self.rules.prepare_create)(ctx, object);
+        fill_object(&self.schema, object);
     }
 
     fn validate_create(&self, _: &RequestContext, object: &Value) -> Vec<FieldError> {
-        (self.validate)(object)
+        (self.rules.validate)(object)
     }
 
     fn prepare_update(&self, ctx: &RequestContext, new: &mut Value, old: &Value) {
@@ -102,22 +113,22 @@ impl Strategy for Rules {
             carry_over(&mut whole, new, "status");
             carry_over(&mut whole, new, "metadata");
             *new = whole;
-            (self.prepare_status)(new, old);
+            (self.rules.prepare_status)(new, old);
             return;
         }
-        if self.status {
+        if self.rules.status {
             carry_over(new, old, "status");
         }
-        (self.prepare_update)(new, old);
+        (self.rules.prepare_update)(new, old);
     }
 
     fn validate_update(&self, ctx: &RequestContext, new: &Value, old: &Value) -> Vec<FieldError> {
         if ctx.subresource == "status" {
-            return (self.validate_status)(new, old);
+            return (self.rules.validate_status)(new, old);
         }
-        match self.validate_update {
+        match self.rules.validate_update {
             Some(validate) => validate(new, old),
-            None => (self.validate)(new),
+            None => (self.rules.validate)(new),
         }
     }
 
@@ -125,30 +136,30 @@ impl Strategy for Rules {
         if ctx.subresource == "status" {
             return Vec::new();
         }
-        (self.warnings)(new, old)
+        (self.rules.warnings)(new, old)
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        (self.name)(if prefix { name.trim_end_matches('-') } else { name })
+        (self.rules.name)(if prefix { name.trim_end_matches('-') } else { name })
     }
 
     fn has_generation(&self) -> bool {
-        self.generation
+        self.rules.generation
     }
 
     fn allow_create_on_update(&self) -> bool {
-        self.create_on_update
+        self.rules.create_on_update
     }
 
     fn allow_unconditional_update(&self) -> bool {
-        self.unconditional_update
+        self.rules.unconditional_update
     }
 
     fn selectable(&self, object: &Value, field: &str) -> Option<String> {
-        (self.select)(object, field)
+        (self.rules.select)(object, field)
     }
 
     fn selectable_fields(&self) -> &[&str] {
-        self.selectable
+        self.rules.selectable
     }
 }

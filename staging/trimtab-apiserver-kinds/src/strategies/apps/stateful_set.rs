@@ -17,7 +17,10 @@ pub(super) const STATEFUL_SET: Rules = Rules {
     generation: true,
     name: names::dns1123_label,
     default,
-    prepare_create: |_, set| drop_max_unavailable(set),
+    prepare_create: |_, set| {
+        drop_max_unavailable(set);
+        default_to(object(set, "status"), "availableReplicas", 0);
+    },
     prepare_update: |new, old| {
         if old["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"].is_null() {
             drop_max_unavailable(new);
@@ -75,6 +78,7 @@ pub(super) const CONTROLLER_REVISION: Rules = Rules {
 };
 
 fn default(set: &mut Value) {
+    default_to(object(set, "status"), "availableReplicas", 0);
     let spec = object(set, "spec");
     default_template(object(spec, "template"));
     default_text(spec, "podManagementPolicy", "OrderedReady");

@@ -12,7 +12,6 @@ const INVALID_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8
 const INVALID_RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
 pub(super) const IP_ADDRESS: Rules = Rules {
-    generation: true,
     // The name is the address, in its one form.
     name: |name| match name.parse::<IpAddr>() {
         Err(_) => vec![INVALID_IP.to_owned()],
@@ -28,7 +27,6 @@ pub(super) const IP_ADDRESS: Rules = Rules {
 };
 
 pub(super) const SERVICE_CIDR: Rules = Rules {
-    generation: true,
     validate: validate_ranges,
     validate_update: Some(update_ranges),
     ..Rules::ORDINARY

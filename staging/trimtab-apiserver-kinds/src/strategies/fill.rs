@@ -1,0 +1,96 @@
+//! What Go writes though nobody has set it: structs that are no pointers, and fields that are never left out.
+
+use serde_json::{Map, Value};
+use trimtab_apimachinery_schema::Schema;
+use trimtab_apimachinery_schema::schema::{Additional, Type};
+
+/// Fills in empty structs and zero values, below `metadata` only where it is not the object's own.
+pub(super) fn fill_object(schema: &Schema, object: &mut Value) {
+    let metadata = object.as_object_mut().and_then(|o| o.remove("metadata"));
+    fill(schema, object);
+    if let Some(object) = object.as_object_mut() {
+        match metadata {
+            Some(metadata) => drop(object.insert("metadata".to_owned(), metadata)),
+            None => drop(object.remove("metadata")),
+        }
+    }
+}
+
+fn fill(schema: &Schema, value: &mut Value) {
+    match value {
+        Value::Array(items) => {
+            if let Some(schema) = &schema.items {
+                for item in items {
+                    fill(schema, item);
+                }
+            }
+        }
+        Value::Object(fields) => {
+            if let Additional::Schema(schema) = &schema.additional {
+                for value in fields.values_mut() {
+                    fill(schema, value);
+                }
+            }
+            for (name, field) in &schema.properties {
+                if let Some(value) = fields.get_mut(name) {
+                    fill(field, value);
+                } else if is_struct(field) {
+                    let mut value = Value::Object(Map::new());
+                    fill(field, &mut value);
+                    fields.insert(name.clone(), value);
+                } else if schema.required.contains(name) {
+                    fields.insert(name.clone(), zero(field));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a field is a struct that is there even when it is empty.
+fn is_struct(field: &Schema) -> bool {
+    field
+        .default
+        .as_ref()
+        .and_then(Value::as_object)
+        .is_some_and(Map::is_empty)
+}
+
+/// The zero value of a field's type in Go.
+fn zero(field: &Schema) -> Value {
+    match field.type_ {
+        _ if field.int_or_string => 0.into(),
+        Some(Type::Integer | Type::Number) => 0.into(),
+        Some(Type::Boolean) => false.into(),
+        Some(Type::String) if !matches!(field.format.as_str(), "date-time" | "byte") => "".into(),
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_go_never_leaves_out_is_there() {
+        let cases = [
+            (
+                "ReplicaSet",
+                json!({"spec": {"selector": null, "template": {"metadata": {}, "spec": null}}, "status": {"replicas": 0}}),
+            ),
+            ("Ingress", json!({"spec": {}, "status": {"loadBalancer": {}}})),
+            ("NetworkPolicy", json!({"spec": {"podSelector": {}}})),
+            ("Lease", json!({"spec": {}})),
+            ("PriorityClass", json!({"value": 0})),
+        ];
+        for resource in crate::builtin::all() {
+            let Some((_, expected)) = cases.iter().find(|(kind, _)| *kind == resource.kind) else {
+                continue;
+            };
+            let mut object = json!({});
+            fill_object(&resource.schema, &mut object);
+            assert_eq!(&object, expected, "{}", resource.kind);
+        }
+    }
+}
