@@ -1,5 +1,8 @@
 //! Kinds of the group without a name: pods, services, namespaces, configuration, storage.
 
+mod config;
+mod event;
+mod namespace;
 mod pod;
 pub(super) mod pod_spec;
 mod resources;
@@ -8,12 +11,29 @@ pub(super) mod words;
 
 use std::sync::Arc;
 
+use trimtab_apimachinery_meta::GroupVersionKind;
+
+use super::rules::Rules;
+use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
-/// The strategy of a kind of this group; `None` for an ordinary one.
-pub(super) fn strategy(kind: &str) -> Option<Arc<dyn Strategy>> {
+/// The strategy of a kind that rules cannot state; events are here for both of their groups.
+pub(super) fn strategy(gvk: &GroupVersionKind, schema: &SchemaRef) -> Option<Arc<dyn Strategy>> {
+    let schema = schema.clone();
+    Some(match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("" | "events.k8s.io", "Event") => Arc::new(event::Event::of(&gvk.group, schema)),
+        ("", "Namespace") => Arc::new(namespace::Namespace { schema }),
+        ("", "Pod") => Arc::new(pod::Pod { schema }),
+        _ => return None,
+    })
+}
+
+/// The rules of a kind of this group.
+pub(super) fn rules(kind: &str) -> Option<Rules> {
     Some(match kind {
-        "Pod" => Arc::new(pod::Pod),
+        "ConfigMap" => config::CONFIG_MAP,
+        "Secret" => config::SECRET,
+        "ServiceAccount" => config::SERVICE_ACCOUNT,
         _ => return None,
     })
 }

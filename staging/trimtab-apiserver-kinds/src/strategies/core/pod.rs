@@ -7,13 +7,17 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::pod_spec::{containers, default_pod_only, default_pod_spec, validate_pod_spec};
 use super::resources::qos_class;
+use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{int, is_empty, items, object, text};
+use crate::strategies::fill::fill_object;
 use crate::strategies::rules::carry_over;
 use crate::strategy::{Deletion, RequestContext, Strategy};
 
 /// The strategy of pods.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pod;
+#[derive(Clone, Debug)]
+pub(super) struct Pod {
+    pub(super) schema: SchemaRef,
+}
 
 const SELECTABLE: [&str; 8] = [
     "spec.nodeName",
@@ -90,7 +94,7 @@ impl Strategy for Pod {
         let spec = object(pod, "spec");
         default_pod_only(spec);
         default_pod_spec(spec);
-        object(pod, "status");
+        fill_object(&self.schema, pod);
     }
 
     fn prepare_create(&self, _: &RequestContext, pod: &mut Value) {
@@ -101,6 +105,7 @@ impl Strategy for Pod {
                 "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
         }
         pod["status"] = status;
+        fill_object(&self.schema, pod);
     }
 
     fn validate_create(&self, _: &RequestContext, pod: &Value) -> Vec<FieldError> {

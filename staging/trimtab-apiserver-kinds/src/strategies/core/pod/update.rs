@@ -407,10 +407,16 @@ fn others_changed(now: &Value, was: &Value, at: &FieldPath) -> Vec<FieldError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::strategies::checks::tests::told;
-    use crate::strategies::core::pod::Pod;
     use crate::strategy::{Deletion, RequestContext, Strategy};
+
+    fn strategy() -> Arc<dyn Strategy> {
+        let pods = |r: &crate::resource::Resource| r.group.is_empty() && r.kind == "Pod";
+        crate::builtin::all().into_iter().find(pods).unwrap().strategy
+    }
 
     fn context(subresource: &str) -> RequestContext {
         RequestContext {
@@ -424,8 +430,8 @@ mod tests {
     fn pod() -> Value {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
             {"name": "c", "image": "i:1", "resources": {"requests": {"cpu": "1"}}}]}});
-        Pod.default(&mut pod);
-        Pod.prepare_create(&context(""), &mut pod);
+        strategy().default(&mut pod);
+        strategy().prepare_create(&context(""), &mut pod);
         pod
     }
 
@@ -476,16 +482,16 @@ mod tests {
                 parent => parent[field] = value,
             }
             let ctx = context(subresource);
-            Pod.prepare_update(&ctx, &mut new, &old);
+            strategy().prepare_update(&ctx, &mut new, &old);
             assert_eq!(
-                told(&Pod.validate_update(&ctx, &new, &old)),
+                told(&strategy().validate_update(&ctx, &new, &old)),
                 expected,
                 "{pointer}"
             );
         }
         let (mut new, old) = (pod(), pod());
         new["spec"]["restartPolicy"] = "Never".into();
-        let errors = told(&Pod.validate_update(&context(""), &new, &old));
+        let errors = told(&strategy().validate_update(&context(""), &new, &old));
         assert_eq!(errors.len(), 1);
         assert!(
             errors[0].contains("\n-  \"restartPolicy\": \"Always\",\n+  \"restartPolicy\": \"Never\",\n"),
@@ -507,7 +513,7 @@ mod tests {
             pod["spec"]["nodeName"] = node.into();
             pod["status"]["phase"] = phase.into();
             assert_eq!(
-                Pod.deletion(&pod, asked),
+                strategy().deletion(&pod, asked),
                 Deletion::Graceful(expected),
                 "{node} {phase}"
             );
