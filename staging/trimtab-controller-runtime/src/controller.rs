@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::failing::{Failing, View, WaitFor};
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile, Reconciled};
-use crate::source::{self, Inlet, LOW, Source, Watch};
+use crate::source::{self, Inlet, LOW, Source, Watches};
 use crate::turn::{Stores, Turn, World};
 
 /// What a controller was told by its builder.
@@ -65,7 +65,7 @@ pub(crate) struct Context {
 /// A controller whose sources have been started.
 pub(crate) struct Begun {
     pub(crate) name: String,
-    pub(crate) watches: Arc<[Box<dyn Watch>]>,
+    pub(crate) watches: Watches,
     /// Waits for the sources, works until the stop, and says how many turns it cut off then.
     pub(crate) run: BoxFuture<'static, usize>,
 }
@@ -79,7 +79,7 @@ impl<K: Reconciled, R: Reconcile<K>> Begin for Described<K, R> {
     fn begin(self: Box<Self>, context: &Context, figures: Arc<Figures>) -> Begun {
         let mut stores = Stores::default();
         let sources = std::iter::once(self.main).chain(self.sources);
-        let watches: Arc<[Box<dyn Watch>]> = sources
+        let watches: Watches = sources
             .map(|start| start(&context.factory, &context.selection, &mut stores))
             .collect();
         // The source above keeps this informer running: it is the same one.
@@ -118,7 +118,7 @@ impl<K: Reconciled, R: Reconcile<K>> Begin for Described<K, R> {
 struct Running<K: Reconciled, R> {
     settings: Settings,
     queue: WorkQueue<ObjectKey>,
-    watches: Arc<[Box<dyn Watch>]>,
+    watches: Watches,
     grace: Duration,
     inner: Arc<Inner<K, R>>,
 }

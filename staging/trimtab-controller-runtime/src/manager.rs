@@ -23,7 +23,7 @@ use crate::controller::{Begin, Begun, Context};
 use crate::error::{Error, Result};
 use crate::metrics::{Figures, Metrics};
 use crate::reconcile::{Reconcile, Reconciled};
-use crate::source::Watch;
+use crate::source::Watches;
 
 /// How long turns that are under way at the stop may take; controller-runtime's figure.
 const GRACE: Duration = Duration::from_secs(30);
@@ -204,7 +204,7 @@ impl Manager {
     }
 
     /// Says what is not filled yet and when all is; returns only when a deadline has passed.
-    async fn watch_over(&self, watches: &[(String, Arc<[Box<dyn Watch>]>)]) -> Error {
+    async fn watch_over(&self, watches: &[(String, Watches)]) -> Error {
         let all = join_all(
             watches
                 .iter()
@@ -257,7 +257,7 @@ impl Manager {
 }
 
 /// Which caches are not filled, and what each struggles with.
-fn missing(watches: &[(String, Arc<[Box<dyn Watch>]>)]) -> String {
+fn missing(watches: &[(String, Watches)]) -> String {
     let mut missing = Vec::new();
     for (name, watches) in watches {
         for watch in watches.iter().filter(|watch| !watch.is_synced()) {

@@ -23,6 +23,9 @@ pub(crate) const LOW: i32 = -100;
 /// A source that has not been started: starts it and makes its store known.
 pub(crate) type Source = Box<dyn FnOnce(&InformerFactory, &Selection, &mut Stores) -> Box<dyn Watch> + Send>;
 
+/// All sources of one controller.
+pub(crate) type Watches = Arc<[Box<dyn Watch>]>;
+
 /// A running source.
 pub(crate) trait Watch: Send + Sync {
     /// The watched kind, for people.
