@@ -23,6 +23,9 @@ mod structure;
 mod validate;
 mod validator;
 
+#[cfg(test)]
+mod tests;
+
 pub use default::default;
 pub use definition::check_definition;
 pub use prune::prune;

@@ -1,9 +1,15 @@
 //! What `x-kubernetes-validations` of a definition may say.
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
 use super::super::openapi::{list, text};
+use super::types::Kind;
+use super::{checker, path as paths, rule};
+use crate::Schema;
+use crate::schema::Rule;
 
 type Node = Map<String, Value>;
 
@@ -15,6 +21,7 @@ pub(crate) fn check_texts(node: &Node, path: &FieldPath, errors: &mut Vec<FieldE
         "FieldValueInvalid",
         "FieldValueRequired",
     ];
+    let read = || Arc::new(Schema::from_openapi(&Value::Object(node.clone())));
     for (index, rule) in list(node, "x-kubernetes-validations").iter().enumerate() {
         let Some(rule) = rule.as_object() else { continue };
         let at = path.child("x-kubernetes-validations").index(index);
@@ -67,10 +74,13 @@ pub(crate) fn check_texts(node: &Node, path: &FieldPath, errors: &mut Vec<FieldE
                 "must not contain line breaks",
             ));
         }
+        if !field_path.is_empty() && paths::resolve(field_path, &read()).is_none() {
+            errors.push(FieldError::invalid(&at, field_path, "must be a valid path"));
+        }
     }
 }
 
-/// Whether the rules compile, given what they are about.
+/// Whether the rules compile, given the schema they are about.
 pub(crate) fn check_rules(
     node: &Node,
     path: &FieldPath,
@@ -78,5 +88,94 @@ pub(crate) fn check_rules(
     uncorrelated: Option<&FieldPath>,
     errors: &mut Vec<FieldError>,
 ) {
-    let _ = (node, path, root, uncorrelated, errors);
+    let rules = list(node, "x-kubernetes-validations");
+    if rules.is_empty() {
+        return;
+    }
+    let read = Arc::new(Schema::from_openapi(&Value::Object(node.clone())));
+    let at = path.child("x-kubernetes-validations");
+    let Some(kind) = Kind::of(&read, root || read.embedded_resource) else {
+        errors.push(FieldError::internal(
+            &at,
+            "internal error: failed to retrieve type information for x-kubernetes-validations",
+        ));
+        return;
+    };
+    for (index, (stated, rule)) in rules.iter().zip(&read.rules).enumerate() {
+        let at = at.index(index);
+        check_rule(stated, rule, &kind, &at, uncorrelated, errors);
+    }
+}
+
+fn check_rule(
+    stated: &Value,
+    rule: &Rule,
+    kind: &Kind,
+    at: &FieldPath,
+    uncorrelated: Option<&FieldPath>,
+    errors: &mut Vec<FieldError>,
+) {
+    let old = if rule.optional_old_self {
+        Kind::Dyn
+    } else {
+        kind.clone()
+    };
+    let variables = [("self", kind.clone()), ("oldSelf", old)];
+    let mut uses_old_self = false;
+    let compiled = rule::compile(&rule.rule).and_then(|program| {
+        uses_old_self = program.references().has_variable("oldSelf");
+        checker::check(&program, &variables).map_err(|faults| format!("compilation failed: {faults}"))
+    });
+    let refused = match compiled {
+        Err(fault) => Some(fault),
+        Ok(Kind::Simple("bool") | Kind::Dyn) => None,
+        Ok(_) => Some("cel expression must evaluate to a bool".to_owned()),
+    };
+    let failed = refused.is_some();
+    if let Some(detail) = refused {
+        errors.push(FieldError::invalid(&at.child("rule"), printed(stated), detail));
+    }
+    if !failed && !rule.message_expression.is_empty() {
+        let compiled = rule::compile(&rule.message_expression).and_then(|program| {
+            checker::check(&program, &variables).map_err(|faults| format!("compilation failed: {faults}"))
+        });
+        let detail = match compiled {
+            Err(fault) => Some(format!("messageExpression {fault}")),
+            Ok(Kind::Simple("string") | Kind::Dyn) => None,
+            Ok(_) => Some("messageExpression must evaluate to a string".to_owned()),
+        };
+        if let Some(detail) = detail {
+            let at = at.child("messageExpression");
+            errors.push(FieldError::invalid(&at, printed(stated), detail));
+        }
+    }
+    if uses_old_self && !failed {
+        if let Some(within) = uncorrelated {
+            errors.push(FieldError::invalid(
+                &at.child("rule"),
+                rule.rule.as_str(),
+                format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}"),
+            ));
+        }
+    } else if let Some(optional) = stated.get("optionalOldSelf").filter(|v| !v.is_null()) {
+        errors.push(FieldError::invalid(
+            &at.child("optionalOldSelf"),
+            optional.clone(),
+            "may not be set if oldSelf is not used in rule",
+        ));
+    }
+}
+
+/// A rule as kube-apiserver prints it: by the names of its own fields.
+fn printed(rule: &Value) -> Value {
+    let field = |name: &str| rule.get(name).cloned();
+    let text = |name: &str| field(name).unwrap_or_else(|| "".into());
+    json!({
+        "Rule": text("rule"),
+        "Message": text("message"),
+        "MessageExpression": text("messageExpression"),
+        "Reason": field("reason"),
+        "FieldPath": text("fieldPath"),
+        "OptionalOldSelf": field("optionalOldSelf"),
+    })
 }

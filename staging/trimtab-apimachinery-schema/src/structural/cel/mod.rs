@@ -3,10 +3,12 @@
 //! Rules are compiled once per schema, into a tree of the shape of the schema that holds only the parts with rules.
 //! Unlike kube-apiserver's, evaluation has no cost budget.
 
+mod checker;
 pub(super) mod definition;
 mod library;
 mod path;
 mod rule;
+mod types;
 mod value;
 
 use std::collections::BTreeMap;

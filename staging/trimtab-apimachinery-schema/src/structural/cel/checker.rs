@@ -1,0 +1,263 @@
+//! Checks an expression against the schema it is about, before there are values: names, fields, operators.
+//!
+//! What is not known here (the results of most functions, for one) passes; it shows when the rule is evaluated.
+
+use cel::Program;
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+
+use super::types::Kind;
+
+/// Functions by what they return; nothing where that differs.
+const FUNCTIONS: [(&str, &str); 9] = [
+    (
+        "int",
+        "size int getFullYear getMonth getDayOfYear getDayOfMonth getDate getDayOfWeek getHours getMinutes \
+     getSeconds getMilliseconds indexOf lastIndexOf sign compareTo asInteger family prefixLength",
+    ),
+    (
+        "bool",
+        "contains startsWith endsWith matches bool isSorted isURL isQuantity isGreaterThan isLessThan \
+     isInteger isIP isCanonical isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast \
+     isGlobalUnicast isCIDR containsIP containsCIDR equivalent intersects hasValue",
+    ),
+    (
+        "",
+        "type dyn split reverse sum min max findAll url getQuery quantity add sub ip cidr masked none of \
+     ofNonZeroValue value or orValue optMap optFlatMap first last unwrap",
+    ),
+    ("uint", "uint"),
+    ("double", "double asApproximateFloat"),
+    (
+        "string",
+        "string charAt join lowerAscii upperAscii trim replace substring format quote find getScheme getHost \
+     getHostname getPort getEscapedPath",
+    ),
+    ("bytes", "bytes"),
+    ("google.protobuf.Timestamp", "timestamp"),
+    ("google.protobuf.Duration", "duration"),
+];
+
+/// Names of types, and what functions with qualified names begin with.
+const NAMES: &str = "bool bytes cidr double duration dyn google int ip kubernetes list map net null_type optional \
+     optional_type sets string strings timestamp type uint";
+
+/// Whether a name is one of a list of names.
+fn listed(names: &str, name: &str) -> bool {
+    names.split_whitespace().any(|known| known == name)
+}
+
+/// The type of a program's result, or the texts of what is wrong with it, one per fault.
+pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
+    let mut checker = Checker {
+        program,
+        scope: variables
+            .iter()
+            .map(|(name, kind)| ((*name).to_owned(), kind.clone()))
+            .collect(),
+        faults: Vec::new(),
+    };
+    let kind = checker.kind(program.expression());
+    if checker.faults.is_empty() {
+        Ok(kind)
+    } else {
+        Err(checker.faults.join("\n"))
+    }
+}
+
+struct Checker<'a> {
+    program: &'a Program,
+    /// Variables, the innermost last.
+    scope: Vec<(String, Kind)>,
+    faults: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn kind(&mut self, expression: &IdedExpr) -> Kind {
+        match &expression.expr {
+            Expr::Unspecified => Kind::Dyn,
+            Expr::Literal(literal) => literal_kind(literal),
+            Expr::Ident(name) => self.identifier(expression.id, name),
+            Expr::Select(select) => {
+                let operand = self.kind(&select.operand);
+                let kind = self.field(expression.id, &operand, &select.field);
+                if select.test { Kind::Simple("bool") } else { kind }
+            }
+            Expr::Call(call) => self.call(expression.id, call),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            Expr::List(list) => {
+                let kinds: Vec<_> = list.elements.iter().map(|element| self.kind(element)).collect();
+                let name = kinds.first().and_then(Kind::simple);
+                let same = kinds.iter().all(|kind| kind.simple() == name);
+                let element = name.filter(|_| same).map_or(Kind::Dyn, Kind::Simple);
+                Kind::List(Box::new(element))
+            }
+            Expr::Map(map) => {
+                for entry in &map.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        self.kind(&entry.key);
+                        self.kind(&entry.value);
+                    }
+                }
+                Kind::Dyn
+            }
+            Expr::Struct(_) => Kind::Dyn,
+        }
+    }
+
+    fn identifier(&mut self, id: u64, name: &str) -> Kind {
+        let found = self.scope.iter().rev().find(|(known, _)| known == name);
+        if let Some((_, kind)) = found {
+            return kind.clone();
+        }
+        if !listed(NAMES, name) {
+            self.fault(id, &format!("undeclared reference to '{name}' (in container '')"));
+        }
+        Kind::Dyn
+    }
+
+    fn field(&mut self, id: u64, operand: &Kind, name: &str) -> Kind {
+        if !operand.has_fields() {
+            let type_ = operand.describe();
+            self.fault(id, &format!("type '{type_}' does not support field selection"));
+            return Kind::Dyn;
+        }
+        operand.field(name).unwrap_or_else(|| {
+            self.fault(id, &format!("undefined field '{name}'"));
+            Kind::Dyn
+        })
+    }
+
+    fn call(&mut self, id: u64, call: &CallExpr) -> Kind {
+        let name = call.func_name.as_str();
+        if let Some(target) = &call.target {
+            self.kind(target);
+        }
+        if let (operators::OPT_SELECT, [operand, field]) = (name, call.args.as_slice()) {
+            let operand = self.kind(operand);
+            if let Expr::Literal(LiteralValue::String(field)) = &field.expr {
+                self.field(id, &operand, field.inner());
+            }
+            return Kind::Dyn;
+        }
+        let kinds: Vec<_> = call.args.iter().map(|argument| self.kind(argument)).collect();
+        match (name, kinds.as_slice()) {
+            (operators::INDEX, [container, _]) => container.element(),
+            (operators::OPT_INDEX, _) => Kind::Dyn,
+            (operators::CONDITIONAL, [_, then, otherwise]) => {
+                if then.simple().is_some() && then.simple() == otherwise.simple() {
+                    then.clone()
+                } else {
+                    Kind::Dyn
+                }
+            }
+            (operators::NEGATE, [operand]) => operand.clone(),
+            (_, [a, b]) if name.starts_with('_') => self.operator(id, name, a, b),
+            _ if name == operators::LOGICAL_NOT || name.starts_with('@') => Kind::Simple("bool"),
+            _ => self.function(id, name),
+        }
+    }
+
+    fn function(&mut self, id: u64, name: &str) -> Kind {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        match FUNCTIONS.iter().find(|(_, names)| listed(names, last)) {
+            Some(("", _)) => Kind::Dyn,
+            Some((result, _)) => Kind::Simple(result),
+            None => {
+                self.fault(id, &format!("undeclared reference to '{name}' (in container '')"));
+                Kind::Dyn
+            }
+        }
+    }
+
+    /// Operators want operands that go together; only types without parts are judged.
+    fn operator(&mut self, id: u64, name: &str, a: &Kind, b: &Kind) -> Kind {
+        use operators::{
+            ADD, EQUALS, GREATER, GREATER_EQUALS, LESS, LESS_EQUALS, LOGICAL_AND, LOGICAL_OR, NOT_EQUALS,
+        };
+        let compares = matches!(name, LESS | LESS_EQUALS | GREATER | GREATER_EQUALS);
+        let equates = matches!(name, EQUALS | NOT_EQUALS);
+        let boolean = compares || equates || matches!(name, LOGICAL_AND | LOGICAL_OR);
+        if let (Some(first), Some(second)) = (a.simple(), b.simple()) {
+            let number = |name: &str| matches!(name, "int" | "uint" | "double");
+            let moment = |name: &str| name.starts_with("google.protobuf.");
+            let fits = match name {
+                LOGICAL_AND | LOGICAL_OR => first == "bool" && second == "bool",
+                _ if compares => first == second || (number(first) && number(second)),
+                _ if equates => first == second || first == "null_type" || second == "null_type",
+                ADD => (first == second && first != "bool") || (moment(first) && moment(second)),
+                _ => (first == second && number(first)) || (moment(first) && moment(second)),
+            };
+            if !fits {
+                self.fault(
+                    id,
+                    &format!("found no matching overload for '{name}' applied to '({first}, {second})'"),
+                );
+            } else if !boolean && first == second && !moment(first) {
+                return a.clone();
+            }
+        }
+        if boolean { Kind::Simple("bool") } else { Kind::Dyn }
+    }
+
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> Kind {
+        let range = self.kind(&comprehension.iter_range);
+        let start = match self.kind(&comprehension.accu_init) {
+            Kind::List(_) => Kind::Dyn,
+            other => other,
+        };
+        let outer = self.scope.len();
+        self.scope.push((comprehension.accu_var.clone(), start));
+        match &comprehension.iter_var2 {
+            Some(second) => {
+                // Of lists, the first of two variables is the index.
+                let first = if matches!(range, Kind::Map(_)) {
+                    "string"
+                } else {
+                    "int"
+                };
+                self.scope
+                    .push((comprehension.iter_var.clone(), Kind::Simple(first)));
+                self.scope.push((second.clone(), range.element()));
+            }
+            None => self
+                .scope
+                .push((comprehension.iter_var.clone(), range.iterated())),
+        }
+        self.kind(&comprehension.loop_cond);
+        self.kind(&comprehension.loop_step);
+        self.scope.truncate(outer + 1);
+        let result = self.kind(&comprehension.result);
+        self.scope.truncate(outer);
+        result
+    }
+
+    fn fault(&mut self, id: u64, text: &str) {
+        let info = self.program.source_info();
+        let offset = info.offset_for(id).map_or(0, |(start, _)| start as usize);
+        let before: String = info.source.chars().take(offset).collect();
+        let line = before.matches('\n').count();
+        let column = before.chars().rev().take_while(|c| *c != '\n').count();
+        let source = info.source.lines().nth(line).unwrap_or_default();
+        let fault = format!(
+            "ERROR: <input>:{}:{}: {text}\n | {source}\n | {}^",
+            line + 1,
+            column + 1,
+            ".".repeat(column)
+        );
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+}
+
+fn literal_kind(literal: &LiteralValue) -> Kind {
+    Kind::Simple(match literal {
+        LiteralValue::Boolean(_) => "bool",
+        LiteralValue::Bytes(_) => "bytes",
+        LiteralValue::Double(_) => "double",
+        LiteralValue::Int(_) => "int",
+        LiteralValue::Null => "null_type",
+        LiteralValue::String(_) => "string",
+        LiteralValue::UInt(_) => "uint",
+    })
+}

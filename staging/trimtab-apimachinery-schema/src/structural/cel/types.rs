@@ -1,0 +1,108 @@
+//! What is known of a value before there is one: types of expressions, read off the schema.
+
+use std::sync::Arc;
+
+use super::value;
+use crate::Schema;
+use crate::schema::{Additional, Type};
+
+/// The type of an expression, as far as it is known.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// Anything.
+    Dyn,
+    /// A type without parts, by its name in CEL.
+    Simple(&'static str),
+    /// A list of those.
+    List(Box<Kind>),
+    /// A map from strings to those.
+    Map(Box<Kind>),
+    /// Named fields, and whether those of every Kubernetes object are among them.
+    Fields(Arc<Schema>, bool),
+    /// The metadata of an object: names only.
+    Metadata,
+}
+
+impl Kind {
+    /// The type of a schema's values; `None` when rules cannot see them.
+    pub(super) fn of(schema: &Arc<Schema>, object: bool) -> Option<Self> {
+        if schema.int_or_string {
+            return Some(Self::Dyn);
+        }
+        let of = |schema: &Arc<Schema>| Self::of(schema, schema.embedded_resource).map(Box::new);
+        Some(match schema.type_? {
+            Type::Array => Self::List(of(schema.items.as_ref()?)?),
+            Type::Object => match &schema.additional {
+                Additional::Schema(values) => Self::Map(of(values)?),
+                _ => Self::Fields(Arc::clone(schema), object),
+            },
+            Type::String => Self::Simple(match schema.format.as_str() {
+                "byte" => "bytes",
+                "duration" => "google.protobuf.Duration",
+                "date" | "date-time" => "google.protobuf.Timestamp",
+                _ => "string",
+            }),
+            Type::Boolean => Self::Simple("bool"),
+            Type::Integer => Self::Simple("int"),
+            Type::Number => Self::Simple("double"),
+        })
+    }
+
+    /// The type of a field, as rules write its name; `None` when there is no such field.
+    pub(super) fn field(&self, name: &str) -> Option<Self> {
+        match self {
+            Self::Dyn => Some(Self::Dyn),
+            Self::Map(values) => Some((**values).clone()),
+            Self::Metadata => matches!(name, "name" | "generateName").then_some(Self::Simple("string")),
+            Self::Fields(_, true) if matches!(name, "apiVersion" | "kind") => Some(Self::Simple("string")),
+            Self::Fields(_, true) if name == "metadata" => Some(Self::Metadata),
+            Self::Fields(schema, _) => {
+                let named = |(property, _): &(&String, _)| value::escape(property).as_deref() == Some(name);
+                let (_, property) = schema.properties.iter().find(named)?;
+                Self::of(property, property.embedded_resource)
+            }
+            Self::Simple(_) | Self::List(_) => None,
+        }
+    }
+
+    /// Whether fields can be selected at all.
+    pub(super) fn has_fields(&self) -> bool {
+        !matches!(self, Self::Simple(_) | Self::List(_))
+    }
+
+    /// The type of what `[…]` finds.
+    pub(super) fn element(&self) -> Self {
+        match self {
+            Self::List(element) | Self::Map(element) => (**element).clone(),
+            _ => Self::Dyn,
+        }
+    }
+
+    /// The type of a comprehension's variable.
+    pub(super) fn iterated(&self) -> Self {
+        match self {
+            Self::List(element) => (**element).clone(),
+            Self::Map(_) => Self::Simple("string"),
+            _ => Self::Dyn,
+        }
+    }
+
+    /// The name of a type without parts; others are not told apart.
+    pub(super) fn simple(&self) -> Option<&'static str> {
+        match self {
+            Self::Simple(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The type in the words of compile errors.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Dyn => "dyn".to_owned(),
+            Self::Simple(name) => (*name).to_owned(),
+            Self::List(element) => format!("list({})", element.describe()),
+            Self::Map(values) => format!("map(string, {})", values.describe()),
+            Self::Fields(..) | Self::Metadata => "object".to_owned(),
+        }
+    }
+}
