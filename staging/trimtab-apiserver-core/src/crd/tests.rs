@@ -205,6 +205,34 @@ async fn every_version_sees_the_same_objects() {
 }
 
 #[tokio::test]
+async fn metadata_has_types_whatever_the_schema_says() {
+    let server = Server::new().await;
+    server.define(widgets()).await;
+    for (metadata, expected) in [
+        (
+            json!({"name": "a", "labels": {"k": 1}}),
+            "cannot unmarshal number into Go struct field ObjectMeta.labels",
+        ),
+        (
+            json!({"name": "a", "finalizers": "f"}),
+            "cannot unmarshal string into Go struct field ObjectMeta.finalizers",
+        ),
+        (
+            json!("a"),
+            "cannot unmarshal string into Go value of type v1.ObjectMeta",
+        ),
+    ] {
+        let mut object = widget("v1", "a");
+        object["metadata"] = metadata;
+        let (code, answer) = server
+            .ask("create", "example.com/v1/default:widgets", object)
+            .await;
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(code == 400 && message.contains(expected), "{code} {message}");
+    }
+}
+
+#[tokio::test]
 async fn a_definition_goes_when_its_objects_are_gone() {
     let server = Server::new().await;
     server.define(widgets()).await;

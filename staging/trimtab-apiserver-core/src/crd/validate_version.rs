@@ -129,10 +129,6 @@ fn validation(of: &Value, old: Option<&Value>, status: bool, at: &FieldPath) -> 
     if status {
         errors.extend(root_with_status(schema, &at));
     }
-    if flag(schema, "nullable") {
-        let why = "nullable cannot be true at the root";
-        errors.push(FieldError::forbidden(&at.child("nullable"), why));
-    }
     // What has been accepted once stays accepted while nobody changes it.
     let unchanged = old.is_some_and(|old| old["schema"]["openAPIV3Schema"] == *schema);
     if !unchanged {

@@ -64,6 +64,8 @@ struct Head {
     method: Method,
     path: String,
     query: Vec<(String, String)>,
+    /// The server as the client calls it: host and port.
+    host: String,
     headers: HeaderMap,
     accepted: Result<Accepted, ApiError>,
     style: Style,
@@ -353,6 +355,10 @@ fn read_head(parts: http::request::Parts) -> Head {
             .unwrap_or_default()
             .to_owned()
     };
+    let host = match parts.uri.authority() {
+        Some(authority) => authority.to_string(),
+        None => text(http::header::HOST),
+    };
     let best = accepted.clone().unwrap_or_default();
     let asked = query.iter().find(|(k, _)| k == "pretty").map(|(_, v)| v.clone());
     // People's tools get readable answers without asking, as with kube-apiserver.
@@ -370,6 +376,7 @@ fn read_head(parts: http::request::Parts) -> Head {
         method: parts.method,
         path,
         query,
+        host,
         headers: parts.headers,
         accepted,
         style,

@@ -101,7 +101,7 @@ impl Api {
             ),
             [".well-known", "openid-configuration"] => {
                 // The keys are where the client has found this document.
-                let server = format!("https://{}", head.header(http::header::HOST));
+                let server = format!("https://{}", head.host);
                 published(
                     "application/json",
                     &self.issuer.discovery(&server),

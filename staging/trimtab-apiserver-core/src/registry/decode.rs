@@ -121,7 +121,33 @@ impl Decoder<'_> {
             }
         }
         storage::stamp(self.resource, object);
+        if self.resource.custom {
+            self.custom_metadata(object)?;
+        }
         meta::normalize(object);
+        Ok(())
+    }
+
+    /// The metadata of a custom resource has types, though the rest has only a schema.
+    fn custom_metadata(&self, object: &mut Value) -> Result<(), String> {
+        let metadata = match object.get("metadata") {
+            None | Some(Value::Null) => return Ok(()),
+            Some(metadata) if metadata.is_object() => metadata,
+            Some(other) => {
+                let kind = json_kind(other);
+                return Err(format!(
+                    "json: cannot unmarshal {kind} into Go value of type v1.ObjectMeta"
+                ));
+            }
+        };
+        let Some(schema) = self.resource.schema.properties.get("metadata") else {
+            return Ok(());
+        };
+        let reading = strict::read(schema, false, metadata).map_err(|e| e.to_string())?;
+        if let Some(misfit) = reading.misfit {
+            return Err(misfit);
+        }
+        object["metadata"] = reading.value;
         Ok(())
     }
 

@@ -25,7 +25,9 @@ pub(crate) struct Stored {
 /// The stored form of an object: JSON in the version that its kind is stored in, without the resource version, which
 /// the store itself keeps.
 pub(crate) fn encode(resource: &Resource, object: &Value) -> Bytes {
-    let converted = resource.conversion.map(|conversion| (conversion.to_stored)(object));
+    let converted = resource
+        .conversion
+        .map(|conversion| (conversion.to_stored)(object));
     // Writing a JSON value to memory cannot fail.
     serde_json::to_vec(&Unversioned {
         value: converted.as_ref().unwrap_or(object),
