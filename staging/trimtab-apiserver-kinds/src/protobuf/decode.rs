@@ -1,14 +1,38 @@
 //! From protobuf to JSON.
 
+use std::cell::Cell;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Number, Value};
 
 use super::table::{Field, MessageId, Shape, TABLE, Type};
 use super::wire::{Raw, Reader};
-use super::{Error, MAGIC, MAX_DEPTH, special};
+use super::{Error, MAGIC, MAX_DEPTH, MAX_MESSAGES, special};
 
 type Object = Map<String, Value>;
+
+/// Where a message is, and how many more there may be: two bytes are enough for a message, whose JSON is far longer.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    depth: usize,
+    left: &'a Cell<usize>,
+}
+
+impl Place<'_> {
+    /// The place of a message within the one here.
+    fn inner(self) -> Result<Self, Error> {
+        if self.depth >= MAX_DEPTH {
+            return Err(Error::TooDeep);
+        }
+        let left = self.left.get().checked_sub(1).ok_or(Error::TooMany)?;
+        self.left.set(left);
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
+    }
+}
 
 /// Reads an object as Kubernetes clients send it: [`MAGIC`], then an envelope that says what it holds.
 ///
@@ -51,8 +75,13 @@ pub fn decode(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, Erro
     }
     let mut object = Object::new();
     if let Some(id) = TABLE.kind(&said_version, &said_kind) {
-        read(id, body, &mut object, 0)
-            .and_then(|()| finish(id, &mut object, 0))
+        let left = Cell::new(MAX_MESSAGES);
+        let place = Place {
+            depth: 0,
+            left: &left,
+        };
+        read(id, body, &mut object, place)
+            .and_then(|()| finish(id, &mut object, place))
             .map_err(|why| Error::Object {
                 api_version: said_version.clone(),
                 kind: said_kind.clone(),
@@ -64,18 +93,17 @@ pub fn decode(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, Erro
     Ok(Value::Object(object))
 }
 
-fn message(id: MessageId, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+/// The message that lies in another at `place`.
+fn message(id: MessageId, bytes: &[u8], place: Place<'_>) -> Result<Value, Error> {
+    let place = place.inner()?;
     let mut object = Object::new();
-    read(id, bytes, &mut object, depth)?;
-    finish(id, &mut object, depth)?;
+    read(id, bytes, &mut object, place)?;
+    finish(id, &mut object, place)?;
     Ok(Value::Object(object))
 }
 
 /// Puts the fields that are there into `object`.
-fn read(id: MessageId, bytes: &[u8], object: &mut Object, depth: usize) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        return Err(Error::TooDeep);
-    }
+fn read(id: MessageId, bytes: &[u8], object: &mut Object, place: Place<'_>) -> Result<(), Error> {
     let fields = TABLE.fields(id);
     let mut reader = Reader::new(bytes);
     while let Some((number, raw)) = reader.field()? {
@@ -88,10 +116,10 @@ fn read(id: MessageId, bytes: &[u8], object: &mut Object, depth: usize) -> Resul
         };
         match (field.shape, field.type_) {
             (Shape::One, Type::Message(inner)) if field.inline => {
-                read(inner, bytes_of(raw, field.name)?, object, depth + 1)?;
+                read(inner, bytes_of(raw, field.name)?, object, place.inner()?)?;
             }
             (Shape::One, _) => {
-                let value = one(field, raw, depth)?;
+                let value = one(field, raw, place)?;
                 if field.optional || field.kept || field.type_.is_struct() || !is_zero(&value) {
                     object.insert(field.name.to_owned(), value);
                 } else {
@@ -100,11 +128,11 @@ fn read(id: MessageId, bytes: &[u8], object: &mut Object, depth: usize) -> Resul
             }
             (Shape::List, _) => {
                 if let Value::Array(list) = entry(object, field.name, Value::Array(Vec::new())) {
-                    element(field, raw, depth, list)?;
+                    element(field, raw, place, list)?;
                 }
             }
             (Shape::Map, _) => {
-                let (key, value) = pair(field, bytes_of(raw, field.name)?, depth)?;
+                let (key, value) = pair(field, bytes_of(raw, field.name)?, place)?;
                 if let Value::Object(map) = entry(object, field.name, Value::Object(Object::new())) {
                     map.insert(key, value);
                 }
@@ -115,23 +143,23 @@ fn read(id: MessageId, bytes: &[u8], object: &mut Object, depth: usize) -> Resul
 }
 
 /// Adds the fields that Go's JSON writes though nothing is in them, and takes out those that it does not.
-fn finish(id: MessageId, object: &mut Object, depth: usize) -> Result<(), Error> {
+fn finish(id: MessageId, object: &mut Object, place: Place<'_>) -> Result<(), Error> {
     for field in TABLE.fields(id) {
         if let (true, Type::Message(inner)) = (field.inline, field.type_) {
-            finish(inner, object, depth + 1)?;
+            finish(inner, object, place)?;
             continue;
         }
         let single = field.shape == Shape::One && !field.optional;
         if field.omit_zero {
             let is_zero = object
                 .get(field.name)
-                .is_some_and(|v| zero(field.type_, depth).as_ref() == Ok(v));
+                .is_some_and(|v| zero(field.type_, place).as_ref() == Ok(v));
             if is_zero {
                 object.remove(field.name);
             }
         } else if !object.contains_key(field.name) {
             if single && (field.kept || field.type_.is_struct()) {
-                object.insert(field.name.to_owned(), zero(field.type_, depth)?);
+                object.insert(field.name.to_owned(), zero(field.type_, place)?);
             } else if field.kept {
                 object.insert(field.name.to_owned(), Value::Null);
             }
@@ -145,13 +173,13 @@ fn entry<'a>(object: &'a mut Object, name: &str, empty: Value) -> &'a mut Value 
 }
 
 /// The JSON of Go's zero value.
-fn zero(type_: Type, depth: usize) -> Result<Value, Error> {
+fn zero(type_: Type, place: Place<'_>) -> Result<Value, Error> {
     Ok(match type_ {
         Type::String => "".into(),
         Type::Bool | Type::SchemaOrBool(_) => false.into(),
         Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => 0.into(),
         Type::Quantity => "0".into(),
-        Type::Message(id) => message(id, &[], depth + 1)?,
+        Type::Message(id) => message(id, &[], place)?,
         Type::Bytes
         | Type::Time
         | Type::MicroTime
@@ -174,11 +202,11 @@ fn is_zero(value: &Value) -> bool {
 }
 
 /// One value of a field's type.
-fn one(field: &Field, raw: Raw<'_>, depth: usize) -> Result<Value, Error> {
+fn one(field: &Field, raw: Raw<'_>, place: Place<'_>) -> Result<Value, Error> {
     let name = field.name;
     let bytes = || bytes_of(raw, name);
     let schema = |id, bytes, number| {
-        let mut found = schemas(id, bytes, number, depth, name)?;
+        let mut found = schemas(id, bytes, number, place, name)?;
         Ok(found.pop().unwrap_or_default())
     };
     Ok(match field.type_ {
@@ -205,7 +233,7 @@ fn one(field: &Field, raw: Raw<'_>, depth: usize) -> Result<Value, Error> {
         Type::IntOrString => special::int_or_string(bytes()?, name)?,
         Type::Raw => json(bytes()?, name)?,
         Type::Strings => texts(bytes()?, 1, name)?.into(),
-        Type::SchemaOrArray(id) => match schemas(id, bytes()?, 2, depth, name)? {
+        Type::SchemaOrArray(id) => match schemas(id, bytes()?, 2, place, name)? {
             list if list.is_empty() => schema(id, bytes()?, 1)?,
             list => list.into(),
         },
@@ -217,30 +245,30 @@ fn one(field: &Field, raw: Raw<'_>, depth: usize) -> Result<Value, Error> {
             Value::Null => (first_int(bytes()?, 1, name)? != 0).into(),
             schema => schema,
         },
-        Type::Message(id) => message(id, bytes()?, depth + 1)?,
+        Type::Message(id) => message(id, bytes()?, place)?,
     })
 }
 
 /// Adds what one occurrence of a repeated field holds: one value, or several integers.
-fn element(field: &Field, raw: Raw<'_>, depth: usize, list: &mut Vec<Value>) -> Result<(), Error> {
+fn element(field: &Field, raw: Raw<'_>, place: Place<'_>, list: &mut Vec<Value>) -> Result<(), Error> {
     if let (Raw::Bytes(bytes), Type::Int32 | Type::Int64 | Type::Bool) = (raw, field.type_) {
         let mut reader = Reader::new(bytes);
         while let Some(number) = reader.packed()? {
-            list.push(one(field, Raw::Varint(number), depth)?);
+            list.push(one(field, Raw::Varint(number), place)?);
         }
         return Ok(());
     }
-    list.push(one(field, raw, depth)?);
+    list.push(one(field, raw, place)?);
     Ok(())
 }
 
-fn pair(field: &Field, bytes: &[u8], depth: usize) -> Result<(String, Value), Error> {
+fn pair(field: &Field, bytes: &[u8], place: Place<'_>) -> Result<(String, Value), Error> {
     let (mut key, mut value) = (String::new(), None);
     let mut reader = Reader::new(bytes);
     while let Some((number, raw)) = reader.field()? {
         match number {
             1 => key = text(raw, field.name)?,
-            2 => value = Some(one(field, raw, depth)?),
+            2 => value = Some(one(field, raw, place)?),
             _ => {}
         }
     }
@@ -249,18 +277,24 @@ fn pair(field: &Field, bytes: &[u8], depth: usize) -> Result<(String, Value), Er
         // Empty in a map, not nil as in a field.
         (None, Type::Bytes) => "".into(),
         (None, Type::Strings) => Value::Array(Vec::new()),
-        (None, other) => zero(other, depth)?,
+        (None, other) => zero(other, place)?,
     };
     Ok((key, value))
 }
 
 /// The schemas in the fields `number`.
-fn schemas(id: MessageId, bytes: &[u8], number: u64, depth: usize, name: &str) -> Result<Vec<Value>, Error> {
+fn schemas(
+    id: MessageId,
+    bytes: &[u8],
+    number: u64,
+    place: Place<'_>,
+    name: &str,
+) -> Result<Vec<Value>, Error> {
     let mut list = Vec::new();
     let mut reader = Reader::new(bytes);
     while let Some((found, raw)) = reader.field()? {
         if found == number {
-            list.push(message(id, bytes_of(raw, name)?, depth + 1)?);
+            list.push(message(id, bytes_of(raw, name)?, place)?);
         }
     }
     Ok(list)

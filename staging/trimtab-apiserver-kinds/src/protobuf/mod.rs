@@ -35,6 +35,10 @@ pub const MAGIC: [u8; 4] = *b"k8s\0";
 /// Messages within messages that are read or written; deeper ones are refused.
 const MAX_DEPTH: usize = 100;
 
+/// Messages in one object that are read; an object of more is refused. No object that fits into a request has so many
+/// with something in each.
+const MAX_MESSAGES: usize = 250_000;
+
 /// Why bytes are no object, or an object has no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -71,6 +75,9 @@ pub enum Error {
     /// Messages lie too deep within messages.
     #[error("proto: messages are nested more than {MAX_DEPTH} deep")]
     TooDeep,
+    /// There are too many messages.
+    #[error("proto: there are more than {MAX_MESSAGES} messages")]
+    TooMany,
     /// A value within range on the wire that JSON has no form for.
     #[error("proto: the value of field {field} cannot be written as JSON: {why}")]
     Value {

@@ -11,7 +11,7 @@ use trimtab_apimachinery_schema::schema::{Additional, Type as JsonType};
 
 use super::table::{Field, MessageId, Shape, TABLE, Type};
 use super::wire::{put_bytes, put_int, put_varint};
-use super::{Error, MAGIC, MAX_DEPTH, decode, encode, encode_watch_event};
+use super::{Error, MAGIC, MAX_DEPTH, MAX_MESSAGES, decode, encode, encode_watch_event};
 use crate::builtin;
 
 /// Bytes that Go wrote, and the JSON that Go makes of them.
@@ -314,6 +314,22 @@ fn a_watch_event_is_a_frame() {
     put_bytes(&mut event, 2, &raw);
     assert_eq!(frame[..4], (event.len() as u32).to_be_bytes());
     assert_eq!(frame[4..], event);
+}
+
+#[test]
+fn the_number_of_messages_is_bounded() {
+    // Containers of which each is two bytes.
+    let pod = |containers: usize| {
+        let mut pod = Vec::new();
+        put_bytes(&mut pod, 2, &[0x12, 0].repeat(containers));
+        enveloped("v1", "Pod", &pod)
+    };
+    let read = decode(&pod(1000), "", "").unwrap();
+    assert_eq!(read["spec"]["containers"].as_array().map(Vec::len), Some(1000));
+    assert!(matches!(
+        decode(&pod(MAX_MESSAGES), "", ""),
+        Err(Error::Object { why, .. }) if *why == Error::TooMany
+    ));
 }
 
 /// Without members that are null: a pointer to what JSON writes as null is no pointer, once it has been JSON.
