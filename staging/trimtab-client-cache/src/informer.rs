@@ -385,3 +385,67 @@ impl<K: Object> Drop for Feed<K> {
         self.0.store.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use futures::{FutureExt, StreamExt};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+    use crate::tests::clauses::{Ordered, complete, view};
+
+    fn object(version: u32) -> ConfigMap {
+        let name = format!("object-{version}");
+        let meta = json!({"name": name, "uid": name, "resourceVersion": version.to_string()});
+        serde_json::from_value(json!({"metadata": meta})).unwrap()
+    }
+
+    /// Who joins between two changes, or during one, misses neither and hears of neither twice.
+    #[test]
+    fn joining_races_with_no_change() {
+        let (store, writer) = store::store();
+        let hub = Arc::new(Hub {
+            store: store.clone(),
+            panics: AtomicU64::new(0),
+            inlet: Mutex::new(Inlet {
+                writer,
+                handlers: Vec::new(),
+            }),
+        });
+        let mut feed = Feed(hub.clone());
+        let informer = SharedInformer::from_core(Arc::new(Core {
+            hub,
+            status: StatusHandle::default(),
+            _stop: CancellationToken::new().drop_guard(),
+        }));
+        let (begun, enough) = (AtomicBool::new(false), AtomicBool::new(false));
+        let joined = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for version in 1..3000 {
+                    feed.upsert(object(version));
+                    begun.store(true, Ordering::Relaxed);
+                    if enough.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            while !begun.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            let joined: Vec<_> = (0..30).map(|_| informer.deltas()).collect();
+            enough.store(true, Ordering::Relaxed);
+            joined
+        });
+        let stored = view(&store);
+        for mut deltas in joined {
+            let mut ordered = Ordered::default();
+            while let Some(Some(delta)) = deltas.next().now_or_never() {
+                ordered.told(&delta).unwrap();
+            }
+            complete(&ordered.known, &stored).unwrap();
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The cache against a fake API server, on paused time.
 
-mod clauses;
+pub(crate) mod clauses;
 mod harness;
 mod server;
 mod stream;

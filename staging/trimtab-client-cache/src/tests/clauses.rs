@@ -10,12 +10,12 @@ use crate::store::Store;
 use crate::{Delta, key_of};
 
 /// What identifies a state of an object: the object's UID and its version.
-pub(super) type Mark = (String, u64);
+pub(crate) type Mark = (String, u64);
 
 /// By key, the states that a store or a handler has.
-pub(super) type View = BTreeMap<ObjectKey, Mark>;
+pub(crate) type View = BTreeMap<ObjectKey, Mark>;
 
-pub(super) type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 pub(super) fn mark(object: &ConfigMap) -> Mark {
     let version = object.metadata.resource_version.as_deref().unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) fn mark(object: &ConfigMap) -> Mark {
     )
 }
 
-pub(super) fn view(store: &Store<ConfigMap>) -> View {
+pub(crate) fn view(store: &Store<ConfigMap>) -> View {
     store
         .list()
         .iter()
@@ -56,14 +56,14 @@ fn broken<T>(clause: &str, why: impl std::fmt::Display) -> Result<T, String> {
 /// *Ordered*: of one object, the states that a handler is told of follow each other, and a deltas' kind fits what the
 /// handler knows. Replays the deltas meanwhile.
 #[derive(Default)]
-pub(super) struct Ordered {
-    pub(super) known: View,
+pub(crate) struct Ordered {
+    pub(crate) known: View,
     /// The newest version told of each key, gone or not.
     newest: BTreeMap<ObjectKey, u64>,
 }
 
 impl Ordered {
-    pub(super) fn told(&mut self, delta: &Delta<ConfigMap>) -> Verdict {
+    pub(crate) fn told(&mut self, delta: &Delta<ConfigMap>) -> Verdict {
         let key = delta.key();
         let (uid, version) = mark(delta.object());
         let known = self.known.get(&key).cloned();
@@ -123,7 +123,7 @@ impl Monotonic {
 }
 
 /// *Complete*: who has been told everything knows just what there is.
-pub(super) fn complete(told: &View, is: &View) -> Verdict {
+pub(crate) fn complete(told: &View, is: &View) -> Verdict {
     if let Some((key, known)) = told.iter().find(|(key, _)| !is.contains_key(*key)) {
         return broken(
             "Complete",

@@ -43,6 +43,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::Hung),
         Just(Fault::Closed),
         (1..5_u64).prop_map(Fault::Stale),
+        (1..9_u64).prop_map(Fault::Growing),
     ]
 }
 

@@ -51,6 +51,8 @@ pub(super) enum Fault {
     Closed,
     /// The list is what it was so many versions ago.
     Stale(u64),
+    /// The streamed list begins as it was so many versions ago, and goes on with what happened since.
+    Growing(u64),
 }
 
 /// Clones are the same server.
@@ -80,6 +82,8 @@ pub(super) struct State {
     pub(super) refuses_streamed_lists: bool,
     /// Ignores `sendInitialEvents`, as servers before 1.27.
     pub(super) ignores_streamed_lists: bool,
+    /// Deleted while a request is told that its version has expired.
+    pub(super) deleted_on_expiry: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +182,10 @@ impl Server {
             Some(Fault::Refused) => return Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
             Some(Fault::Mute) => return Ok(Answer::Never),
             Some(Fault::Code(code, after)) => return Ok(refusal(code, "InternalError", "injected", after)),
-            Some(Fault::Expired) => return Ok(expired()),
+            Some(Fault::Expired) => {
+                state.deleted_on_expiry.and_then(|name| state.world.delete(name));
+                return Ok(expired());
+            }
             _ => {}
         }
         if state.absent || !request.uri().path().ends_with("configmaps") {

@@ -26,7 +26,10 @@ async fn who_joins_late_is_told_all_that_is_there_then_what_changes() {
     caught_up(&server, &informer).await;
     let late = Called::join(&informer);
     assert!(!late.registration.is_synced(), "before it has been called");
-    late.registration.synced().await;
+    let patience = Duration::from_secs(9);
+    tokio::time::timeout(patience, late.registration.synced())
+        .await
+        .unwrap();
     assert_eq!(late.heard(), ["a added initially", "b added initially"]);
     server.put("b", &[]);
     server.put("c", &[]);
@@ -73,6 +76,13 @@ async fn a_slow_handler_has_one_entry_per_object_and_misses_no_end() {
         .map(|delta| format!("{delta:?}").replace("default/", ""))
         .collect();
     told.sort();
+    let brief = taken.iter().find(|delta| delta.key().name == "brief").unwrap();
+    let last = server.state().world.version.to_string();
+    assert_eq!(
+        brief.object().metadata.resource_version,
+        Some(last),
+        "the last of its name"
+    );
     let expected = [
         "again added",
         "again deleted",

@@ -111,17 +111,23 @@ impl Connection {
     }
 
     fn initial_events(&mut self) -> bool {
-        let (version, objects) = {
+        let (version, events) = {
             let world = &self.server.state().world;
-            let stale = match self.fault {
-                Some(Fault::Stale(by)) => by,
-                _ => 0,
+            let (stale, growing) = match self.fault {
+                Some(Fault::Stale(by)) => (by, false),
+                Some(Fault::Growing(by)) => (by, true),
+                _ => (0, false),
             };
             let version = world.version.saturating_sub(stale).max(1);
-            (version, world.objects_at(version, &self.selector))
+            let first = world.objects_at(version, &self.selector).into_values();
+            let mut events: Vec<_> = first.map(|object| ("ADDED", object)).collect();
+            if growing {
+                events.extend(world.since(version, &self.selector));
+            }
+            (if growing { world.version } else { version }, events)
         };
-        for object in objects.values() {
-            if !self.wire.line("ADDED", object) {
+        for (kind, object) in &events {
+            if !self.wire.line(kind, object) {
                 return false;
             }
         }
