@@ -15,3 +15,6 @@ mod standing;
 
 pub use options::Options;
 pub use set::{ControllerSet, SetError, known, run};
+
+#[cfg(test)]
+mod tests;

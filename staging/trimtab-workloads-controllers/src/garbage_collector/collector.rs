@@ -103,7 +103,7 @@ impl Collector {
 
     /// One turn of a worker.
     pub(super) async fn process(&self, task: Task) -> Outcome {
-        self.puzzled.lock().remove(&task);
+        let was_puzzled = self.puzzled.lock().remove(&task).is_some();
         let turn = match &task {
             Task::Attempt(uid) => self.attempt(uid).await,
             Task::Orphan(uid) => self.orphan(uid).await,
@@ -113,7 +113,9 @@ impl Collector {
         match &error {
             TurnError::UnknownKind(kind) => {
                 self.puzzled.lock().insert(task.clone(), kind.clone());
-                tracing::info!(?task, %error, "waiting for a kind");
+                if !was_puzzled {
+                    tracing::info!(?task, %error, "waiting for a kind");
+                }
             }
             TurnError::Unobserved => tracing::debug!(?task, "waiting for a watch"),
             TurnError::Live(live) if live.is_conflict() => tracing::debug!(?task, %error, "trying again"),
