@@ -78,7 +78,9 @@ impl WriteBarrier {
 
     /// Whether all writes are visible. Forgets those that are.
     pub fn is_passed(&mut self) -> bool {
-        while self.pending.pop_front_if(|write| write.is_visible()).is_some() {}
+        while self.pending.front().is_some_and(|write| write.is_visible()) {
+            self.pending.pop_front();
+        }
         self.pending.is_empty()
     }
 

@@ -28,7 +28,7 @@ pub enum Delta<K> {
         /// What is now.
         new: Arc<K>,
     },
-    /// The object is gone.
+    /// The object is gone. A handler that is behind may hear of the end of an object that it has never seen.
     Deleted {
         /// Its last known state.
         last: Arc<K>,

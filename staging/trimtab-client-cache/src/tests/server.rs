@@ -127,6 +127,12 @@ impl Server {
         object["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
     }
 
+    pub(super) fn put_all<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            self.put(name, &[]);
+        }
+    }
+
     pub(super) fn delete(&self, name: &str) {
         self.change(|state| state.world.delete(name));
     }

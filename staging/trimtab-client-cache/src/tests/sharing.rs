@@ -21,7 +21,7 @@ use crate::{Delta, key_of};
 #[tokio::test(start_paused = true)]
 async fn who_joins_late_is_told_all_that_is_there_then_what_changes() {
     let server = Server::new();
-    ["a", "b"].map(|name| server.put(name, &[]));
+    server.put_all(["a", "b"]);
     let informer = start(&server, Config::default());
     caught_up(&server, &informer).await;
     let late = Called::join(&informer);
@@ -50,23 +50,21 @@ async fn a_slow_handler_has_one_entry_per_object_and_misses_no_end() {
     let informer = start(&server, Config::default());
     caught_up(&server, &informer).await;
     let mut slow = Slow::join(&informer);
-    let put = |name: &str| {
-        server.put(name, &[]);
-    };
-    ["kept", "gone", "again"].map(put);
+    server.put_all(["kept", "gone", "again"]);
     settle().await;
     assert_eq!(slow.take(9).len(), 3);
     for round in 0..50 {
-        ["kept", "again", "new", "brief"].map(put);
+        server.put_all(["kept", "again", "new", "brief"]);
         if round % 2 == 0 {
-            ["again", "brief"].map(|name| server.delete(name));
+            server.delete("again");
+            server.delete("brief");
         }
         if round == 7 {
             server.delete("gone");
         }
         settle().await;
     }
-    ["brief"].map(|name| server.delete(name));
+    server.delete("brief");
     caught_up(&server, &informer).await;
     assert_eq!(informer.status().backlogs, [5]);
     let taken = slow.take(99);
@@ -97,7 +95,7 @@ async fn a_slow_handler_has_one_entry_per_object_and_misses_no_end() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_costs_the_handler_one_delta_and_others_nothing() {
     let server = Server::new();
-    ["a", "b", "c"].map(|name| server.put(name, &[]));
+    server.put_all(["a", "b", "c"]);
     let informer = start(&server, Config::default());
     let other = Called::join(&informer);
     let heard = Arc::new(Mutex::new(Vec::new()));

@@ -200,7 +200,7 @@ async fn what_cannot_be_decoded_stops_nobody_else() {
         let server = Server::new();
         let broken = |name: &str| server.change(|state| state.world.put(name, json!({"data": 1})));
         broken("a");
-        ["b", "c", "d"].map(|name| server.put(name, &[]));
+        server.put_all(["b", "c", "d"]);
         let informer = start(&server, config);
         let handler = Called::join(&informer);
         caught_up(&server, &informer).await;
@@ -248,7 +248,7 @@ async fn a_server_that_does_not_stream_lists_is_read_in_pages() {
             state.ignores_streamed_lists = ignores;
             state.refuses_streamed_lists = !ignores;
         });
-        ["a", "b", "c"].map(|name| server.put(name, &[]));
+        server.put_all(["a", "b", "c"]);
         let config = Config {
             page_size: 2,
             ..Config::default()
@@ -296,7 +296,7 @@ async fn a_bookmark_in_between_is_not_the_end_of_a_list() {
 #[tokio::test(start_paused = true)]
 async fn a_list_whose_pages_expire_is_read_at_once() {
     let server = Server::new();
-    ["a", "b", "c", "d", "e"].map(|name| server.put(name, &[]));
+    server.put_all(["a", "b", "c", "d", "e"]);
     server.fail_lists([Fault::Fine, Fault::Expired]);
     // It was on the first page, which is no longer true.
     server.change(|state| state.deleted_on_expiry = Some("a"));
@@ -322,7 +322,7 @@ async fn a_list_whose_pages_expire_is_read_at_once() {
 async fn a_stale_list_is_refused_and_a_server_that_was_set_back_is_followed() {
     for config in [Config::default(), paged()] {
         let server = Server::new();
-        ["a", "b", "c"].map(|name| server.put(name, &[]));
+        server.put_all(["a", "b", "c"]);
         let informer = start(&server, config);
         let handler = Called::join(&informer);
         caught_up(&server, &informer).await;
