@@ -62,7 +62,7 @@ pub(crate) fn answer(value: &Value) -> Result<Vec<u8>, ApiError> {
 /// The frame of a watch event, given as JSON. What cannot be written is an event of type `ERROR`.
 pub(crate) fn frame(event: &[u8]) -> Vec<u8> {
     serde_json::from_slice(event)
-        .map_err(|e| ApiError::internal(e))
+        .map_err(ApiError::internal)
         .and_then(|event| protobuf::encode_watch_event(&event).map_err(refusal))
         .unwrap_or_else(|error| {
             let event = json!({"type": "ERROR", "object": status_value(&error)});
