@@ -203,7 +203,7 @@ impl Controller {
         self.inlet.add(key, Sight::Hidden, Add::now().because(reason))
     }
 
-    /// The controller's queue, to look at.
+    /// The controller's queue, to look at. Its counts of failures stay at 0, since the controller counts for itself.
     pub fn queue(&self) -> &WorkQueue<ObjectKey> {
         &self.inlet.queue
     }

@@ -21,7 +21,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::informer::{InformerFactory, Selection};
 use trimtab_client_cache::key_of;
 use trimtab_client_coordination::events::Recorder;
-use trimtab_client_workqueue::{Add, Reason, Shutdown, Work, WorkQueue};
+use trimtab_client_workqueue::{Add, Shutdown, Work, WorkQueue};
 
 use crate::error::Error;
 use crate::failing::{Failing, View, WaitFor};
@@ -211,7 +211,7 @@ impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
         let view = || self.world.view(self.world.store.get(&key).as_deref());
         if let Some(wait) = self.failing.wait_for(&key, begun, view) {
             if let WaitFor::Backoff(rest) = wait {
-                self.again(&work, rest, "backoff");
+                self.again(&work, rest, None);
             }
             return work.done();
         }
@@ -225,7 +225,7 @@ impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
         let view = self.settle(turn).await;
         let fail = |reason: String| {
             let delay = self.failing.failed(&key, begun, Instant::now(), view.clone());
-            self.again(&work, delay, reason);
+            self.again(&work, delay, Some(reason));
         };
         match result {
             Ok(next) => {
@@ -268,10 +268,21 @@ impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
         result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
     }
 
-    /// Has a key in hand come back. A queue that is shut down takes nothing more, as it should.
-    fn again(&self, work: &Work<ObjectKey>, delay: Duration, reason: impl Into<Reason>) {
-        let add = Add::after(delay).priority(work.priority()).because(reason);
-        let _shut_down = self.queue.add_with(work.key().clone(), add);
+    /// Has a key in hand come back, for a new reason or for those that it has. A queue that is shut down takes nothing
+    /// more, as it should.
+    fn again(&self, work: &Work<ObjectKey>, delay: Duration, reason: Option<String>) {
+        let add = || Add::after(delay).priority(work.priority());
+        let adds = match reason {
+            Some(reason) => vec![add().because(reason)],
+            None => work
+                .reasons()
+                .iter()
+                .map(|reason| add().because(reason.to_owned()))
+                .collect(),
+        };
+        for add in if adds.is_empty() { vec![add()] } else { adds } {
+            let _shut_down = self.queue.add_with(work.key().clone(), add);
+        }
     }
 
     /// *Own writes seen*: waits until the caches show what the turn has written. A controller that stops does not wait.

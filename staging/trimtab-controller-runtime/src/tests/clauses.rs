@@ -9,7 +9,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_workqueue::Add;
 
 use super::server::Server;
-use super::widgets::{Seen, Widgets, run, wish};
+use super::widgets::{Running, Seen, Widgets, run, run_again, wish};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -26,6 +26,8 @@ enum Happening {
     Cut,
     /// The server refuses some writes.
     Fail(u32),
+    /// The controller dies in the middle of what it does, and is started again.
+    Crash,
     Wait(u64),
 }
 
@@ -37,6 +39,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => (0..3_usize).prop_map(Happening::Remove),
         1 => Just(Happening::Cut),
         1 => (1..4_u32).prop_map(Happening::Fail),
+        1 => Just(Happening::Crash),
         4 => (0..300_u64).prop_map(Happening::Wait),
     ];
     proptest::collection::vec(one, 1..30)
@@ -55,6 +58,7 @@ async fn happen(server: &Server, happening: Happening) {
         }
         Happening::Remove(name) => server.delete("configmaps", NAMES[name]),
         Happening::Cut => server.cut_watches(),
+        Happening::Crash => unreachable!("that is not the server's"),
         Happening::Fail(times) => server.0.lock().failures += times,
         Happening::Wait(millis) => sleep(Duration::from_millis(millis)).await,
     }
@@ -129,9 +133,14 @@ proptest! {
         paused(async move {
             let server = Server::default();
             server.0.lock().lag = Duration::from_millis(lag);
-            let running = run(&server, |controller| controller.workers(workers));
+            let mut running = run(&server, |controller| controller.workers(workers));
             for happening in happenings {
-                happen(&server, happening).await;
+                if let Happening::Crash = happening {
+                    running.task.abort();
+                    running = run_again(running.widgets, |controller| controller.workers(workers));
+                } else {
+                    happen(&server, happening).await;
+                }
             }
             sleep(Duration::from_secs(120)).await;
             level_triggered(&server).unwrap();
@@ -276,6 +285,47 @@ fn a_key_that_waits_for_caches_holds_no_worker() {
         sleep(Duration::from_secs(60)).await;
         own_writes_seen(&server, &running.widgets).unwrap();
         assert!(running.widgets.turns_of("a").len() > 1);
+        assert_eq!(unseen(&running), "0");
         running.end().await.unwrap();
     });
+}
+
+/// *Own writes seen* has an end: a cache that never shows them does not hold a key for ever.
+#[test]
+fn patience_has_an_end_and_is_counted() {
+    paused(async {
+        let server = Server::default();
+        let running = run(&server, |controller| controller.patience(Duration::from_secs(5)));
+        sleep(Duration::from_secs(1)).await;
+        server.put("widgets", "a", wish("well"));
+        server.0.lock().lag = Duration::from_secs(60);
+        sleep(Duration::from_secs(1)).await;
+        running
+            .controller
+            .trigger(ObjectKey::namespaced("default", "a"), "to see");
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(
+            (running.widgets.turns_of("a").len(), &*unseen(&running)),
+            (1, "0")
+        );
+        sleep(Duration::from_secs(2)).await;
+        assert!(running.widgets.turns_of("a").len() > 1);
+        assert_eq!(unseen(&running), "1");
+        let last = server.log().pop().expect("writes");
+        assert_eq!(
+            last, "PATCH widgets/a 409",
+            "what was read from the old cache does no harm"
+        );
+        running.end().await.unwrap();
+    });
+}
+
+/// How many turns' writes were not seen in time.
+fn unseen(running: &Running) -> String {
+    let text = running.manager.metrics_text();
+    let name = r#"controller_runtime_own_writes_unseen_total{controller="widget"} "#;
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .expect("the metric")
+        .to_owned()
 }

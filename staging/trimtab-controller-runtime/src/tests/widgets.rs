@@ -161,7 +161,15 @@ pub(super) fn run(
         server: server.clone(),
         ..Widgets::default()
     };
-    let manager = Arc::new(manager(server));
+    run_again(widgets, more)
+}
+
+/// A new process, with an old diary.
+pub(super) fn run_again(
+    widgets: Widgets,
+    more: impl FnOnce(ControllerBuilder<'_, Widget, Widgets>) -> ControllerBuilder<'_, Widget, Widgets>,
+) -> Running {
+    let manager = Arc::new(manager(&widgets.server));
     let builder = more(manager.controller(widgets.clone()).owns::<ConfigMap>());
     let controller = builder.start().expect("a good description");
     let stop = CancellationToken::new();
