@@ -421,24 +421,22 @@ impl Graph {
         }
     }
 
-    /// An object was observed for the first time, or under another name of its kind: which claims on it are true?
+    /// An object was observed for the first time, or under another name of its kind: which claims on it are true? Those
+    /// that are not have been checked, or will be.
     fn compare_claims(&mut self, at: &Arc<Coordinates>, effects: &mut Vec<Effect>) {
-        for claimed in self.claims_on.get(&at.uid).cloned().unwrap_or_default() {
-            let Some(claim) = self.claims.get_mut(&claimed) else {
+        for claimed in self.claims_on.get(&at.uid).into_iter().flatten() {
+            let Some(claim) = self.claims.get_mut(claimed) else {
                 continue;
             };
             if claimed.is_borne_out_by(at) {
                 claim.absent = false;
-                continue;
-            }
-            if !claimed.in_reach_of(at) {
+            } else if !claimed.in_reach_of(at) {
                 let dependents = claim.dependents.iter().filter_map(|uid| self.objects.get(uid));
                 effects.extend(dependents.map(|dependent| Effect::Misplaced {
                     dependent: dependent.at.clone(),
                     owner: claimed.clone(),
                 }));
             }
-            self.check_unless_absent(claimed, effects);
         }
     }
 

@@ -133,8 +133,16 @@ async fn only_what_the_server_denies_is_absent() {
         "the kind is not served: nothing is known"
     );
 
-    server.faults(|faults| faults.sites = true);
+    server.faults(|faults| (faults.sites, faults.lost) = (true, true));
     sleep(LONG).await;
+    assert_eq!(
+        server.names("secrets").len(),
+        3,
+        "its objects cannot be asked for: nothing is known"
+    );
+
+    server.faults(|faults| faults.lost = false);
+    sleep(10 * LONG).await;
     assert_eq!(
         server.names("secrets"),
         ["of-site"],

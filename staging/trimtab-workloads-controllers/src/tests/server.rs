@@ -43,6 +43,8 @@ pub(super) struct Faults {
     pub(super) before_delete: Option<(&'static str, Value)>,
     /// The kind Site is served.
     pub(super) sites: bool,
+    /// The kind Site is not there, whatever discovery says.
+    pub(super) lost: bool,
     /// A group's own server does not answer.
     pub(super) stale: bool,
 }
@@ -139,7 +141,7 @@ impl State {
             _ => {}
         }
         let (id, part) = requested(path);
-        if id.0 == "sites" && !self.faults.sites {
+        if id.0 == "sites" && (self.faults.lost || !self.faults.sites) {
             return refused((404, "NotFound", String::new()));
         }
         let write = head.method != Method::GET && id.0 != "events";
