@@ -1,4 +1,5 @@
 //! The API: what a Website is. `crd()` of the derive is what the cluster is told.
+#![allow(unreachable_pub)] // of copies that the derives make
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -27,7 +28,7 @@ use trimtab::prelude::*;
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Available")].status"#
     ),
-    printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.host"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

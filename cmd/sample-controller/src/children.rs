@@ -19,7 +19,7 @@ const PORT: i32 = 80;
 const HOST_ANNOTATION: &str = "external-dns.alpha.kubernetes.io/hostname";
 
 /// The page.
-pub fn page(site: &Website) -> ConfigMap {
+pub(crate) fn page(site: &Website) -> ConfigMap {
     ConfigMap {
         metadata: metadata(site),
         data: Some([("index.html".to_owned(), site.spec.html.clone())].into()),
@@ -28,7 +28,7 @@ pub fn page(site: &Website) -> ConfigMap {
 }
 
 /// The servers that show the page.
-pub fn servers(site: &Website) -> Deployment {
+pub(crate) fn servers(site: &Website) -> Deployment {
     let volume = "page";
     let server = Container {
         name: "server".to_owned(),
@@ -80,7 +80,7 @@ pub fn servers(site: &Website) -> Deployment {
 }
 
 /// The address of the servers.
-pub fn address(site: &Website) -> Service {
+pub(crate) fn address(site: &Website) -> Service {
     let host = site.spec.host.as_ref();
     Service {
         metadata: ObjectMeta {

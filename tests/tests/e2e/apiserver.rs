@@ -10,6 +10,7 @@ fn it_serves_kubectl_and_runs_no_controllers() {
     for path in ["/readyz", "/livez", "/healthz"] {
         assert_eq!(kubectl.ok(&["get", "--raw", path]).trim(), "ok");
     }
+    kubectl.ok(&["get", "namespaces"]);
     assert!(
         kubectl
             .ok(&["get", "--raw", "/metrics"])

@@ -84,10 +84,28 @@ fn flags_that_make_no_sense() {
             "absent",
         ),
         (&["--storage=etcd"], "etcd"),
-        (&["--service-cluster-ip-range=banana"], "banana"),
     ];
     for (args, culprit) in cases {
         let all = [&["--secure-port=0"], *args].concat();
         refused("trimtab-apiserver", dir.path(), &all, culprit);
+    }
+}
+
+#[test]
+fn values_that_are_none() {
+    for (args, culprit) in [
+        (["--service-cluster-ip-range", "banana"], "banana"),
+        (["--secure-port", "99999"], "99999"),
+    ] {
+        let output = Command::new(binary("trimtab-apiserver"))
+            .args(args)
+            .output()
+            .expect("it starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(
+            error.lines().next().is_some_and(|line| line.contains(culprit)),
+            "{error}"
+        );
     }
 }

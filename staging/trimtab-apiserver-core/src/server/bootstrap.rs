@@ -75,14 +75,16 @@ pub(crate) async fn create(
     if registry.resources().get(group, version, resource).is_none() {
         return Ok(());
     }
-    let request = ApiRequest {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let request = |verb: &str, method: &str, name: &str| ApiRequest {
         info: RequestInfo {
-            verb: "create".to_owned(),
+            verb: verb.to_owned(),
             group: group.to_owned(),
             version: version.to_owned(),
             namespace: namespace.to_owned(),
             resource: resource.to_owned(),
-            method: "POST".to_owned(),
+            name: name.to_owned(),
+            method: method.to_owned(),
             ..RequestInfo::default()
         },
         user: UserInfo {
@@ -90,13 +92,20 @@ pub(crate) async fn create(
             groups: vec![MASTERS_GROUP.to_owned()],
             ..UserInfo::default()
         },
-        body: Bytes::from(object.to_string()),
+        body: match method {
+            "POST" => Bytes::from(object.to_string()),
+            _ => Bytes::new(),
+        },
         user_agent: "trimtab-apiserver".to_owned(),
         ..ApiRequest::default()
     };
-    match registry.handle(request).await {
+    // A Service that exists holds its address, so a second one would be refused for that.
+    if registry.handle(request("get", "GET", name)).await.is_ok() {
+        return Ok(());
+    }
+    match registry.handle(request("create", "POST", "")).await {
         Ok(_) => Ok(()),
         Err(error) if ApiError::is_already_exists(&error) => Ok(()),
-        Err(error) => Err(format!("{resource} {}: {error}", object["metadata"]["name"])),
+        Err(error) => Err(format!("{resource} {name}: {error}")),
     }
 }
