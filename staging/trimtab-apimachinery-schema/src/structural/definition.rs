@@ -114,7 +114,7 @@ fn check_defaults(schema: &Arc<Schema>, path: &FieldPath, errors: &mut Vec<Field
         let mut found = Vec::new();
         embedded::check(schema, default, &at, &mut found);
         if found.is_empty() {
-            Values::new(schema).check(schema, default, None, &at, &mut found);
+            Values::for_default(schema).check(schema, default, None, &at, &mut found);
         }
         if found.is_empty() {
             check_default_by_rules(schema, default, &at, &mut found);

@@ -78,12 +78,11 @@ fn check_object(fields: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<
             Some(Value::String(text)) if text.is_empty() => {
                 errors.push(FieldError::invalid(&at, "", "must not be empty"));
             }
-            Some(Value::String(text)) if name == "apiVersion" => {
-                if text.matches('/').count() > 1 {
-                    let detail = format!("unexpected GroupVersion string: {text}");
-                    errors.push(FieldError::invalid(&at, text.as_str(), detail));
-                }
+            Some(Value::String(text)) if name == "apiVersion" && text.matches('/').count() > 1 => {
+                let detail = format!("unexpected GroupVersion string: {text}");
+                errors.push(FieldError::invalid(&at, text.as_str(), detail));
             }
+            Some(Value::String(_)) if name == "apiVersion" => {}
             Some(Value::String(text)) => {
                 let faults = names::dns1035_label(&text.to_lowercase());
                 if !faults.is_empty() {

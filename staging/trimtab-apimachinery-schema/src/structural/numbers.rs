@@ -1,5 +1,7 @@
 //! Bounds and ranges of numbers.
 
+use std::cmp::Ordering;
+
 use serde_json::{Number, Value};
 
 use super::outcome::{Fault, Outcome};
@@ -23,19 +25,32 @@ pub(super) fn check(
     let fits = |what: &str, number: &Number| in_range(schema, format, what, number, name);
     all.faults.extend(fits("Checked", number));
     let Some(checks) = checks else { return all };
+    // Whole numbers are compared as such, with bounds that are of their type too.
+    let whole = |all: &mut Outcome, what: &str, bound: &Number| {
+        let fault = fits(what, bound);
+        let pair = number.as_i64().zip(truncated(bound)).filter(|_| fault.is_none());
+        fault.into_iter().for_each(|fault| all.add(fault));
+        pair
+    };
+    let text_of = |whole: Option<(i64, i64)>, bound: &Number| match whole {
+        Some((_, bound)) => bound.to_string(),
+        None => go::float(float(bound)),
+    };
     if let Some(factor) = &checks.multiple_of {
-        fits("MultipleOf", factor).into_iter().for_each(|f| all.add(f));
-        match is_multiple(number, factor) {
+        let pair = whole(&mut all, "MultipleOf", factor);
+        let text = text_of(pair, factor);
+        let multiple = match pair {
+            Some((number, factor)) => (factor > 0).then(|| number % factor == 0),
+            None => is_multiple(float(number), float(factor)),
+        };
+        match multiple {
             None => {
-                let text = format!(
-                    "factor MultipleOf declared for {name} must be positive: {}",
-                    bound_text(number, factor)
-                );
+                let text = format!("factor MultipleOf declared for {name} must be positive: {text}");
                 all.add(Fault::stated(name, factor.clone(), text));
             }
             Some(true) => {}
             Some(false) => {
-                let text = format!("should be a multiple of {}", bound_text(number, factor));
+                let text = format!("should be a multiple of {text}");
                 all.add(Fault::invalid(name, new.clone(), &text));
             }
         }
@@ -45,46 +60,34 @@ pub(super) fn check(
             &checks.minimum,
             checks.exclusive_minimum,
             "Minimum boundary",
-            "greater than",
+            Ordering::Less,
         ),
         (
             &checks.maximum,
             checks.exclusive_maximum,
             "Maximum boundary",
-            "less than",
+            Ordering::Greater,
         ),
     ];
-    for (bound, exclusive, what, relation) in bounds {
+    for (bound, exclusive, what, beyond) in bounds {
         let Some(bound) = bound else { continue };
-        fits(what, bound).into_iter().for_each(|f| all.add(f));
-        let order = compare(number, bound);
-        let beyond = if relation == "less than" {
-            order.is_gt()
-        } else {
-            order.is_lt()
+        let pair = whole(&mut all, what, bound);
+        let order = match pair {
+            Some((number, bound)) => number.cmp(&bound),
+            None => float(number).total_cmp(&float(bound)),
         };
-        if beyond || (exclusive && order.is_eq()) {
+        if order == beyond || (exclusive && order.is_eq()) {
+            let relation = if beyond.is_lt() {
+                "greater than"
+            } else {
+                "less than"
+            };
             let or_equal = if exclusive { "" } else { " or equal to" };
-            let text = format!("should be {relation}{or_equal} {}", bound_text(number, bound));
+            let text = format!("should be {relation}{or_equal} {}", text_of(pair, bound));
             all.add(Fault::invalid(name, new.clone(), &text));
         }
     }
     all
-}
-
-/// Whole numbers are compared as such, against bounds that lose their fraction.
-fn compare(number: &Number, bound: &Number) -> std::cmp::Ordering {
-    match (number.as_i64(), truncated(bound)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        _ => float(number).total_cmp(&float(bound)),
-    }
-}
-
-fn bound_text(number: &Number, bound: &Number) -> String {
-    match truncated(bound).filter(|_| number.is_i64()) {
-        Some(bound) => bound.to_string(),
-        None => go::float(float(bound)),
-    }
 }
 
 fn float(number: &Number) -> f64 {
@@ -97,11 +100,7 @@ fn truncated(bound: &Number) -> Option<i64> {
 }
 
 /// `None` when the factor is not positive.
-fn is_multiple(number: &Number, factor: &Number) -> Option<bool> {
-    if let (Some(number), Some(factor)) = (number.as_i64(), truncated(factor)) {
-        return (factor > 0).then(|| number % factor == 0);
-    }
-    let (number, factor) = (float(number), float(factor));
+fn is_multiple(number: f64, factor: f64) -> Option<bool> {
     if factor <= 0.0 {
         return None;
     }

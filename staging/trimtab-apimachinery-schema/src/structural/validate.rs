@@ -17,6 +17,8 @@ use crate::schema::{Additional, Checks, Type};
 #[derive(Debug, Default)]
 pub(super) struct Values {
     patterns: HashMap<String, Result<Regex, String>>,
+    /// Whether int-or-string values may be anything, as kube-apiserver lets them be in defaults.
+    lenient: bool,
 }
 
 impl Values {
@@ -24,6 +26,14 @@ impl Values {
         let mut values = Self::default();
         values.collect(schema);
         values
+    }
+
+    /// Validates a default by its schema.
+    pub(super) fn for_default(schema: &Schema) -> Self {
+        Self {
+            lenient: true,
+            ..Self::new(schema)
+        }
     }
 
     /// Compiles the patterns of a schema and of all schemas in it.
@@ -78,12 +88,13 @@ impl Values {
             ""
         };
         if new.is_null() {
-            all.merge(json_type(schema, format, new, name));
+            all.merge(self.json_type(schema, format, new, name));
             all.merge(enumeration(schema, new, name));
             return all;
         }
-        if schema.type_.is_some() || schema.int_or_string || !format.is_empty() {
-            all.merge(json_type(schema, format, new, name));
+        let typed = schema.type_.is_some() || (schema.int_or_string && !self.lenient);
+        if typed || !format.is_empty() {
+            all.merge(self.json_type(schema, format, new, name));
             all.checks += 1;
         }
         let checks = schema.checks.as_deref();
@@ -122,6 +133,52 @@ impl Values {
             all.checks += 1;
         }
         all.checks += 1;
+        all
+    }
+
+    /// The names of the accepted types.
+    fn type_names(&self, schema: &Schema) -> Vec<&'static str> {
+        if schema.int_or_string && !self.lenient {
+            vec!["integer", "string"]
+        } else {
+            schema.type_.map(type_name).into_iter().collect()
+        }
+    }
+
+    fn json_type(&self, schema: &Schema, format: &str, new: &Value, name: &str) -> Outcome {
+        let names = self.type_names(schema);
+        let accepts = |name: &str| names.contains(&name);
+        let mut all = Outcome::default();
+        let (found, found_format) = match new {
+            Value::Null => {
+                if names.is_empty() || schema.nullable {
+                    all.checks = 1;
+                } else {
+                    all.add(Fault::wrong_type(name, &names.join(","), "null"));
+                }
+                return all;
+            }
+            Value::Bool(_) => ("boolean", ""),
+            Value::String(_) => ("string", ""),
+            Value::Array(_) => ("array", ""),
+            Value::Object(_) => ("object", ""),
+            Value::Number(n) if n.is_f64() => ("number", "float64"),
+            Value::Number(_) => ("integer", "int64"),
+        };
+        let whole = new.as_f64().is_some_and(|n| new.is_f64() && n.fract() == 0.0);
+        let convertible = (whole && accepts("integer")) || (found == "integer" && accepts("number"));
+        let texty = matches!(found, "string" | "array");
+        if !texty && !format.is_empty() && !accepts(found) && found_format != format && !convertible {
+            all.add(Fault::wrong_type(name, format, found_format));
+        } else if texty && !format.is_empty() && !accepts("number") && !accepts("integer") {
+            // The format judges it.
+            all.checks = 1;
+        } else if !accepts(found) && !convertible {
+            // A format without a type leaves the type open.
+            all.add(Fault::wrong_type(name, &names.join(","), found));
+        } else {
+            all.checks = 1;
+        }
         all
     }
 
@@ -309,52 +366,6 @@ impl Values {
         }
         all
     }
-}
-
-/// The names of the accepted types.
-fn type_names(schema: &Schema) -> Vec<&'static str> {
-    if schema.int_or_string {
-        vec!["integer", "string"]
-    } else {
-        schema.type_.map(type_name).into_iter().collect()
-    }
-}
-
-fn json_type(schema: &Schema, format: &str, new: &Value, name: &str) -> Outcome {
-    let names = type_names(schema);
-    let accepts = |name: &str| names.contains(&name);
-    let mut all = Outcome::default();
-    let (found, found_format) = match new {
-        Value::Null => {
-            if names.is_empty() || schema.nullable {
-                all.checks = 1;
-            } else {
-                all.add(Fault::wrong_type(name, &names.join(","), "null"));
-            }
-            return all;
-        }
-        Value::Bool(_) => ("boolean", ""),
-        Value::String(_) => ("string", ""),
-        Value::Array(_) => ("array", ""),
-        Value::Object(_) => ("object", ""),
-        Value::Number(n) if n.is_f64() => ("number", "float64"),
-        Value::Number(_) => ("integer", "int64"),
-    };
-    let whole = new.as_f64().is_some_and(|n| new.is_f64() && n.fract() == 0.0);
-    let convertible = (whole && accepts("integer")) || (found == "integer" && accepts("number"));
-    let texty = matches!(found, "string" | "array");
-    if !texty && !format.is_empty() && !accepts(found) && found_format != format && !convertible {
-        all.add(Fault::wrong_type(name, format, found_format));
-    } else if texty && !format.is_empty() && !accepts("number") && !accepts("integer") {
-        // The format judges it.
-        all.checks = 1;
-    } else if !accepts(found) && !convertible {
-        // A format without a type leaves the type open.
-        all.add(Fault::wrong_type(name, &names.join(","), found));
-    } else {
-        all.checks = 1;
-    }
-    all
 }
 
 fn enumeration(schema: &Schema, new: &Value, name: &str) -> Outcome {
