@@ -6,7 +6,7 @@ use crate::api::RequestInfo;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An object or a collection.
-    Resource(RequestInfo),
+    Resource(Box<RequestInfo>),
     /// `/api`, `/apis`, a group or a version: the segments after the slash.
     Discovery(Vec<String>),
     /// Anything else, as `/version` or `/healthz/ping`.
@@ -71,7 +71,7 @@ pub(crate) fn parse(method: &str, path: &str, watch: bool, named: Option<&str>) 
     {
         info.field_name = name.to_owned();
     }
-    Target::Resource(info)
+    Target::Resource(Box::new(info))
 }
 
 fn fill(info: &mut RequestInfo, resource: &str, after: &[&str]) {

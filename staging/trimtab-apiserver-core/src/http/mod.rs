@@ -12,6 +12,7 @@ pub(crate) mod respond;
 #[cfg(test)]
 mod tests;
 mod yaml;
+mod yaml_scalar;
 
 use std::sync::Arc;
 use std::time::Instant;

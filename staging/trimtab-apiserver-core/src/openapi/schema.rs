@@ -73,7 +73,10 @@ impl Definitions {
         if !schema.description.is_empty() {
             out.insert("description".into(), schema.description.clone().into());
         }
-        if let Some(type_) = schema.type_ {
+        // What OpenAPI 2 has no words for is left open there: clients would refuse it otherwise.
+        let any = !self.wraps && schema.nullable;
+        let open = !self.wraps && (schema.nullable || schema.preserve_unknown);
+        if let Some(type_) = schema.type_.filter(|_| !any) {
             out.insert("type".into(), type_name(type_).into());
         }
         if !schema.format.is_empty() {
@@ -91,7 +94,7 @@ impl Definitions {
         if !schema.required.is_empty() {
             out.insert("required".into(), schema.required.clone().into());
         }
-        if !schema.properties.is_empty() {
+        if !schema.properties.is_empty() && !open {
             let properties: Map<String, Value> = schema
                 .properties
                 .iter()
@@ -100,11 +103,12 @@ impl Definitions {
             out.insert("properties".into(), properties.into());
         }
         match &schema.additional {
+            _ if any => {}
             Additional::Schema(values) => drop(out.insert("additionalProperties".into(), self.usage(values))),
             Additional::Any => drop(out.insert("additionalProperties".into(), true.into())),
             Additional::None => {}
         }
-        if let Some(items) = &schema.items {
+        if let Some(items) = schema.items.as_ref().filter(|_| !open) {
             out.insert("items".into(), self.usage(items));
         }
         if let Some(checks) = &schema.checks {
