@@ -26,6 +26,8 @@ enum Happening {
     Cut,
     /// The server refuses some writes.
     Fail(u32),
+    /// The server does what it is asked, and its answers are lost.
+    Lose(u32),
     /// The controller dies in the middle of what it does, and is started again.
     Crash,
     Wait(u64),
@@ -39,6 +41,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => (0..3_usize).prop_map(Happening::Remove),
         1 => Just(Happening::Cut),
         1 => (1..4_u32).prop_map(Happening::Fail),
+        1 => (1..4_u32).prop_map(Happening::Lose),
         1 => Just(Happening::Crash),
         4 => (0..300_u64).prop_map(Happening::Wait),
     ];
@@ -58,6 +61,7 @@ async fn happen(server: &Server, happening: Happening) {
         }
         Happening::Remove(name) => server.delete("configmaps", NAMES[name]),
         Happening::Cut => server.cut_watches(),
+        Happening::Lose(times) => server.0.lock().lost_answers += times,
         Happening::Crash => unreachable!("that is not the server's"),
         Happening::Fail(times) => server.0.lock().failures += times,
         Happening::Wait(millis) => sleep(Duration::from_millis(millis)).await,

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) lag: Duration,
     /// How many writes are refused with 500, from now on.
     pub(super) failures: u32,
+    /// How many writes are done and answered with 500 all the same, from now on.
+    pub(super) lost_answers: u32,
     /// Kinds that are not there.
     pub(super) missing: Vec<String>,
 }
@@ -146,6 +148,13 @@ impl Server {
         } else {
             Err((404, "NotFound"))
         };
+        let answer = match answer {
+            Ok(_) if state.lost_answers > 0 => {
+                state.lost_answers -= 1;
+                Err((500, "InternalError"))
+            }
+            answer => answer,
+        };
         if let Ok(object) = &answer {
             let version = object["metadata"]["resourceVersion"]
                 .as_str()
@@ -246,7 +255,18 @@ impl State {
 
     fn remove(&mut self, id: &Id) {
         let object = self.objects.get(id).cloned().expect("it is there");
+        let owner = object["metadata"]["uid"].clone();
         self.store(id.clone(), object, "DELETED");
+        let owned = |object: &Value| object["metadata"]["ownerReferences"][0]["uid"] == owner;
+        let children: Vec<Id> = self
+            .objects
+            .iter()
+            .filter(|(_, o)| owned(o))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for child in &children {
+            self.delete(child);
+        }
     }
 
     fn list(&self, plural: &str) -> Answer {
