@@ -314,12 +314,8 @@ impl Model {
     /// Works and delivers in random order until there is nothing more to do.
     fn settle(&mut self) -> Result<(), String> {
         for _ in 0..20_000 {
-            let work_first = self.below(2) == 0;
-            let progress = if work_first {
-                self.work()? || self.deliver()
-            } else {
-                self.deliver() || self.work()?
-            };
+            let worked = self.below(2) == 0 && self.work()?;
+            let progress = worked || self.deliver() || self.work()?;
             if !progress {
                 return Ok(());
             }

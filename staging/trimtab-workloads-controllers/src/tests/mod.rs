@@ -14,8 +14,10 @@ use server::Server;
 const LONG: Duration = Duration::from_secs(120);
 
 async fn started(server: &Server, controller: &str) -> ControllerSet {
-    let mut options = Options::default();
-    options.controllers = vec![controller.to_owned()];
+    let options = Options {
+        controllers: vec![controller.to_owned()],
+        ..Options::default()
+    };
     let mut set = ControllerSet::start(server.client(), options).expect("known controllers");
     set.synced().await;
     set

@@ -149,19 +149,17 @@ impl State {
             self.faults.failures -= 1;
             Err((500, "InternalError", String::new()))
         } else {
-            match &head.method {
-                &Method::GET if query.contains("sendInitialEvents") => {
-                    Err((400, "BadRequest", String::new()))
-                }
-                &Method::GET if query.contains("watch=true") => return self.watch(&id.0),
-                &Method::GET if id.2.is_empty() => Ok(self.list(&id)),
-                &Method::GET => self.objects.get(&id).cloned().ok_or_else(|| missing(&id)),
-                &Method::PATCH => self.change(&id, &body, |new| merge(new, &body)),
-                &Method::PUT if part == "status" => {
+            match head.method {
+                Method::GET if query.contains("sendInitialEvents") => Err((400, "BadRequest", String::new())),
+                Method::GET if query.contains("watch=true") => return self.watch(&id.0),
+                Method::GET if id.2.is_empty() => Ok(self.list(&id)),
+                Method::GET => self.objects.get(&id).cloned().ok_or_else(|| missing(&id)),
+                Method::PATCH => self.change(&id, &body, |new| merge(new, &body)),
+                Method::PUT if part == "status" => {
                     self.change(&id, &body, |new| new["status"] = body["status"].clone())
                 }
-                &Method::PUT => self.change(&id, &body, |new| new["spec"] = body["spec"].clone()),
-                &Method::POST => {
+                Method::PUT => self.change(&id, &body, |new| new["spec"] = body["spec"].clone()),
+                Method::POST => {
                     let name = body["metadata"]["name"]
                         .as_str()
                         .unwrap_or("generated")
@@ -170,7 +168,7 @@ impl State {
                         merge(new, &body)
                     })
                 }
-                &Method::DELETE if id.2.is_empty() => self.delete_all(&id, &body),
+                Method::DELETE if id.2.is_empty() => self.delete_all(&id, &body),
                 _ => {
                     if let Some((path, metadata)) = self.faults.before_delete.take() {
                         let _its_own_affair = self.merge(&self::id(path), &json!({ "metadata": metadata }));
