@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
 use super::words::config_key;
@@ -74,7 +74,8 @@ fn validate_config_map(map: &Value) -> Vec<FieldError> {
     let size: usize = entries(data).map(|(_, v)| text(v).len()).sum();
     let binary: usize = entries(binary).map(|(_, v)| decoded(v).len()).sum();
     if size + binary > MAX_SIZE {
-        errors.push(FieldError::too_long(&FieldPath::root(), MAX_SIZE));
+        // Kubernetes names the whole object so.
+        errors.push(FieldError::too_long(&FieldPath::new("[]"), MAX_SIZE));
     }
     errors
 }
@@ -185,6 +186,16 @@ fn syntax(bytes: &[u8], fault: &serde_json::Error) -> String {
         .chars()
         .nth(fault.column().saturating_sub(1))
         .unwrap_or('\u{fffd}');
+    let before: String = line.chars().take(fault.column().saturating_sub(1)).collect();
+    let started = |word: &&str| (1..word.len()).rev().find(|n| before.ends_with(&word[..*n]));
+    if fault.to_string().starts_with("expected ident")
+        && let Some((word, read)) = ["null", "true", "false"]
+            .iter()
+            .find_map(|word| Some((word, started(word)?)))
+    {
+        let wanted = word.chars().nth(read).unwrap_or_default();
+        return format!("invalid character {found:?} in literal {word} (expecting {wanted:?})");
+    }
     format!("invalid character {found:?} looking for beginning of value")
 }
 
@@ -212,7 +223,7 @@ mod tests {
             (
                 validate_config_map,
                 json!({"data": {"a": "x".repeat(MAX_SIZE + 1)}}),
-                &["<nil>: Too long: may not be more than 1048576 bytes"],
+                &["[]: Too long: may not be more than 1048576 bytes"],
             ),
             (
                 validate_secret,
@@ -228,8 +239,8 @@ mod tests {
                 validate_secret,
                 json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "bm8="}}),
                 &[
-                    "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": invalid character 'o' looking \
-                   for beginning of value",
+                    "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": invalid character 'o' in \
+                   literal null (expecting 'u')",
                 ],
             ),
             (

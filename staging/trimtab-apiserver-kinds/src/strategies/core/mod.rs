@@ -1,11 +1,13 @@
 //! Kinds of the group without a name: pods, services, namespaces, configuration, storage.
 
+mod addresses;
 mod config;
 mod event;
 mod namespace;
 mod pod;
 pub(super) mod pod_spec;
 mod resources;
+mod service;
 mod storage;
 pub(super) mod words;
 
@@ -33,6 +35,7 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
     Some(match kind {
         "ConfigMap" => config::CONFIG_MAP,
         "Secret" => config::SECRET,
+        "Service" => service::SERVICE,
         "ServiceAccount" => config::SERVICE_ACCOUNT,
         _ => return None,
     })

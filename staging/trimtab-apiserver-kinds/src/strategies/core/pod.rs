@@ -172,6 +172,13 @@ impl Strategy for Pod {
         names::dns1123_subdomain(if prefix { name.trim_end_matches('-') } else { name })
     }
 
+    fn spec_changed(&self, new: &Value, old: &Value) -> bool {
+        // That a pod is given its node is no change of what is wanted; nobody else changes it.
+        let mut new = new["spec"].clone();
+        carry_over(&mut new, &old["spec"], "nodeName");
+        new != old["spec"]
+    }
+
     fn deletion(&self, pod: &Value, grace_seconds: Option<i64>) -> Deletion {
         let wanted = grace_seconds.unwrap_or_else(|| int(&pod["spec"]["terminationGracePeriodSeconds"]));
         // Nobody runs what is not scheduled or has ended, so there is nothing to wait for.

@@ -261,7 +261,7 @@ fn no_return(new: &Value, old: &Value, at: &FieldPath) -> Vec<FieldError> {
 pub(super) fn validate_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
     if !old["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {
         let why = "static pods do not support ephemeral containers";
-        return vec![FieldError::forbidden(&FieldPath::root(), why)];
+        return vec![FieldError::forbidden(&FieldPath::new("[]"), why)];
     }
     let mut errors = validate(new);
     let at = FieldPath::new("spec").child("ephemeralContainers");
@@ -414,8 +414,9 @@ mod tests {
     use crate::strategy::{Deletion, RequestContext, Strategy};
 
     fn strategy() -> Arc<dyn Strategy> {
-        let pods = |r: &crate::resource::Resource| r.group.is_empty() && r.kind == "Pod";
-        crate::builtin::all().into_iter().find(pods).unwrap().strategy
+        let mut all = crate::builtin::all().into_iter();
+        let pods = all.find(|r| r.group.is_empty() && r.kind == "Pod");
+        pods.unwrap().strategy.clone()
     }
 
     fn context(subresource: &str) -> RequestContext {

@@ -12,5 +12,6 @@ mod volume_defaults;
 mod volumes;
 
 pub(in crate::strategies) use defaults::{default_pod_only, default_pod_spec, default_pod_template};
+pub(in crate::strategies::core) use probes::port;
 pub(in crate::strategies) use scheduling::validate_tolerations;
 pub(in crate::strategies) use validate::{validate_pod_spec, validate_pod_template_spec};

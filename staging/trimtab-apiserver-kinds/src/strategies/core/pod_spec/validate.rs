@@ -1,7 +1,6 @@
 //! What is wrong with pod specs and pod templates as a whole.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
@@ -12,6 +11,7 @@ use super::containers::{
 use super::scheduling::{validate_affinity, validate_spread, validate_tolerations};
 use super::volumes::validate_volumes;
 use crate::strategies::checks::{int, invalid_for, items, labels, one_of, text};
+use crate::strategies::core::addresses::ip;
 use crate::strategies::core::resources;
 use crate::strategies::core::words::{MAX_INT32, in_range};
 
@@ -230,15 +230,6 @@ fn dns_config(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-/// An address of a host.
-pub(in crate::strategies::core) fn ip(address: &str, at: &FieldPath) -> Option<FieldError> {
-    let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-    address
-        .parse::<IpAddr>()
-        .is_err()
-        .then(|| FieldError::invalid(at, address, why))
 }
 
 fn scheduling_gates(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
