@@ -7,6 +7,7 @@ use super::format::{
     selector_or_none, text,
 };
 use super::{Row, human_duration};
+use crate::strategies::autoscaling::v1;
 
 /// The cells of containers and images of the pod template.
 fn template(row: Row<'_>) -> [Value; 2] {
@@ -180,8 +181,11 @@ pub(super) fn pod_disruption_budget(row: Row<'_>) -> Vec<Value> {
     ]
 }
 
-/// A HorizontalPodAutoscaler in the form of autoscaling/v2.
+/// A HorizontalPodAutoscaler of any version.
 pub(super) fn autoscaler(row: Row<'_>) -> Vec<Value> {
+    if text(&row.object["apiVersion"]) == "autoscaling/v1" {
+        return autoscaler(Row::of(&v1::to_v2(row.object), row.now));
+    }
     let target = &row.spec["scaleTargetRef"];
     let min = &row.spec["minReplicas"];
     vec![

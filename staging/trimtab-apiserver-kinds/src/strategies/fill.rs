@@ -77,7 +77,7 @@ mod tests {
         let cases = [
             (
                 "ReplicaSet",
-                json!({"spec": {"selector": null, "template": {"metadata": {}, "spec": null}}, "status": {"replicas": 0}}),
+                json!({"spec": {"selector": null, "template": {"metadata": {}, "spec": {"containers": null}}}, "status": {"replicas": 0}}),
             ),
             ("Ingress", json!({"spec": {}, "status": {"loadBalancer": {}}})),
             ("NetworkPolicy", json!({"spec": {"podSelector": {}}})),

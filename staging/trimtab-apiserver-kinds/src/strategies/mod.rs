@@ -1,8 +1,10 @@
 //! What is special about each built-in kind.
 
 mod apps;
+pub(crate) mod autoscaling;
 mod batch;
 mod checks;
+mod classes;
 mod coordination;
 mod core;
 mod discovery;
@@ -13,6 +15,7 @@ mod policy;
 mod rbac;
 mod rules;
 mod standard;
+mod storage;
 
 use std::sync::Arc;
 
@@ -38,11 +41,15 @@ fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
     match gvk.group.as_str() {
         "" => core::rules(&gvk.kind),
         "apps" => apps::rules(&gvk.kind),
+        "autoscaling" => autoscaling::rules(&gvk.version, &gvk.kind),
         "batch" => batch::rules(&gvk.kind),
         "coordination.k8s.io" => coordination::rules(&gvk.kind),
         "discovery.k8s.io" => discovery::rules(&gvk.kind),
         "networking.k8s.io" => networking::rules(&gvk.kind),
         "policy" => policy::rules(&gvk.kind),
+        "node.k8s.io" => classes::node(&gvk.kind),
+        "scheduling.k8s.io" => classes::scheduling(&gvk.kind),
+        "storage.k8s.io" => storage::rules(&gvk.kind),
         "rbac.authorization.k8s.io" => rbac::rules(&gvk.kind),
         _ => None,
     }

@@ -13,16 +13,10 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
     (kind == "PodDisruptionBudget").then_some(Rules {
         generation: true,
         unconditional_update: false,
+        default,
+        prepare_create: |_, budget| default(budget),
         validate,
-        validate_status: |new, _| {
-            let counts = [
-                "disruptionsAllowed",
-                "currentHealthy",
-                "desiredHealthy",
-                "expectedPods",
-            ];
-            all_non_negative(&new["status"], &counts, &FieldPath::new("status"))
-        },
+        validate_status: |new, _| all_non_negative(&new["status"], &COUNTS, &FieldPath::new("status")),
         ..Rules::ORDINARY
     })
 }
