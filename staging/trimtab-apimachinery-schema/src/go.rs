@@ -17,12 +17,12 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// What Go's `%v` prints for a float64: exponents from 1e+21 up and below 1e-04, no trailing `.0`.
+/// What Go's `%v` prints for a float64: exponents from 1e+06 up and below 1e-04, no trailing `.0`.
 pub(crate) fn float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     match exponent.parse::<i32>() {
-        Ok(e) if !(-4..21).contains(&e) && number != 0.0 => {
+        Ok(e) if !(-4..6).contains(&e) && number != 0.0 => {
             let sign = if e < 0 { '-' } else { '+' };
             format!("{mantissa}e{sign}{:02}", e.abs())
         }
@@ -116,8 +116,8 @@ mod tests {
         let floats = [
             (1.0, "1"),
             (0.1, "0.1"),
-            (1e21, "1e+21"),
-            (1e20, "100000000000000000000"),
+            (123456.5, "123456.5"),
+            (5e9, "5e+09"),
             (0.00001, "1e-05"),
         ];
         for (number, text) in floats {

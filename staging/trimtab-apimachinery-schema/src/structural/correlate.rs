@@ -22,14 +22,21 @@ impl<'a> Old<'a> {
         })
     }
 
-    /// What the element `new` of a list replaces: only elements with keys can be found again.
+    /// What the element `new` of a list replaces: only elements with complete keys can be found again.
     pub(super) fn element(self, new: &Value) -> Option<Self> {
         if self.schema.list_type != ListType::Map {
             return None;
         }
         let keys = &self.schema.list_map_keys;
-        let same = |old: &&Value| {
-            new.is_object() && old.is_object() && keys.iter().all(|key| old.get(key) == new.get(key))
+        let key = |item: &'a Value, name: &str| item.get(name).filter(|key| is_scalar(key));
+        let wanted: Option<Vec<&Value>> = keys
+            .iter()
+            .map(|name| new.get(name).filter(|key| is_scalar(key)))
+            .collect();
+        let wanted = wanted.filter(|wanted| !wanted.is_empty())?;
+        let same = |old: &&'a Value| {
+            let mut pairs = keys.iter().zip(&wanted);
+            pairs.all(|(name, wanted)| key(old, name) == Some(wanted))
         };
         Some(Self {
             value: self.value.as_array()?.iter().find(same)?,
@@ -55,4 +62,9 @@ impl<'a> Old<'a> {
             (old, new) => old == new,
         }
     }
+}
+
+/// Whether a value can be part of a key.
+fn is_scalar(value: &Value) -> bool {
+    matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_))
 }

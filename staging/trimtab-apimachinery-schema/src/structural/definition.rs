@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
 use super::openapi::{flag, list, object, text};
+use super::outcome::printed;
 use super::validate::Values;
 use super::{cel, embedded, prune, structure};
 use crate::Schema;
@@ -107,7 +108,7 @@ fn check_defaults(schema: &Arc<Schema>, path: &FieldPath, errors: &mut Vec<Field
         if pruned != *default {
             errors.push(FieldError::invalid(
                 &at,
-                default.clone(),
+                printed(default.clone()),
                 "must not have unknown fields",
             ));
         }

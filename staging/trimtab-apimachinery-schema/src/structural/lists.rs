@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
+use super::outcome::printed;
 use crate::Schema;
 use crate::schema::{Additional, ListType};
 
@@ -32,7 +33,7 @@ pub(super) fn check(schema: &Schema, value: &Value, path: &FieldPath, errors: &m
                 ListType::Set => {
                     for index in repeated(items) {
                         let item = items.get(index).cloned().unwrap_or_default();
-                        errors.push(FieldError::duplicate(&path.index(index), item));
+                        errors.push(FieldError::duplicate(&path.index(index), printed(item)));
                     }
                 }
                 ListType::Map => check_map(schema, items, path, errors),
@@ -67,7 +68,7 @@ fn check_map(schema: &Schema, items: &[Value], path: &FieldPath, errors: &mut Ve
     let keys: Vec<_> = items.iter().map(key_of).collect();
     for index in repeated(&keys) {
         let key = keys.get(index).cloned().unwrap_or_default();
-        errors.push(FieldError::duplicate(&path.index(index), key));
+        errors.push(FieldError::duplicate(&path.index(index), printed(key)));
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) fn check(
         match multiple {
             None => {
                 let text = format!("factor MultipleOf declared for {name} must be positive: {text}");
-                all.add(Fault::stated(name, factor.clone(), text));
+                let shown = pair.map_or_else(|| factor.clone(), |(_, factor)| factor.into());
+                all.add(Fault::stated(name, shown, text));
             }
             Some(true) => {}
             Some(false) => {

@@ -147,11 +147,19 @@ impl Fault {
     }
 }
 
-/// Go prints whole floats without a fraction.
-fn printed(value: Value) -> Value {
-    match value.as_f64() {
+/// A value as errors print it: Go prints whole floats without a fraction.
+pub(super) fn printed(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(printed).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, printed(value)))
+            .collect(),
         #[allow(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-        Some(n) if value.is_f64() && n.fract() == 0.0 && n.abs() < 9e15 => Value::from(n as i64),
-        _ => value,
+        Value::Number(number) => match number.as_f64() {
+            Some(n) if number.is_f64() && n.fract() == 0.0 && n.abs() < 9e15 => Value::from(n as i64),
+            _ => Value::Number(number),
+        },
+        other => other,
     }
 }

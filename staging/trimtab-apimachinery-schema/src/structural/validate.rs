@@ -17,7 +17,7 @@ use crate::schema::{Additional, Checks, Type};
 #[derive(Debug, Default)]
 pub(super) struct Values {
     patterns: HashMap<String, Result<Regex, String>>,
-    /// Whether int-or-string values may be anything, as kube-apiserver lets them be in defaults.
+    /// Whether int-or-string values may be anything and all formats count, as kube-apiserver has it for defaults.
     lenient: bool,
 }
 
@@ -82,7 +82,7 @@ impl Values {
     fn against(&self, schema: &Schema, new: &Value, old: Option<Old<'_>>, name: &str) -> Outcome {
         let mut all = Outcome::default();
         let format = schema.format.as_str();
-        let format = if formats::known(schema.type_, schema.int_or_string, format) {
+        let format = if self.lenient || formats::known(schema.type_, schema.int_or_string, format) {
             format
         } else {
             ""
@@ -370,8 +370,9 @@ impl Values {
 
 fn enumeration(schema: &Schema, new: &Value, name: &str) -> Outcome {
     let mut all = Outcome::default();
+    // Numbers are compared as the allowed one's type, so 1.5 passes for 1.
     let equal = |allowed: &Value| match (allowed.as_f64(), new.as_f64()) {
-        (Some(a), Some(b)) => a == b,
+        (Some(a), Some(b)) => a == if allowed.is_f64() { b } else { b.trunc() },
         _ => !allowed.is_null() && allowed == new,
     };
     if !schema.enum_values.is_empty() && !schema.enum_values.iter().any(equal) {
