@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, LoadBalancerIngress, LoadBalancerStatus, Node, NodeStatus, Service, ServiceStatus,
+};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::sleep;
@@ -199,6 +201,49 @@ async fn what_must_not_be_is_refused_with_a_reason() {
         first_turn[..1],
         "the second turn has no news to tell"
     );
+}
+
+/// A load balancer: a controller of a kind that is not its own, whose type does not tell its status.
+struct Balancer;
+
+impl Reconcile<Service> for Balancer {
+    async fn reconcile(&self, turn: &mut Turn<Service>) -> Result<Next> {
+        turn.status_as(|status: &mut ServiceStatus| {
+            let address = LoadBalancerIngress {
+                ip: Some("192.0.2.1".to_owned()),
+                ..LoadBalancerIngress::default()
+            };
+            status.load_balancer = Some(LoadBalancerStatus {
+                ingress: Some(vec![address]),
+            });
+        })?;
+        let other = turn.status_as(|_: &mut NodeStatus| {});
+        assert!(matches!(other, Err(Error::Invalid(_))), "{other:?}");
+        Ok(Next::Done)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn built_in_kinds_have_a_status_too() {
+    let server = Server::default();
+    server.put(
+        "services",
+        "s",
+        json!({"status": {"conditions": [], "unknown": 1}}),
+    );
+    let (manager, stop) = (manager(&server), CancellationToken::new());
+    manager.controller(Balancer).start().expect("a good description");
+    let (ended, ()) = tokio::join!(manager.run(stop.clone()), async {
+        sleep(SOON).await;
+        stop.cancel();
+    });
+    ended.expect("a clean end");
+    let status = server.get("services", "s").expect("there")["status"].clone();
+    assert_eq!(
+        status,
+        json!({"conditions": [], "unknown": 1, "loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})
+    );
+    assert_eq!(server.log(), ["PATCH services/s/status 200"]);
 }
 
 #[test]

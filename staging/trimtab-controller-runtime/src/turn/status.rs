@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::object::HasStatus;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::conditions;
 
@@ -42,7 +43,11 @@ pub(super) trait Draft<K>: Send + Sync {
     fn after(&self) -> Result<Value>;
 }
 
+/// The status of a kind whose type says what it is.
 struct StatusDraft<S>(S);
+
+/// The status of any kind.
+struct PlainDraft<S>(S);
 
 impl<K: Reconciled> Turn<K> {
     /// Changes the object's status, beginning with what it is, or with the default if it has none. The status is written
@@ -59,6 +64,30 @@ impl<K: Reconciled> Turn<K> {
         if let Some(StatusDraft(status)) = draft.as_any().downcast_mut() {
             change(status);
         }
+    }
+
+    /// [`Turn::status`] for kinds whose types do not tell which status they have, as those of `k8s-openapi`: `S` is the
+    /// status, as in `turn.status_as::<ServiceStatus>(…)`. Fields that `S` does not know stay.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the object's status is no `S`; [`Error::Invalid`] if it was changed in another form in this turn.
+    pub fn status_as<S>(&mut self, change: impl FnOnce(&mut S)) -> Result<()>
+    where
+        S: DeserializeOwned + Default + Serialize + Send + Sync + 'static,
+    {
+        let Some(object) = &self.latest else { return Ok(()) };
+        let draft = match &mut self.draft {
+            Some(draft) => draft,
+            none => none.insert(Box::new(PlainDraft(read::<K, S>(object)?.unwrap_or_default()))),
+        };
+        let Some(PlainDraft(status)) = draft.as_any().downcast_mut() else {
+            return Err(Error::Invalid(format!(
+                "the status of {} was changed in two forms in one turn",
+                self.key
+            )));
+        };
+        change(status);
+        Ok(())
     }
 
     /// Sets a condition in the object's status: see [`Turn::status`] for when it is written. The time of its transition
@@ -156,6 +185,30 @@ where
     fn after(&self) -> Result<Value> {
         Ok(serde_json::to_value(&self.0)?)
     }
+}
+
+impl<K: Reconciled, S> Draft<K> for PlainDraft<S>
+where
+    S: DeserializeOwned + Serialize + Send + Sync + 'static,
+{
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn before(&self, object: &K) -> Result<Value> {
+        Ok(serde_json::to_value(read::<K, S>(object)?)?)
+    }
+
+    fn after(&self) -> Result<Value> {
+        Ok(serde_json::to_value(&self.0)?)
+    }
+}
+
+/// An object's status, by its JSON form.
+fn read<K: Reconciled, S: DeserializeOwned>(object: &K) -> Result<Option<S>> {
+    let mut object = serde_json::to_value(object)?;
+    let status = object.get_mut("status").map(Value::take);
+    Ok(serde_json::from_value(status.unwrap_or_default())?)
 }
 
 impl ConditionStatus {
