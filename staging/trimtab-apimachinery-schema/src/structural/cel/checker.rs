@@ -129,9 +129,7 @@ impl Checker<'_> {
 
     fn call(&mut self, id: u64, call: &CallExpr) -> Kind {
         let name = call.func_name.as_str();
-        if let Some(target) = &call.target {
-            self.kind(target);
-        }
+        let target = call.target.as_ref().map(|target| self.kind(target));
         if let (operators::OPT_SELECT, [operand, field]) = (name, call.args.as_slice()) {
             let operand = self.kind(operand);
             if let Expr::Literal(LiteralValue::String(field)) = &field.expr {
@@ -153,12 +151,22 @@ impl Checker<'_> {
             (operators::NEGATE, [operand]) => operand.clone(),
             (_, [a, b]) if name.starts_with('_') => self.operator(id, name, a, b),
             _ if name == operators::LOGICAL_NOT || name.starts_with('@') => Kind::Simple("bool"),
-            _ => self.function(id, name),
+            _ => self.function(id, name, target.as_ref(), &kinds),
         }
     }
 
-    fn function(&mut self, id: u64, name: &str) -> Kind {
+    fn function(&mut self, id: u64, name: &str, target: Option<&Kind>, arguments: &[Kind]) -> Kind {
         let last = name.rsplit('.').next().unwrap_or(name);
+        if let Some(target) = target
+            && !target.receives(last)
+        {
+            let arguments: Vec<_> = arguments.iter().map(Kind::describe).collect();
+            let signature = format!("{}.({})", target.describe(), arguments.join(", "));
+            self.fault(
+                id,
+                &format!("found no matching overload for '{name}' applied to '{signature}'"),
+            );
+        }
         match FUNCTIONS.iter().find(|(_, names)| listed(names, last)) {
             Some(("", _)) => Kind::Dyn,
             Some((result, _)) => Kind::Simple(result),
@@ -177,6 +185,17 @@ impl Checker<'_> {
         let compares = matches!(name, LESS | LESS_EQUALS | GREATER | GREATER_EQUALS);
         let equates = matches!(name, EQUALS | NOT_EQUALS);
         let boolean = compares || equates || matches!(name, LOGICAL_AND | LOGICAL_OR);
+        let known = |kind: &Kind| !matches!(kind, Kind::Dyn);
+        if known(a) && known(b) && (a.simple().is_some() != b.simple().is_some()) && name != operators::IN {
+            let (first, second) = (a.describe(), b.describe());
+            let null = first == "null_type" || second == "null_type";
+            if !(equates && null) {
+                self.fault(
+                    id,
+                    &format!("found no matching overload for '{name}' applied to '({first}, {second})'"),
+                );
+            }
+        }
         if let (Some(first), Some(second)) = (a.simple(), b.simple()) {
             let number = |name: &str| matches!(name, "int" | "uint" | "double");
             let moment = |name: &str| name.starts_with("google.protobuf.");

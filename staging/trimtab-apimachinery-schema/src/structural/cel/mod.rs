@@ -202,16 +202,16 @@ impl Node {
             "" => path.clone(),
             below => path.child(below),
         };
-        // Whole objects and lists would drown the message.
-        let shown = match self.schema.type_ {
-            Some(type_ @ (Type::Object | Type::Array)) => Value::from(type_name(type_)),
-            _ => value.clone(),
-        };
-        match rule.stated.reason.as_str() {
+        let error = match rule.stated.reason.as_str() {
             "FieldValueForbidden" => FieldError::forbidden(&path, message),
             "FieldValueRequired" => FieldError::required(&path, message),
-            "FieldValueDuplicate" => FieldError::duplicate(&path, shown),
-            _ => FieldError::invalid(&path, shown, message),
+            "FieldValueDuplicate" => FieldError::duplicate(&path, value.clone()),
+            _ => FieldError::invalid(&path, value.clone(), message),
+        };
+        // Whole objects and lists would drown the message.
+        match self.schema.type_ {
+            Some(Type::Object | Type::Array) => error.without_value(),
+            _ => error,
         }
     }
 }

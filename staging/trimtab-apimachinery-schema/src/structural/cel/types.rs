@@ -87,6 +87,26 @@ impl Kind {
         }
     }
 
+    /// Whether a method can be called on it, as far as methods are of one type only.
+    pub(super) fn receives(&self, method: &str) -> bool {
+        match method {
+            "startsWith" | "endsWith" | "contains" | "matches" | "lowerAscii" | "upperAscii" | "trim"
+            | "replace" | "split" | "substring" | "charAt" | "find" | "findAll" | "format" => {
+                matches!(self, Self::Dyn | Self::Simple("string"))
+            }
+            "isSorted" | "sum" | "min" | "max" | "join" => matches!(self, Self::Dyn | Self::List(_)),
+            "indexOf" | "lastIndexOf" => matches!(self, Self::Dyn | Self::List(_) | Self::Simple("string")),
+            "size" => matches!(
+                self,
+                Self::Dyn | Self::List(_) | Self::Map(_) | Self::Simple("string" | "bytes")
+            ),
+            "getFullYear" | "getMonth" | "getDate" | "getDayOfMonth" | "getDayOfWeek" | "getDayOfYear" => {
+                matches!(self, Self::Dyn | Self::Simple("google.protobuf.Timestamp"))
+            }
+            _ => true,
+        }
+    }
+
     /// The name of a type without parts; others are not told apart.
     pub(super) fn simple(&self) -> Option<&'static str> {
         match self {
