@@ -32,6 +32,10 @@ struct Cli {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     namespace_deletion_delay: u64,
 
+    /// Certificates in PEM form by which pods know the server, to be published in every namespace; without it, none are
+    #[arg(long, value_name = "FILE")]
+    root_ca_file: Option<PathBuf>,
+
     /// How much to log, from 0 to 5; RUST_LOG overrides it
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u8,
@@ -42,6 +46,10 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     let mut options = Options::default();
     options.controllers = cli.controllers;
     options.namespace_delay = Duration::from_secs(cli.namespace_deletion_delay);
+    if let Some(file) = cli.root_ca_file {
+        let read = std::fs::read_to_string(&file);
+        options.root_ca = Some(read.map_err(|error| format!("--root-ca-file {}: {error}", file.display()))?);
+    }
     Ok(trimtab_workloads::run(client, options, process::stop_on_signals()?).await?)
 }
 

@@ -54,7 +54,7 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
         synced,
     } = context;
     let queue = WorkQueue::builder().build()?;
-    let (recorder, events) = EventWriter::start(client.clone(), NAME, "");
+    let (recorder, events) = EventWriter::start(client.clone(), NAME, instance());
     let collector = Arc::new(Collector::new(client, queue.clone(), recorder));
     let watching = watch_until_synced(&collector, informers);
     if let Some((mut monitors, mut rescans)) = stop.run_until_cancelled(watching).await {
@@ -76,6 +76,12 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
     }
     events.shut_down(LAST_EVENTS).await;
     Ok(())
+}
+
+/// What tells this process's events from those of others: the host's name, which a pod has in its environment.
+fn instance() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    host.map_or_else(|| NAME.to_owned(), |host| format!("{NAME}-{host}"))
 }
 
 async fn watch_until_synced(collector: &Arc<Collector>, informers: InformerFactory) -> (Monitors, Rescans) {
