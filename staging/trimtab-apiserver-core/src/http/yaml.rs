@@ -91,15 +91,18 @@ fn pad(out: &mut String, indent: usize) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
 
-/// Shortest digits, with an exponent for what is large or small: as Go's `%g`.
+/// Shortest digits, with an exponent for what is large or small, as Go writes them; whole numbers have none.
 fn decimal(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        return value.to_string();
+    }
     let text = format!("{value:e}");
     let Some((digits, exponent)) = text.split_once('e') else {
         return text;
     };
     match exponent.parse::<i32>() {
         // Go has at least two digits in an exponent, and always its sign.
-        Ok(n) if !(-4..21).contains(&n) => {
+        Ok(n) if !(-4..6).contains(&n) => {
             format!("{digits}e{}{:02}", if n < 0 { '-' } else { '+' }, n.abs())
         }
         _ => value.to_string(),
@@ -107,47 +110,98 @@ fn decimal(value: f64) -> String {
 }
 
 /// The order of keys: numbers within them by their value, letters after everything else.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let Some(at) = a.iter().zip(&b).position(|(x, y)| x != y) else {
-        return a.len().cmp(&b.len());
-    };
-    let (Some(&x), Some(&y)) = (a.get(at), b.get(at)) else {
-        return Ordering::Equal;
-    };
-    let in_number = at
-        .checked_sub(1)
-        .and_then(|i| a.get(i))
-        .is_some_and(char::is_ascii_digit);
-    match (x.is_alphabetic(), y.is_alphabetic()) {
-        (true, true) => return x.cmp(&y),
-        // Within a number, a letter means that the number ends: the shorter one is first.
-        (true, false) if in_number => return Ordering::Less,
-        (false, true) if in_number => return Ordering::Greater,
-        (true, false) => return Ordering::Greater,
-        (false, true) => return Ordering::Less,
-        (false, false) => {}
+fn natural(mut a: &str, mut b: &str) -> Ordering {
+    loop {
+        match (part(&mut a), part(&mut b)) {
+            (None, None) => return Ordering::Equal,
+            (x, y) if x == y => {}
+            (x, y) => return x.cmp(&y),
+        }
     }
-    // A zero that follows other digits is a digit like others; one that leads is not.
-    let follows = (x == '0' || y == '0')
-        && a.get(..at)
-            .unwrap_or_default()
-            .iter()
-            .rev()
-            .take_while(|c| c.is_ascii_digit())
-            .any(|c| *c != '0');
-    let number = |chars: &[char]| {
-        let digits = chars
-            .get(at..)
-            .unwrap_or_default()
-            .iter()
-            .map_while(|c| c.to_digit(10));
-        digits.fold((i64::from(follows), 0), |(value, length), digit| {
-            (
-                value.saturating_mul(10).saturating_add(i64::from(digit)),
-                length + 1,
-            )
-        })
+}
+
+/// Takes a number or a character off a key, as what it is compared by: whether it is a letter, the character (`0` for
+/// every number), the number's digits with the longer ones greater, and how long it is with its leading zeros.
+fn part<'a>(key: &mut &'a str) -> Option<(bool, char, usize, &'a str, usize)> {
+    let first = key.chars().next()?;
+    let after_digits = key.trim_start_matches(|c: char| c.is_ascii_digit());
+    let length = if first.is_ascii_digit() {
+        key.len() - after_digits.len()
+    } else {
+        first.len_utf8()
     };
-    number(&a).cmp(&number(&b)).then(x.cmp(&y))
+    let (taken, rest) = key.split_at_checked(length)?;
+    *key = rest;
+    if !first.is_ascii_digit() {
+        return Some((first.is_alphabetic(), first, 0, "", 0));
+    }
+    let digits = taken.trim_start_matches('0');
+    Some((false, '0', digits.len(), digits, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_clients_know_them() {
+        let long = "word ".repeat(20);
+        let folded = format!("k: '{}\n  word word word word '\n", "word ".repeat(16).trim_end());
+        let cases = [
+            (
+                json!({"b": {}, "a10": [], "a9": null}),
+                "a9: null\na10: []\nb: {}\n",
+            ),
+            (json!({"f:a": {".": {}}}), "f:a:\n  .: {}\n"),
+            (
+                json!({"l": [1, [true, 2.5], {"x": "1", "y": ["a"]}]}),
+                "l:\n- 1\n- - true\n  - 2.5\n- x: \"1\"\n  \"y\":\n  - a\n",
+            ),
+            (json!([1e21, 1e-7, 100.0]), "- 1e+21\n- 1e-07\n- 100\n"),
+            (json!({"k": long}), folded.as_str()),
+        ];
+        for (value, text) in cases {
+            assert_eq!(to_yaml(&value), text);
+        }
+    }
+
+    #[test]
+    fn text_reads_back_as_the_same_text() {
+        let cases = [
+            ("", "\"\""),
+            ("a b", "a b"),
+            ("a: b", "'a: b'"),
+            ("a:b", "a:b"),
+            ("a #b", "'a #b'"),
+            ("- a", "'- a'"),
+            ("-a", "-a"),
+            ("it's", "it's"),
+            ("'a", "'''a'"),
+            (" a", "' a'"),
+            ("yes", "\"yes\""),
+            ("null", "\"null\""),
+            ("0x1f", "\"0x1f\""),
+            ("1_000", "\"1_000\""),
+            ("1.2.3", "1.2.3"),
+            ("12:30:45", "\"12:30:45\""),
+            ("2020-01-01T00:00:00Z", "\"2020-01-01T00:00:00Z\""),
+            ("100m", "100m"),
+            ("a\nb", "|-\n  a\n  b"),
+            ("a\n\n", "|+\n  a\n"),
+            (" a\nb\n", "|2\n   a\n  b"),
+            ("a \nb", "\"a \\nb\""),
+            ("a\tb", "\"a\\tb\""),
+            ("\u{1f600}\u{1}", "\"\\U0001F600\\x01\""),
+            ("{a}", "'{a}'"),
+        ];
+        for (text, written) in cases {
+            assert_eq!(to_yaml(&json!({ "k": text })), format!("k: {written}\n"));
+            for value in [json!({ "k": [text, { "x": text }] }), json!({ text: 1 })] {
+                let read: Value = serde_saphyr::from_str(&to_yaml(&value)).unwrap();
+                assert_eq!(read, value, "{text:?}");
+            }
+        }
+    }
 }

@@ -32,10 +32,10 @@ static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 /// Words that are not text.
-const WORDS: [&str; 36] = [
+const WORDS: [&str; 35] = [
     "", "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "n", "N", "no", "No", "NO", "true",
     "True", "TRUE", "false", "False", "FALSE", "on", "On", "ON", "off", "Off", "OFF", ".nan", ".NaN", ".NAN",
-    ".inf", ".Inf", ".INF", "-.inf", "+.inf", "<<",
+    ".inf", ".Inf", ".INF", "-.inf", "+.inf",
 ];
 
 /// Writes a text.
