@@ -133,6 +133,8 @@ pub struct FieldError {
     pub value: Value,
     /// What would be right, in words.
     pub detail: String,
+    /// Whether the value is left out where it would be printed.
+    hides_value: bool,
 }
 
 impl FieldError {
@@ -142,7 +144,15 @@ impl FieldError {
             field: field.clone(),
             value,
             detail: detail.into(),
+            hides_value: false,
         }
+    }
+
+    /// The same error, which does not print its value: `field: Invalid value: detail`.
+    #[must_use]
+    pub fn without_value(mut self) -> Self {
+        self.hides_value = true;
+        self
     }
 
     /// `field: Not found: value`.
@@ -232,7 +242,7 @@ impl FieldError {
                 | FieldErrorKind::TooLong
                 | FieldErrorKind::Internal
         );
-        if prints_value {
+        if prints_value && !self.hides_value {
             text.push_str(": ");
             match &self.value {
                 Value::Null => text.push_str("null"),
@@ -276,6 +286,10 @@ mod tests {
             (
                 FieldError::invalid(&at, "A", "must be lower case"),
                 "spec.containers[0].name: Invalid value: \"A\": must be lower case",
+            ),
+            (
+                FieldError::invalid(&at, "A", "must be lower case").without_value(),
+                "spec.containers[0].name: Invalid value: must be lower case",
             ),
             (
                 FieldError::not_supported(&at, "x", &["a", "b"]),
