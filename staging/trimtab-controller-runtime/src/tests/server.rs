@@ -155,11 +155,9 @@ impl Server {
             }
             answer => answer,
         };
-        if let Ok(object) = &answer {
-            let version = object["metadata"]["resourceVersion"]
-                .as_str()
-                .and_then(|version| version.parse().ok());
-            let version = version.unwrap_or(state.version);
+        if answer.is_ok() {
+            let last = state.history.iter().rev().find(|(_, id, _)| *id == written);
+            let version = last.expect("what was written has a history").0;
             state.writes.push((written, version));
         }
         let code = answer.as_ref().map_or_else(|(code, _)| *code, |_| 200);

@@ -44,6 +44,8 @@ impl Conditions for WidgetStatus {
     }
 }
 
+/// A widget with this text has no ConfigMap.
+pub(super) const NO_CHILD: &str = "text 3";
 pub(super) const FINALIZER: &str = "example.com/hold";
 
 /// What a turn saw when it began.
@@ -116,6 +118,12 @@ impl Reconcile<Widget> for Widgets {
         turn.hold(FINALIZER).await?;
         turn.status(|status| status.seen = Some(text.clone()));
         turn.condition("Ready", true, "Made", "");
+        if text == NO_CHILD {
+            for child in turn.owned::<ConfigMap>()? {
+                turn.delete(&*child).await?;
+            }
+            return Ok(Next::Done);
+        }
         turn.apply(child(&widget.name_any(), &text)).await?;
         if text == "fail late" {
             return Err(Error::other("asked for"));
