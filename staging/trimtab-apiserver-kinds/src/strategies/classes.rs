@@ -18,7 +18,10 @@ const SYSTEM_CLASSES: [(&str, i64); 2] = [
 /// The rules of a kind of `scheduling.k8s.io`.
 pub(super) fn scheduling(kind: &str) -> Option<Rules> {
     (kind == "PriorityClass").then_some(Rules {
-        default: |class| default_to(class, "preemptionPolicy", "PreemptLowerPriority"),
+        default: |class| {
+            default_to(class, "value", 0);
+            default_to(class, "preemptionPolicy", "PreemptLowerPriority");
+        },
         // Generations of priority classes are set and never counted.
         prepare_create: |_, class| class["metadata"]["generation"] = 1.into(),
         validate: validate_priority,

@@ -4,6 +4,54 @@ use serde_json::{Map, Value};
 use trimtab_apimachinery_schema::Schema;
 use trimtab_apimachinery_schema::schema::{Additional, Type};
 
+/// Fields that are written even when they say nothing, though they are not required: Go never leaves out a time that is
+/// no pointer. By type, those of all groups.
+const ALWAYS: [(&str, &[&str]); 19] = [
+    (
+        "CertificateSigningRequestCondition",
+        &["lastUpdateTime", "lastTransitionTime"],
+    ),
+    ("ContainerStateRunning", &["startedAt"]),
+    ("ContainerStateTerminated", &["startedAt", "finishedAt"]),
+    ("DaemonSetCondition", &["lastTransitionTime"]),
+    ("DeploymentCondition", &["lastUpdateTime", "lastTransitionTime"]),
+    (
+        "Event",
+        &[
+            "eventTime",
+            "firstTimestamp",
+            "lastTimestamp",
+            "deprecatedFirstTimestamp",
+            "deprecatedLastTimestamp",
+            "reportingComponent",
+            "reportingInstance",
+        ],
+    ),
+    ("EventSeries", &["lastObservedTime"]),
+    ("FlowSchemaCondition", &["lastTransitionTime"]),
+    ("HorizontalPodAutoscalerCondition", &["lastTransitionTime"]),
+    ("JobCondition", &["lastProbeTime", "lastTransitionTime"]),
+    ("NamespaceCondition", &["lastTransitionTime"]),
+    ("NodeCondition", &["lastHeartbeatTime", "lastTransitionTime"]),
+    (
+        "PersistentVolumeClaimCondition",
+        &["lastProbeTime", "lastTransitionTime"],
+    ),
+    ("PodCondition", &["lastProbeTime", "lastTransitionTime"]),
+    ("PriorityLevelConfigurationCondition", &["lastTransitionTime"]),
+    ("ReplicaSetCondition", &["lastTransitionTime"]),
+    ("ReplicationControllerCondition", &["lastTransitionTime"]),
+    ("StatefulSetCondition", &["lastTransitionTime"]),
+    ("VolumeError", &["time"]),
+];
+
+/// Whether a field of a type is always written.
+fn is_always(type_: &Schema, field: &str) -> bool {
+    let name = type_.name.rsplit('.').next().unwrap_or_default();
+    let fields = ALWAYS.iter().find(|(known, _)| *known == name);
+    fields.is_some_and(|(_, fields)| fields.contains(&field))
+}
+
 /// Fills in empty structs and zero values, below `metadata` only where it is not the object's own.
 pub(super) fn fill_object(schema: &Schema, object: &mut Value) {
     let metadata = object.as_object_mut().and_then(|o| o.remove("metadata"));
@@ -38,7 +86,7 @@ fn fill(schema: &Schema, value: &mut Value) {
                     let mut value = Value::Object(Map::new());
                     fill(field, &mut value);
                     fields.insert(name.clone(), value);
-                } else if schema.required.contains(name) {
+                } else if schema.required.contains(name) || is_always(schema, name) {
                     fields.insert(name.clone(), zero(field));
                 }
             }
@@ -82,7 +130,6 @@ mod tests {
             ("Ingress", json!({"spec": {}, "status": {"loadBalancer": {}}})),
             ("NetworkPolicy", json!({"spec": {"podSelector": {}}})),
             ("Lease", json!({"spec": {}})),
-            ("PriorityClass", json!({"value": 0})),
         ];
         for resource in crate::builtin::all() {
             let Some((_, expected)) = cases.iter().find(|(kind, _)| *kind == resource.kind) else {

@@ -1,5 +1,6 @@
 //! What is special about each built-in kind.
 
+mod admission;
 mod apps;
 pub(crate) mod autoscaling;
 mod batch;
@@ -40,6 +41,7 @@ pub(crate) fn strategy(gvk: &GroupVersionKind, schema: &SchemaRef) -> Arc<dyn St
 fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
     match gvk.group.as_str() {
         "" => core::rules(&gvk.kind),
+        "admissionregistration.k8s.io" => admission::rules(&gvk.kind),
         "apps" => apps::rules(&gvk.kind),
         "autoscaling" => autoscaling::rules(&gvk.version, &gvk.kind),
         "batch" => batch::rules(&gvk.kind),
