@@ -1,5 +1,5 @@
 //! The API: what a Website is. `crd()` of the derive is what the cluster is told.
-#![allow(unreachable_pub)] // of copies that the derives make
+#![allow(unreachable_pub, clippy::duplicated_attributes)] // of copies that the derives make, of columns
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

@@ -1,0 +1,63 @@
+//! The facades from outside: each path a user writes resolves, and what is shared between tasks can be.
+//!
+//! Most of this is shown by compiling. It breaks when a public name goes or a type loses `Send`.
+
+use trimtab::{apimachinery, apiserver, client, controller, testing, workloads};
+
+fn shared<T: Send + Sync + 'static>() -> &'static str {
+    std::any::type_name::<T>()
+}
+
+fn sent<T: Send>(value: T) -> T {
+    value
+}
+
+#[test]
+fn what_tasks_share_can_be_shared() {
+    let all = [
+        shared::<apimachinery::ApiError>(),
+        shared::<apimachinery::ObjectKey>(),
+        shared::<apimachinery::schema::Schema>(),
+        shared::<apimachinery::structural::Validator>(),
+        shared::<client::cache::InformerFactory>(),
+        shared::<client::cache::SharedInformer<k8s_openapi::api::core::v1::Pod>>(),
+        shared::<client::cache::store::Store<k8s_openapi::api::core::v1::Pod>>(),
+        shared::<client::events::Recorder>(),
+        shared::<client::workqueue::WorkQueue<String>>(),
+        shared::<controller::Manager>(),
+        shared::<controller::Error>(),
+        shared::<apiserver::ApiServer>(),
+        shared::<apiserver::StartError>(),
+        shared::<apiserver::storage::EmbeddedStore>(),
+        shared::<workloads::SetError>(),
+        shared::<testing::EnvError>(),
+    ];
+    let inside = |name: &str| name.starts_with("trimtab_");
+    assert!(all.iter().all(|name| inside(name)), "{all:?}");
+}
+
+#[tokio::test]
+async fn what_runs_for_long_can_run_on_any_thread() {
+    let queue = client::workqueue::WorkQueue::builder()
+        .build::<u8>()
+        .expect("the defaults make sense");
+    queue.add(1).expect("it is open");
+    let taken = tokio::spawn(sent(async move { queue.get().await.map(|work| *work.key()) }));
+    assert_eq!(taken.await.expect("it does not panic"), Some(1));
+
+    let env = tokio::spawn(sent(testing::TestEnv::start()))
+        .await
+        .expect("it does not panic");
+    let env = env.expect("it starts");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let manager = controller::Manager::new(env.client());
+    stop.cancel();
+    tokio::spawn(sent(async move { manager.run(stop).await }))
+        .await
+        .expect("it does not panic")
+        .expect("it stops");
+    tokio::spawn(sent(env.shutdown()))
+        .await
+        .expect("it does not panic")
+        .expect("it stops");
+}
