@@ -66,7 +66,9 @@ fn check(text: &str, max: usize, fits: bool, otherwise: &str) -> Vec<String> {
 
 /// What is wrong with `text` as a DNS label of RFC 1123.
 pub fn dns1123_label(text: &str) -> Vec<String> {
-    check(text, LABEL_MAX, is_label(text), DNS_LABEL)
+    let dots = text.split('.').all(is_label);
+    let otherwise = if dots { "must not contain dots" } else { DNS_LABEL };
+    check(text, LABEL_MAX, is_label(text), otherwise)
 }
 
 /// What is wrong with `text` as a DNS subdomain of RFC 1123: the name of most objects.

@@ -110,7 +110,7 @@ impl Resource {
 
     /// The group and kind: what validation errors name.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind::new(&self.group, &self.kind)
+        GroupKind::new(&self.storage.group, &self.kind)
     }
 
     /// The group and resource: what other errors name.

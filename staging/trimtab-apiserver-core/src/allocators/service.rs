@@ -207,10 +207,10 @@ pub(super) fn held(service: &Value) -> BTreeSet<Held> {
 /// An update that leaves out what was allocated keeps it.
 pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
     if needs_cluster_ip(old) && type_of(new) != "ExternalName" {
-        if cluster_ip(new).is_empty() && cluster_ips(new).is_empty() {
+        if cluster_ip(new).is_empty() {
             new["spec"]["clusterIP"] = old["spec"]["clusterIP"].clone();
         }
-        if cluster_ips(new).is_empty() && cluster_ip(new) == cluster_ip(old) {
+        if cluster_ips(new).is_empty() {
             new["spec"]["clusterIPs"] = old["spec"]["clusterIPs"].clone();
         }
     }

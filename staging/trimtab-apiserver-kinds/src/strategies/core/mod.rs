@@ -2,6 +2,7 @@
 
 mod addresses;
 mod config;
+mod difference;
 mod event;
 mod namespace;
 mod pod;
@@ -34,6 +35,8 @@ pub(super) fn strategy(gvk: &GroupVersionKind, schema: &SchemaRef) -> Option<Arc
 pub(super) fn rules(kind: &str) -> Option<Rules> {
     Some(match kind {
         "ConfigMap" => config::CONFIG_MAP,
+        "PersistentVolume" => storage::VOLUME,
+        "PersistentVolumeClaim" => storage::CLAIM,
         "Secret" => config::SECRET,
         "Service" => service::SERVICE,
         "ServiceAccount" => config::SERVICE_ACCOUNT,

@@ -94,6 +94,19 @@ impl Strategy for Pod {
         let spec = object(pod, "spec");
         default_pod_only(spec);
         default_pod_spec(spec);
+        let status = object(pod, "status");
+        // Who writes only the one address means it to be the first of all.
+        let (one, all) = (&status["podIP"], &status["podIPs"]);
+        if all.is_null() && !text(one).is_empty() {
+            status["podIPs"] = json!([{"ip": one}]);
+        } else if let Some(first) = items(all).first().map(|first| first["ip"].clone())
+            && first != *one
+        {
+            match text(one) {
+                "" => status["podIP"] = first,
+                one => status["podIPs"] = json!([{"ip": one}]),
+            }
+        }
         fill_object(&self.schema, pod);
     }
 

@@ -88,6 +88,10 @@ fn default(service: &mut Value) {
     if matches!(text(&spec["type"]), "NodePort" | "LoadBalancer" | "ClusterIP") {
         default_to(spec, "internalTrafficPolicy", "Cluster");
     }
+    // It was once filled in where it says nothing.
+    if spec["type"] == "ExternalName" {
+        carry_over(spec, &json!({}), "internalTrafficPolicy");
+    }
     if balanced {
         default_to(spec, "allocateLoadBalancerNodePorts", true);
         for ingress in service

@@ -5,6 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::{keep_all_but, validate};
 use crate::strategies::checks::{immutable, int, invalid_for, items, text};
+use crate::strategies::core::difference::difference;
 use crate::strategies::core::pod_spec::validate_tolerations;
 use crate::strategies::core::resources::qos_class;
 use crate::strategies::core::words::{MAX_INT32, between};
@@ -13,9 +14,6 @@ use crate::strategies::rules::carry_over;
 const CHANGEABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
     `spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set \
     to 1 if it was previously negative)";
-
-/// How many lines around a difference are shown.
-const CONTEXT: usize = 3;
 
 /// An update of the pod itself.
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
@@ -144,48 +142,6 @@ fn without_changeable(spec: &Value, was: &Value) -> Value {
         }
     }
     as_if
-}
-
-/// The lines that differ, with some around them, as a unified diff has them.
-fn difference(was: &Value, is: &Value) -> String {
-    let lines = |value: &Value| -> Vec<String> {
-        let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    };
-    let (old, new) = (lines(was), lines(is));
-    let same = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let rest = old.len().min(new.len()) - same;
-    let end = old
-        .iter()
-        .rev()
-        .zip(new.iter().rev())
-        .take(rest)
-        .take_while(|(a, b)| a == b)
-        .count();
-    let (from, tail) = (same.saturating_sub(CONTEXT), end.min(CONTEXT));
-    let (gone, come) = (&old[same..old.len() - end], &new[same..new.len() - end]);
-    let around = same - from + tail;
-    let mut out = format!(
-        "@@ -{},{} +{},{} @@\n",
-        from + 1,
-        gone.len() + around,
-        from + 1,
-        come.len() + around
-    );
-    let parts = [
-        (" ", &old[from..same]),
-        ("-", gone),
-        ("+", come),
-        (" ", &old[old.len() - end..old.len() - end + tail]),
-    ];
-    for (mark, lines) in parts {
-        for line in lines {
-            out.push_str(mark);
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
 }
 
 /// An update of the status.

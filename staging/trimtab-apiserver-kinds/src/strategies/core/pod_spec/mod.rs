@@ -14,4 +14,6 @@ mod volumes;
 pub(in crate::strategies) use defaults::{default_pod_only, default_pod_spec, default_pod_template};
 pub(in crate::strategies::core) use probes::port;
 pub(in crate::strategies) use scheduling::validate_tolerations;
+pub(in crate::strategies::core) use scheduling::{EFFECTS, node_selector};
 pub(in crate::strategies) use validate::{validate_pod_spec, validate_pod_template_spec};
+pub(in crate::strategies::core) use volumes::validate_volume_source;

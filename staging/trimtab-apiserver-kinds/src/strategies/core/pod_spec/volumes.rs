@@ -58,7 +58,7 @@ pub(super) fn validate_volumes<'v>(volumes: &'v Value, at: &FieldPath) -> (Vec<&
     for (i, volume) in items(volumes).iter().enumerate() {
         let at = at.index(i);
         let name = text(&volume["name"]);
-        let mut wrong = validate_source(volume, &at);
+        let mut wrong = validate_volume_source(volume, &at);
         if name.is_empty() {
             wrong.push(FieldError::required(&at.child("name"), ""));
         } else {
@@ -79,7 +79,8 @@ pub(super) fn validate_volumes<'v>(volumes: &'v Value, at: &FieldPath) -> (Vec<&
     (good, errors)
 }
 
-fn validate_source(volume: &Value, at: &FieldPath) -> Vec<FieldError> {
+/// What is wrong with the one source that a volume has.
+pub(in crate::strategies::core) fn validate_volume_source(volume: &Value, at: &FieldPath) -> Vec<FieldError> {
     let mut found = SOURCES.into_iter().filter(|kind| volume[*kind].is_object());
     let Some(first) = found.next() else {
         return vec![FieldError::required(at, "must specify a volume type")];
