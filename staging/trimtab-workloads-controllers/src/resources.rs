@@ -36,6 +36,11 @@ pub(crate) enum DiscoveryError {
     Refused(#[source] Box<kube::Error>),
     #[error("the server did not say within {0:?} what it serves")]
     Late(Duration),
+    /// Older servers answer in another form, which reads like this. Taken at its word, everything would be gone.
+    #[error(
+        "the server says that it serves nothing: it may not know aggregated discovery (Kubernetes 1.26 and later do)"
+    )]
+    Nothing,
 }
 
 // === impl Resource ===
@@ -94,11 +99,15 @@ impl Resources {
         let asked = async {
             let core = client.list_core_api_versions_aggregated().await?;
             let groups = client.list_api_groups_aggregated().await?;
-            Ok(Self::new(core.items.iter().chain(&groups.items)))
+            Ok((core.items, groups.items))
         };
         let answered = tokio::time::timeout(PATIENCE, asked).await;
         let answered = answered.map_err(|_| DiscoveryError::Late(PATIENCE))?;
-        answered.map_err(|error| DiscoveryError::Refused(Box::new(error)))
+        let (core, groups) = answered.map_err(|error| DiscoveryError::Refused(Box::new(error)))?;
+        if core.is_empty() || groups.is_empty() {
+            return Err(DiscoveryError::Nothing);
+        }
+        Ok(Self::new(core.iter().chain(&groups)))
     }
 
     fn new<'a>(groups: impl Iterator<Item = &'a APIGroupDiscovery>) -> Self {

@@ -242,8 +242,16 @@ async fn a_namespace_is_emptied_then_let_go() {
     );
     assert!(server.is_held("ns"), "a part of the content cannot be known yet");
 
+    server.faults(|faults| faults.old = true);
+    sleep(LONG).await;
+    assert!(server.is_held("ns"), "none of the content can be known");
+    assert!(
+        condition(&server, "NamespaceDeletionDiscoveryFailure")
+            .starts_with("True DiscoveryFailed the server says")
+    );
+
     server.faults(|faults| {
-        faults.stale = false;
+        (faults.old, faults.stale) = (false, false);
         faults.failures = 3;
     });
     sleep(LONG).await;

@@ -45,6 +45,8 @@ pub(super) struct Faults {
     pub(super) sites: bool,
     /// The kind Site is not there, whatever discovery says.
     pub(super) lost: bool,
+    /// Discovery is that of older servers.
+    pub(super) old: bool,
     /// A group's own server does not answer.
     pub(super) stale: bool,
 }
@@ -135,6 +137,9 @@ impl State {
                     &json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "",
                 "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}),
                 );
+            }
+            "/api" | "/apis" if self.faults.old => {
+                return ok(&json!({"kind": "APIVersions", "versions": ["v1"]}));
             }
             "/api" => return ok(&self.core()),
             "/apis" => return ok(&self.groups()),
