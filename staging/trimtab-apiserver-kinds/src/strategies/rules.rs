@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, names};
 
-use super::fill::fill_object;
+use super::fill::{Zeros, fill_object};
 use crate::schema_ref::SchemaRef;
 use crate::strategy::{RequestContext, Strategy};
 
@@ -12,6 +12,8 @@ use crate::strategy::{RequestContext, Strategy};
 pub(super) struct Rules {
     /// Whether `status` is written at its own path only.
     pub(super) status: bool,
+    /// Whether who creates may say the status, as the machines do that register themselves.
+    pub(super) creator_says_status: bool,
     /// Whether generations are counted.
     pub(super) generation: bool,
     /// Whether a PUT may create.
@@ -46,6 +48,7 @@ impl Rules {
     /// A kind with a status and nothing special.
     pub(super) const ORDINARY: Self = Self {
         status: true,
+        creator_says_status: false,
         generation: false,
         create_on_update: false,
         unconditional_update: true,
@@ -90,17 +93,18 @@ pub(super) struct Ruled {
 impl Strategy for Ruled {
     fn default(&self, object: &mut Value) {
         (self.rules.default)(object);
-        fill_object(&self.schema, object);
+        fill_object(&self.schema, object, Zeros::InElements);
     }
 
     fn prepare_create(&self, ctx: &RequestContext, object: &mut Value) {
         if self.rules.status
+            && !self.rules.creator_says_status
             && let Some(object) = object.as_object_mut()
         {
             object.remove("status");
         }
         (self.rules.prepare_create)(ctx, object);
-        fill_object(&self.schema, object);
+        fill_object(&self.schema, object, Zeros::All);
     }
 
     fn validate_create(&self, _: &RequestContext, object: &Value) -> Vec<FieldError> {

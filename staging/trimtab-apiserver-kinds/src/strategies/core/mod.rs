@@ -2,9 +2,12 @@
 
 mod addresses;
 mod config;
+mod controllers;
 mod difference;
 mod event;
+mod limits;
 mod namespace;
+mod nodes;
 mod pod;
 pub(super) mod pod_spec;
 mod resources;
@@ -35,8 +38,14 @@ pub(super) fn strategy(gvk: &GroupVersionKind, schema: &SchemaRef) -> Option<Arc
 pub(super) fn rules(kind: &str) -> Option<Rules> {
     Some(match kind {
         "ConfigMap" => config::CONFIG_MAP,
+        "Endpoints" => nodes::ENDPOINTS,
+        "LimitRange" => limits::LIMIT_RANGE,
+        "Node" => nodes::NODE,
         "PersistentVolume" => storage::VOLUME,
         "PersistentVolumeClaim" => storage::CLAIM,
+        "PodTemplate" => controllers::POD_TEMPLATE,
+        "ReplicationController" => controllers::REPLICATION_CONTROLLER,
+        "ResourceQuota" => limits::QUOTA,
         "Secret" => config::SECRET,
         "Service" => service::SERVICE,
         "ServiceAccount" => config::SERVICE_ACCOUNT,

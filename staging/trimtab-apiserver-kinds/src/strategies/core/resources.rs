@@ -33,11 +33,6 @@ fn huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
-/// Whether quotas may be about this resource by that name.
-pub(super) fn standard_for_quota(name: &str) -> bool {
-    name != "storage" && standard(name)
-}
-
 /// Whether a name without a prefix is known.
 pub(super) fn standard(name: &str) -> bool {
     CONTAINER.contains(&name)
@@ -45,6 +40,11 @@ pub(super) fn standard(name: &str) -> bool {
         || COMPUTED.contains(&name)
         || huge_page(name)
         || name.starts_with("requests.hugepages-")
+}
+
+/// Whether more of a resource may be promised than there is.
+pub(super) fn shared(name: &str) -> bool {
+    native(name) && !huge_page(name)
 }
 
 fn native(name: &str) -> bool {
@@ -169,7 +169,7 @@ pub(super) fn requirements(
 
 /// That a request is not more than its limit, and the same where there is nothing to share.
 fn within(resource: &str, request: &Value, limit: Option<&Value>, at: &FieldPath) -> Option<FieldError> {
-    let shared = native(resource) && !huge_page(resource);
+    let shared = shared(resource);
     let Some(limit) = limit else {
         let limits = FieldPath::new(at.as_str().trim_end_matches("requests").to_owned() + "limits");
         let why = "Limit must be set for non overcommitable resources";
