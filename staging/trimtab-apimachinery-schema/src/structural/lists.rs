@@ -53,7 +53,7 @@ fn check_map(schema: &Schema, items: &[Value], path: &FieldPath, errors: &mut Ve
         let item = items.get(index).cloned().unwrap_or_default();
         errors.push(FieldError::invalid(
             &path.index(index),
-            item,
+            printed(item),
             "must be an object for an array of list-type map",
         ));
         return;

@@ -5,6 +5,32 @@
 //! through [`prune`], [`default`] and [`Validator::validate`], in this order.
 //!
 //! Errors are worded and ordered as kube-apiserver's.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use serde_json::json;
+//! use trimtab_apimachinery_meta::FieldPath;
+//! use trimtab_apimachinery_schema::{Schema, structural};
+//!
+//! let stated = json!({"type": "object", "properties": {"spec": {
+//!     "type": "object",
+//!     "properties": {"min": {"type": "integer", "default": 1}, "max": {"type": "integer"}},
+//!     "x-kubernetes-validations": [{"rule": "!has(self.max) || self.min <= self.max"}],
+//! }}});
+//! assert_eq!(structural::check_definition(&stated, FieldPath::new("schema")), []);
+//! let schema = Arc::new(Schema::from_openapi(&stated));
+//! let validator = structural::Validator::new(Arc::clone(&schema));
+//!
+//! let mut object = json!({"spec": {"max": 0, "gone": true}});
+//! assert_eq!(structural::prune(&schema, &mut object), ["spec.gone"]);
+//! structural::default(&schema, &mut object);
+//! let errors = validator.validate(&object, None, &FieldPath::root());
+//! assert_eq!(
+//!     errors[0].to_string(),
+//!     "spec: Invalid value: failed rule: !has(self.max) || self.min <= self.max",
+//! );
+//! ```
 
 mod cel;
 mod collections;

@@ -141,9 +141,9 @@ fn in_range(schema: &Schema, format: &str, what: &str, number: &Number, name: &s
         }
         "number"
     };
-    let of = match format {
-        "" => "(default format)".to_owned(),
-        format => format!("with format {format}"),
+    let of = match (type_, format) {
+        ("integer", "int32" | "int64") | ("number", "float" | "double") => format!("with format {format}"),
+        _ => "(default format)".to_owned(),
     };
     Some(Fault::general(format!(
         "{what} value must be of type {type_} {of} in {name}"

@@ -99,7 +99,7 @@ impl Values {
         }
         let checks = schema.checks.as_deref();
         if let Some(checks) = checks {
-            all.merge(self.alternatives(checks, new, old, name));
+            all.merge(self.alternatives(checks, new, name));
         }
         all.checks += if checks.is_some() { 1 } else { 2 };
         match new {
@@ -182,13 +182,13 @@ impl Values {
         all
     }
 
-    /// `anyOf`, `oneOf`, `allOf`, `not`.
-    fn alternatives(&self, checks: &Checks, new: &Value, old: Option<Old<'_>>, name: &str) -> Outcome {
+    /// `anyOf`, `oneOf`, `allOf`, `not`: about the new value alone.
+    fn alternatives(&self, checks: &Checks, new: &Value, name: &str) -> Outcome {
         let mut all = Outcome::default();
         if !checks.any_of.is_empty() {
             let mut best: Option<Outcome> = None;
             for schema in &checks.any_of {
-                let outcome = self.against(schema, new, old, name);
+                let outcome = self.against(schema, new, None, name);
                 let valid = outcome.is_valid();
                 if valid || best.as_ref().is_none_or(|b| outcome.checks > b.checks) {
                     best = Some(outcome);
@@ -209,7 +209,7 @@ impl Values {
             let mut best: Option<Outcome> = None;
             let mut valid = 0;
             for schema in &checks.one_of {
-                let outcome = self.against(schema, new, old, name);
+                let outcome = self.against(schema, new, None, name);
                 if outcome.is_valid() {
                     valid += 1;
                     first.get_or_insert(outcome);
@@ -235,7 +235,7 @@ impl Values {
         if !checks.all_of.is_empty() {
             let mut valid = 0;
             for schema in &checks.all_of {
-                let outcome = self.against(schema, new, old, name);
+                let outcome = self.against(schema, new, None, name);
                 valid += usize::from(outcome.is_valid());
                 all.merge(outcome);
             }
@@ -247,7 +247,7 @@ impl Values {
             }
         }
         if let Some(schema) = &checks.not
-            && self.against(schema, new, old, name).is_valid()
+            && self.against(schema, new, None, name).is_valid()
         {
             all.add(Fault::general(format!(
                 "{name:?} must not validate the schema (not)"

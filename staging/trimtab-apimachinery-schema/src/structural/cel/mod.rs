@@ -187,6 +187,13 @@ impl Node {
             let old = make_old.as_ref().map(|make| make as &dyn Fn() -> _);
             match rule.evaluate(&make_new, old) {
                 Verdict::Holds => {}
+                // On update, a value of the wrong type may be one that was there before.
+                Verdict::Broken(_) | Verdict::Fails(_) if rule.uses_self && self.misshapes(new).is_some() => {
+                    let fault = self.misshapes(new).unwrap_or_default();
+                    let type_ = self.schema.type_.map_or("", type_name);
+                    let reason = format!("invalid data, {fault} evaluating rule: {}", rule.name());
+                    errors.push(FieldError::invalid(path, type_, reason));
+                }
                 Verdict::Broken(reason) => {
                     let type_ = self.schema.type_.map_or("", type_name);
                     errors.push(FieldError::invalid(path, type_, reason));
@@ -194,6 +201,19 @@ impl Node {
                 Verdict::Fails(_) if !rule.uses_old_self && correlation.unchanged() => {}
                 Verdict::Fails(message) => errors.push(self.refuse(rule, message, new, path)),
             }
+        }
+    }
+
+    /// What is wrong with the shape of a value, if rules cannot be asked about it.
+    fn misshapes(&self, value: &Value) -> Option<&'static str> {
+        match self.schema.type_? {
+            Type::Object if !value.is_object() => {
+                Some("expected a map for the provided schema with type=object")
+            }
+            Type::Array if !value.is_array() => {
+                Some("expected an array for the provided schema with type=array")
+            }
+            _ => None,
         }
     }
 

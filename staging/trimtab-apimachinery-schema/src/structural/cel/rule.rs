@@ -20,6 +20,8 @@ const MESSAGE_LIMIT: usize = 5 << 10;
 pub(super) struct Rule {
     program: Result<Program, String>,
     message_expression: Option<Program>,
+    /// Whether it looks at the value at all.
+    pub(super) uses_self: bool,
     /// Whether it compares with the old value, and so applies to updates only.
     pub(super) uses_old_self: bool,
     /// The blamed field, below the value.
@@ -51,12 +53,16 @@ pub(super) fn compile(expression: &str) -> Result<Program, String> {
 impl Rule {
     pub(super) fn new(rule: &schema::Rule, schema: &Arc<Schema>) -> Self {
         let program = compile(&rule.rule);
+        let refers_to = |name: &str| {
+            program
+                .as_ref()
+                .is_ok_and(|program| program.references().has_variable(name))
+        };
         let message_expression =
             Some(rule.message_expression.as_str()).filter(|text| !text.trim().is_empty());
         Self {
-            uses_old_self: program
-                .as_ref()
-                .is_ok_and(|program| program.references().has_variable("oldSelf")),
+            uses_self: refers_to("self"),
+            uses_old_self: refers_to("oldSelf"),
             program,
             message_expression: message_expression.and_then(|text| compile(text).ok()),
             field_path: path::resolve(rule.field_path.trim(), schema).unwrap_or_default(),
@@ -116,11 +122,16 @@ impl Rule {
         }
     }
 
-    fn explain(&self, error: &ExecutionError) -> String {
-        let name = match self.stated.message.trim() {
+    /// What errors call the rule: its message, or itself.
+    pub(super) fn name(&self) -> &str {
+        match self.stated.message.trim() {
             "" => self.stated.rule.trim(),
             message => message,
-        };
+        }
+    }
+
+    fn explain(&self, error: &ExecutionError) -> String {
+        let name = self.name();
         let text = match error {
             ExecutionError::NoSuchOverload(_) | ExecutionError::UnsupportedBinaryOperator(..) => {
                 return format!(

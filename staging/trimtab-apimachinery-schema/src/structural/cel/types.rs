@@ -94,7 +94,10 @@ impl Kind {
             | "replace" | "split" | "substring" | "charAt" | "find" | "findAll" | "format" => {
                 matches!(self, Self::Dyn | Self::Simple("string"))
             }
-            "isSorted" | "sum" | "min" | "max" | "join" => matches!(self, Self::Dyn | Self::List(_)),
+            "isSorted" | "sum" | "min" | "max" | "join" => match self {
+                Self::List(element) => matches!(**element, Self::Dyn | Self::Simple(_)),
+                other => matches!(other, Self::Dyn),
+            },
             "indexOf" | "lastIndexOf" => matches!(self, Self::Dyn | Self::List(_) | Self::Simple("string")),
             "size" => matches!(
                 self,
