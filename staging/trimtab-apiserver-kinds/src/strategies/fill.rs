@@ -52,10 +52,29 @@ fn is_always(type_: &Schema, field: &str) -> bool {
     fields.is_some_and(|(_, fields)| fields.contains(&field))
 }
 
+/// Fills in what an object has of an owner: empty structs, and zero values in elements of lists.
+pub(super) fn fill_elements(schema: &Schema, object: &mut Value) {
+    fill_below(schema, object, Zeros::InElements);
+}
+
 /// Fills in empty structs and zero values, below `metadata` only where it is not the object's own.
 pub(super) fn fill_object(schema: &Schema, object: &mut Value) {
+    fill_below(schema, object, Zeros::All);
+}
+
+/// When to fill in zeros.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Zeros {
+    /// Wherever Go writes them.
+    All,
+    /// In elements of lists and values of maps only. Elsewhere they are there in an empty object too, so that who writes
+    /// an object does not own them, and they must not be there when owners are counted.
+    InElements,
+}
+
+fn fill_below(schema: &Schema, object: &mut Value, zeros: Zeros) {
     let metadata = object.as_object_mut().and_then(|o| o.remove("metadata"));
-    fill(schema, object);
+    fill(schema, object, zeros);
     if let Some(object) = object.as_object_mut() {
         match metadata {
             Some(metadata) => drop(object.insert("metadata".to_owned(), metadata)),
@@ -64,29 +83,29 @@ pub(super) fn fill_object(schema: &Schema, object: &mut Value) {
     }
 }
 
-fn fill(schema: &Schema, value: &mut Value) {
+fn fill(schema: &Schema, value: &mut Value, zeros: Zeros) {
     match value {
         Value::Array(items) => {
             if let Some(schema) = &schema.items {
                 for item in items {
-                    fill(schema, item);
+                    fill(schema, item, Zeros::All);
                 }
             }
         }
         Value::Object(fields) => {
             if let Additional::Schema(schema) = &schema.additional {
                 for value in fields.values_mut() {
-                    fill(schema, value);
+                    fill(schema, value, Zeros::All);
                 }
             }
             for (name, field) in &schema.properties {
                 if let Some(value) = fields.get_mut(name) {
-                    fill(field, value);
+                    fill(field, value, zeros);
                 } else if is_struct(field) {
                     let mut value = Value::Object(Map::new());
-                    fill(field, &mut value);
+                    fill(field, &mut value, zeros);
                     fields.insert(name.clone(), value);
-                } else if schema.required.contains(name) || is_always(schema, name) {
+                } else if zeros == Zeros::All && (schema.required.contains(name) || is_always(schema, name)) {
                     fields.insert(name.clone(), zero(field));
                 }
             }

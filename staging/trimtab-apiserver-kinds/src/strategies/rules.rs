@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, names};
 
-use super::fill::{Zeros, fill_object};
+use super::fill::{fill_elements, fill_object};
 use crate::schema_ref::SchemaRef;
 use crate::strategy::{RequestContext, Strategy};
 
@@ -93,7 +93,7 @@ pub(super) struct Ruled {
 impl Strategy for Ruled {
     fn default(&self, object: &mut Value) {
         (self.rules.default)(object);
-        fill_object(&self.schema, object, Zeros::InElements);
+        fill_elements(&self.schema, object);
     }
 
     fn prepare_create(&self, ctx: &RequestContext, object: &mut Value) {
@@ -104,7 +104,7 @@ impl Strategy for Ruled {
             object.remove("status");
         }
         (self.rules.prepare_create)(ctx, object);
-        fill_object(&self.schema, object, Zeros::All);
+        fill_object(&self.schema, object);
     }
 
     fn validate_create(&self, _: &RequestContext, object: &Value) -> Vec<FieldError> {
@@ -118,12 +118,13 @@ impl Strategy for Ruled {
             carry_over(&mut whole, new, "metadata");
             *new = whole;
             (self.rules.prepare_status)(new, old);
-            return;
+        } else {
+            if self.rules.status {
+                carry_over(new, old, "status");
+            }
+            (self.rules.prepare_update)(new, old);
         }
-        if self.rules.status {
-            carry_over(new, old, "status");
-        }
-        (self.rules.prepare_update)(new, old);
+        fill_object(&self.schema, new);
     }
 
     fn validate_update(&self, ctx: &RequestContext, new: &Value, old: &Value) -> Vec<FieldError> {
