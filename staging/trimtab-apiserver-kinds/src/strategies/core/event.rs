@@ -5,7 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{immutable, int, invalid_for, is_empty, text};
-use crate::strategies::fill::fill_object;
+use crate::strategies::fill::{fill_elements, fill_object};
 use crate::strategy::{RequestContext, Strategy};
 
 /// How long an event is kept after it was last written; kube-apiserver's `--event-ttl`.
@@ -159,7 +159,15 @@ fn too_long(name: &str, value: &str, longest: usize) -> Option<FieldError> {
 
 impl Strategy for Event {
     fn default(&self, event: &mut Value) {
+        fill_elements(&self.schema, event);
+    }
+
+    fn prepare_create(&self, _: &RequestContext, event: &mut Value) {
         fill_object(&self.schema, event);
+    }
+
+    fn prepare_update(&self, _: &RequestContext, new: &mut Value, _: &Value) {
+        fill_object(&self.schema, new);
     }
 
     fn validate_create(&self, _: &RequestContext, event: &Value) -> Vec<FieldError> {
@@ -260,5 +268,76 @@ impl Strategy for Event {
 
     fn ttl_seconds(&self, _: &Value) -> Option<u64> {
         Some(TTL_SECONDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::strategies::checks::tests::told;
+
+    fn events(group: &str) -> Event {
+        let mut all = crate::builtin::all().into_iter();
+        let found = all.find(|r| r.group == group && r.kind == "Event").unwrap();
+        Event::of(group, found.schema.clone())
+    }
+
+    fn context() -> RequestContext {
+        RequestContext {
+            now: "2024-01-01T00:00:00Z".to_owned(),
+            namespace: "n".to_owned(),
+            subresource: String::new(),
+            user: String::new(),
+        }
+    }
+
+    #[test]
+    fn more_is_asked_of_events_of_the_newer_group() {
+        let cases: [(&str, Value, &[&str]); 4] = [
+            ("", json!({"involvedObject": {"namespace": "n"}}), &[]),
+            (
+                "",
+                json!({"involvedObject": {"namespace": "other"}}),
+                &["involvedObject.namespace: Invalid value: \"other\": does not match event.namespace"],
+            ),
+            (
+                "events.k8s.io",
+                json!({"regarding": {"namespace": "n"}, "deprecatedCount": 1}),
+                &[
+                    "eventTime: Required value",
+                    "type: Invalid value: \"\": has invalid value: ",
+                    "count: Invalid value: \"\": needs to be unset",
+                ],
+            ),
+            (
+                "events.k8s.io",
+                json!({"regarding": {"namespace": "n"}, "eventTime": "2024-01-01T00:00:00.000000Z", "type": "Normal",
+                    "reportingController": "c", "reportingInstance": "i", "action": "a", "series": {"count": 1}}),
+                &[
+                    "reason: Required value",
+                    "series.count: Invalid value: \"\": should be at least 2",
+                    "series.lastObservedTime: Required value",
+                ],
+            ),
+        ];
+        for (group, mut event, expected) in cases {
+            event["metadata"] = json!({"name": "e", "namespace": "n"});
+            assert_eq!(
+                told(&events(group).validate_create(&context(), &event)),
+                expected,
+                "{event}"
+            );
+        }
+        let event = json!({"reportingComponent": "c", "involvedObject": {"name": "p"}});
+        for (field, expected) in [("source", "c"), ("involvedObject.name", "p"), ("reason", "")] {
+            assert_eq!(
+                events("").selectable(&event, field).as_deref(),
+                Some(expected),
+                "{field}"
+            );
+        }
+        assert_eq!(events("").selectable(&event, "message"), None);
     }
 }

@@ -5,7 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{invalid_for, items, object, text};
-use crate::strategies::fill::fill_object;
+use crate::strategies::fill::{fill_elements, fill_object};
 use crate::strategies::rules::carry_over;
 use crate::strategy::{RequestContext, Strategy};
 
@@ -61,7 +61,7 @@ impl Strategy for Namespace {
         if text(&status["phase"]).is_empty() {
             status["phase"] = "Active".into();
         }
-        fill_object(&self.schema, namespace);
+        fill_elements(&self.schema, namespace);
     }
 
     fn prepare_create(&self, _: &RequestContext, namespace: &mut Value) {
@@ -74,6 +74,7 @@ impl Strategy for Namespace {
             Value::Array(list) => list.push(KUBERNETES.into()),
             none => *none = json!([KUBERNETES]),
         }
+        fill_object(&self.schema, namespace);
     }
 
     fn validate_create(&self, _: &RequestContext, namespace: &Value) -> Vec<FieldError> {
@@ -89,6 +90,7 @@ impl Strategy for Namespace {
                 carry_over(new, old, "status");
             }
         }
+        fill_object(&self.schema, new);
     }
 
     fn validate_update(&self, ctx: &RequestContext, new: &Value, _: &Value) -> Vec<FieldError> {
@@ -113,5 +115,72 @@ impl Strategy for Namespace {
 
     fn selectable_fields(&self) -> &[&str] {
         &["status.phase"]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategies::checks::tests::told;
+
+    fn namespaces() -> Namespace {
+        let mut all = crate::builtin::all().into_iter();
+        let found = all.find(|r| r.group.is_empty() && r.kind == "Namespace").unwrap();
+        Namespace {
+            schema: found.schema.clone(),
+        }
+    }
+
+    fn context(subresource: &str) -> RequestContext {
+        RequestContext {
+            now: "2024-01-01T00:00:00Z".to_owned(),
+            namespace: String::new(),
+            subresource: subresource.to_owned(),
+            user: String::new(),
+        }
+    }
+
+    #[test]
+    fn each_part_is_written_at_its_own_path() {
+        let strategy = namespaces();
+        let mut old = json!({"metadata": {"name": "n"}});
+        strategy.default(&mut old);
+        strategy.prepare_create(&context(""), &mut old);
+        assert_eq!(
+            old,
+            json!({"metadata": {"name": "n", "labels": {"kubernetes.io/metadata.name": "n"}},
+                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+        );
+        let cases: [(&str, Value, &[&str]); 3] = [
+            ("", old.clone(), &[]),
+            (
+                "status",
+                json!({"metadata": old["metadata"], "spec": old["spec"], "status": {"phase": "Terminating"}}),
+                &[
+                    "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty",
+                ],
+            ),
+            (
+                "finalize",
+                json!({"metadata": old["metadata"], "spec": {"finalizers": ["mine"]}, "status": old["status"]}),
+                &[
+                    "spec.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it \
+                     fully qualified",
+                ],
+            ),
+        ];
+        for (subresource, expected, errors) in cases {
+            let mut new = old.clone();
+            new["spec"]["finalizers"] = json!(["mine"]);
+            new["status"]["phase"] = "Terminating".into();
+            let ctx = context(subresource);
+            strategy.prepare_update(&ctx, &mut new, &old);
+            assert_eq!(new, expected, "{subresource}");
+            assert_eq!(
+                told(&strategy.validate_update(&ctx, &new, &old)),
+                errors,
+                "{subresource}"
+            );
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::pod_spec::{containers, default_pod_only, default_pod_spec, validate_p
 use super::resources::qos_class;
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{int, is_empty, items, object, text};
-use crate::strategies::fill::fill_object;
+use crate::strategies::fill::{fill_elements, fill_object};
 use crate::strategies::rules::carry_over;
 use crate::strategy::{Deletion, RequestContext, Strategy};
 
@@ -107,7 +107,7 @@ impl Strategy for Pod {
                 one => status["podIPs"] = json!([{"ip": one}]),
             }
         }
-        fill_object(&self.schema, pod);
+        fill_elements(&self.schema, pod);
     }
 
     fn prepare_create(&self, _: &RequestContext, pod: &mut Value) {
@@ -154,6 +154,7 @@ impl Strategy for Pod {
             "binding" | "eviction" => {}
             _ => carry_over(new, old, "status"),
         }
+        fill_object(&self.schema, new);
     }
 
     fn validate_update(&self, ctx: &RequestContext, new: &Value, old: &Value) -> Vec<FieldError> {

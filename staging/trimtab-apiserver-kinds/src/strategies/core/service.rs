@@ -17,7 +17,11 @@ pub(super) const SERVICE: Rules = Rules {
     // Relaxed since 1.36: a name may begin with a digit.
     name: names::dns1123_label,
     default,
-    prepare_update: drop_dependents,
+    prepare_create: |_, service| drop_internal_policy(service),
+    prepare_update: |new, old| {
+        drop_dependents(new, old);
+        drop_internal_policy(new);
+    },
     prepare_status: |service, _| default(service),
     validate: |service| validate::validate(service),
     validate_update: Some(validate::validate_update),
@@ -88,10 +92,6 @@ fn default(service: &mut Value) {
     if matches!(text(&spec["type"]), "NodePort" | "LoadBalancer" | "ClusterIP") {
         default_to(spec, "internalTrafficPolicy", "Cluster");
     }
-    // It was once filled in where it says nothing.
-    if spec["type"] == "ExternalName" {
-        carry_over(spec, &json!({}), "internalTrafficPolicy");
-    }
     if balanced {
         default_to(spec, "allocateLoadBalancerNodePorts", true);
         for ingress in service
@@ -104,6 +104,13 @@ fn default(service: &mut Value) {
                 default_to(ingress, "ipMode", "VIP");
             }
         }
+    }
+}
+
+/// What a name outside of the cluster has no use for. Its owner stays, as Kubernetes leaves the field out of answers only.
+fn drop_internal_policy(service: &mut Value) {
+    if service["spec"]["type"] == "ExternalName" {
+        carry_over(object(service, "spec"), &json!({}), "internalTrafficPolicy");
     }
 }
 
