@@ -4,6 +4,7 @@ mod admission;
 mod apps;
 pub(crate) mod autoscaling;
 mod batch;
+mod certificates;
 mod checks;
 mod classes;
 mod coordination;
@@ -45,6 +46,7 @@ fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
         "apps" => apps::rules(&gvk.kind),
         "autoscaling" => autoscaling::rules(&gvk.version, &gvk.kind),
         "batch" => batch::rules(&gvk.kind),
+        "certificates.k8s.io" => certificates::rules(&gvk.kind),
         "coordination.k8s.io" => coordination::rules(&gvk.kind),
         "discovery.k8s.io" => discovery::rules(&gvk.kind),
         "networking.k8s.io" => networking::rules(&gvk.kind),

@@ -7,6 +7,17 @@ use super::fill::{fill_elements, fill_object};
 use crate::schema_ref::SchemaRef;
 use crate::strategy::{RequestContext, Strategy};
 
+/// A part of an object that is written at a path of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// The path segment.
+    pub(super) name: &'static str,
+    /// Takes from the old object all but that part.
+    pub(super) prepare: fn(&RequestContext, &mut Value, &Value),
+    /// What is wrong with an update of that part.
+    pub(super) validate: fn(&Value, &Value) -> Vec<FieldError>,
+}
+
 /// What is special about a kind. [`Rules::ORDINARY`] is the kind with nothing special; others differ in a few fields.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -36,6 +47,8 @@ pub(super) struct Rules {
     pub(super) validate_update: Option<fn(&Value, &Value) -> Vec<FieldError>>,
     /// What is wrong with an update of the status.
     pub(super) validate_status: fn(&Value, &Value) -> Vec<FieldError>,
+    /// Parts with rules of their own; they come before the status's.
+    pub(super) parts: &'static [Part],
     /// What to warn of.
     pub(super) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// The fields that can be selected.
@@ -60,6 +73,7 @@ impl Rules {
         validate: |_| Vec::new(),
         validate_update: None,
         validate_status: |_, _| Vec::new(),
+        parts: &[],
         warnings: |_, _| Vec::new(),
         selectable: &[],
         select: |_, _| None,
@@ -90,6 +104,13 @@ pub(super) struct Ruled {
     pub(super) schema: SchemaRef,
 }
 
+impl Ruled {
+    /// The part that a request writes, if it has rules of its own.
+    fn part(&self, ctx: &RequestContext) -> Option<&'static Part> {
+        self.rules.parts.iter().find(|part| part.name == ctx.subresource)
+    }
+}
+
 impl Strategy for Ruled {
     fn default(&self, object: &mut Value) {
         (self.rules.default)(object);
@@ -112,7 +133,9 @@ impl Strategy for Ruled {
     }
 
     fn prepare_update(&self, ctx: &RequestContext, new: &mut Value, old: &Value) {
-        if ctx.subresource == "status" {
+        if let Some(part) = self.part(ctx) {
+            (part.prepare)(ctx, new, old);
+        } else if ctx.subresource == "status" {
             let mut whole = old.clone();
             carry_over(&mut whole, new, "status");
             carry_over(&mut whole, new, "metadata");
@@ -128,6 +151,9 @@ impl Strategy for Ruled {
     }
 
     fn validate_update(&self, ctx: &RequestContext, new: &Value, old: &Value) -> Vec<FieldError> {
+        if let Some(part) = self.part(ctx) {
+            return (part.validate)(new, old);
+        }
         if ctx.subresource == "status" {
             return (self.rules.validate_status)(new, old);
         }
