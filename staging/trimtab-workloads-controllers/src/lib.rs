@@ -2,6 +2,25 @@
 //! take their dependents along, and no namespace would ever go.
 //!
 //! Depend on the facade `trimtab-workloads` instead of this crate; its paths are the stable ones.
+//!
+//! - `garbage-collector-controller` deletes what has lost all of its owners, in the background or in the foreground, or
+//!   releases it where the owner's deletion asks for that.
+//! - `namespace-controller` empties namespaces that are being deleted, tells in their status how far that came, and lets
+//!   them go.
+//! - `serviceaccount-controller` and `root-ca-certificate-publisher-controller` give every namespace its default service
+//!   account and the certificates of the server.
+//!
+//! What holds, by name:
+//!
+//! - *Asked*: nothing is deleted before the server itself has said that its owners do not exist, or wait for it to go;
+//!   that a server cannot be asked, or does not know a kind, says nothing.
+//! - *Conditional*: a deletion or a change is of the very object that it was decided for, and of the owners that were
+//!   looked at.
+//! - *Lossless*: what fails is tried again, until it succeeds or there is no need.
+//! - *Bounded*: memory is in proportion to the objects and their references, of which metadata alone is kept.
+//!
+//! What does not: a dependent that no watch has told of when its owner is released is not released with it, but
+//! collected later, as by kube-controller-manager.
 
 mod context;
 mod garbage_collector;

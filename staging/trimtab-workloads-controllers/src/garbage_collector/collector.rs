@@ -284,28 +284,23 @@ impl Collector {
         tracing::info!(object = %at, ?policy, "deleting");
         let resources = self.resources.read().clone();
         let address = address(resource(&resources, &at.kind)?, at);
-        let params = |resource_version: Option<String>| DeleteParams {
+        let params = |seen: &ObjectMeta| DeleteParams {
             propagation_policy: Some(policy.clone()),
             preconditions: Some(Preconditions {
-                uid: latest.uid.clone(),
-                resource_version,
+                uid: seen.uid.clone(),
+                resource_version: seen.resource_version.clone(),
             }),
             ..DeleteParams::default()
         };
-        match address
-            .delete(&self.client, &params(latest.resource_version.clone()))
-            .await
-        {
-            Err(error) if error.is_conflict() => {
-                // Changes that leave the owners alone, however many there are, must not save the object.
-                match self.get(at).await? {
-                    Some(now) if now.owner_references == latest.owner_references => {
-                        Ok(address.delete(&self.client, &params(None)).await?)
-                    }
-                    Some(_) => Err(error.into()),
-                    None => Ok(()),
+        match address.delete(&self.client, &params(latest)).await {
+            Err(error) if error.is_conflict() => match self.get(at).await? {
+                // Somebody changes the object all the time, but not its owners: be quicker than a whole turn.
+                Some(now) if now.owner_references == latest.owner_references => {
+                    Ok(address.delete(&self.client, &params(&now)).await?)
                 }
-            }
+                Some(_) => Err(error.into()),
+                None => Ok(()),
+            },
             deleted => Ok(deleted?),
         }
     }
