@@ -222,7 +222,9 @@ impl Api {
         let resources = self.registry.resources();
         let Some(resource) = resources.get(&info.group, &info.version, &info.resource) else {
             // Removed since it was looked for above.
-            return Err(ApiError::unknown_resource());
+            let missing = self.missing(info, head);
+            let missing = missing.unwrap_or_else(|| Err(ApiError::unknown_resource()));
+            return missing.map(|response| (response, Vec::new()));
         };
         let in_protobuf = if resource.custom {
             InProtobuf::Metadata
@@ -268,7 +270,15 @@ impl Api {
             body,
             user_agent: head.header(USER_AGENT).to_owned(),
         };
-        Ok(match self.registry.handle(request).await? {
+        let response = match self.registry.handle(request).await {
+            // The resource may have been removed since it was looked for.
+            Err(error) if error.code == 404 => {
+                let missing = self.missing(info, head).unwrap_or(Err(error));
+                return missing.map(|response| (response, Vec::new()));
+            }
+            other => other?,
+        };
+        Ok(match response {
             ApiResponse::Value {
                 code,
                 value,

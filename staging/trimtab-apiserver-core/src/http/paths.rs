@@ -10,6 +10,7 @@ use super::negotiate;
 use super::respond::{self, Body};
 use super::{Api, Head};
 use crate::discovery::Aggregated;
+use crate::openapi::protobuf;
 
 /// 405, as routing words it.
 pub(super) fn method_not_allowed() -> ApiError {
@@ -86,6 +87,9 @@ impl Api {
                 )
             }
             ["healthz" | "livez" | "readyz", rest @ ..] => self.health(head, segments[0], rest).await,
+            ["openapi", "v2"] if wants_protobuf(head.header("accept")) => self
+                .openapi
+                .v2_protobuf(head.header(IF_NONE_MATCH), head.style.gzip),
             ["openapi", "v2"] => self.openapi.v2(head.header(IF_NONE_MATCH), head.style.gzip),
             ["openapi", "v3"] => self.openapi.index(head.style.gzip),
             ["openapi", "v3", rest @ ..] => {
@@ -193,4 +197,13 @@ fn published(content_type: &str, document: &serde_json::Value, gzip: bool) -> Re
     let mut response = respond::encoded(200, content_type, Bytes::from(document.to_string()), gzip);
     respond::set(&mut response, http::header::CACHE_CONTROL, "public, max-age=3600");
     response
+}
+
+/// Whether the client wants the old OpenAPI document in protobuf most.
+fn wants_protobuf(accept: &str) -> bool {
+    let types = negotiate::accepted_types(accept);
+    // The name was once written with an `@`, which is not allowed in a media type.
+    types
+        .first()
+        .is_some_and(|t| t.name.replace('@', ".") == protobuf::MEDIA_TYPE)
 }

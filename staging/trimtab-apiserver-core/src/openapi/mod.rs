@@ -4,6 +4,7 @@
 //! version, and kept until the table changes.
 
 mod document;
+pub(crate) mod protobuf;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,17 @@ use crate::registry::{ResourceTable, Resources};
 /// An encoded document with its hash.
 #[derive(Clone, Debug)]
 struct Kept {
-    json: Bytes,
+    bytes: Bytes,
     hash: String,
+}
+
+impl Kept {
+    fn new(bytes: Bytes) -> Self {
+        Self {
+            hash: hash(&bytes),
+            bytes,
+        }
+    }
 }
 
 /// Documents by path, as `apis/apps/v1`, made from one state of the table.
@@ -32,6 +42,7 @@ struct Documents {
     of: Option<Arc<Resources>>,
     v3: BTreeMap<String, Kept>,
     v2: Option<Kept>,
+    v2_protobuf: Option<Kept>,
 }
 
 /// Tells what objects look like.
@@ -90,6 +101,20 @@ impl OpenApi {
         answer(&document, known_etag, gzip)
     }
 
+    /// `/openapi/v2` in protobuf.
+    pub(crate) fn v2_protobuf(&self, known_etag: &str, gzip: bool) -> Response<Body> {
+        let table = self.table.snapshot();
+        let document = self.kept(&table, |documents| {
+            let make = || Kept::new(protobuf::encode(&document::v2(&table)).into());
+            documents.v2_protobuf.get_or_insert_with(make).clone()
+        });
+        let mut response = answer(&document, known_etag, gzip);
+        if response.status() == http::StatusCode::OK {
+            respond::set(&mut response, http::header::CONTENT_TYPE, protobuf::MEDIA_TYPE);
+        }
+        response
+    }
+
     /// The documents of this state of the table; those of an older one are forgotten.
     fn kept(&self, table: &Arc<Resources>, find: impl FnOnce(&mut Documents) -> Kept) -> Kept {
         let mut documents = self.documents.lock();
@@ -110,18 +135,14 @@ fn answer(document: &Kept, known_etag: &str, gzip: bool) -> Response<Body> {
         *unchanged.status_mut() = http::StatusCode::NOT_MODIFIED;
         unchanged
     } else {
-        respond::encoded(200, "application/json", document.json.clone(), gzip)
+        respond::encoded(200, "application/json", document.bytes.clone(), gzip)
     };
     respond::set(&mut response, ETAG, &etag);
     response
 }
 
 fn keep(value: &Value) -> Kept {
-    let json = Bytes::from(value.to_string());
-    Kept {
-        hash: hash(&json),
-        json,
-    }
+    Kept::new(Bytes::from(value.to_string()))
 }
 
 fn group_versions(table: &Resources) -> Vec<(String, String)> {
