@@ -29,6 +29,9 @@ const EVENT: [(&str, &str); 7] = [
     ("reportingComponent", "reportingController"),
 ];
 
+/// Texts of events that are always there in core/v1.
+const EMPTY: [&str; 2] = ["reportingController", "reportingInstance"];
+
 /// The conversion of a built-in kind; `None` for those that are stored as they are served.
 pub(crate) fn of(gvk: &GroupVersionKind) -> Option<Conversion> {
     if gvk.group == "autoscaling" && gvk.version == "v1" && gvk.kind == "HorizontalPodAutoscaler" {
@@ -49,12 +52,17 @@ pub(crate) fn of(gvk: &GroupVersionKind) -> Option<Conversion> {
             stored
         },
         from_stored: |event| {
-            renamed(event, |name| {
+            let mut served = renamed(event, |name| {
                 EVENT
                     .iter()
                     .find(|(stored, _)| *stored == name)
                     .map(|(_, served)| *served)
-            })
+            });
+            if let Some(fields) = served.as_object_mut() {
+                // Core writes these even when they are empty, events.k8s.io does not.
+                fields.retain(|name, value| !(EMPTY.contains(&name.as_str()) && value == ""));
+            }
+            served
         },
     })
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::pod_spec::EFFECTS;
-use super::words::port_number;
+use super::words::{Rule, port_number};
 use super::{addresses, resources};
 use crate::strategies::checks::{default_text, int, invalid_for, is_empty, items, object, one_of, text};
 use crate::strategies::fields::{each_mut, round_up_resources};
@@ -165,7 +165,7 @@ fn validate_endpoints(endpoints: &Value) -> Vec<FieldError> {
 fn validate_address(address: &Value, at: &FieldPath) -> Vec<FieldError> {
     let ip = at.child("ip");
     let mut errors: Vec<FieldError> = addresses::ip(text(&address["ip"]), &ip).into_iter().collect();
-    let rules: [(&str, fn(&str) -> Vec<String>); 2] = [
+    let rules: [(&str, Rule); 2] = [
         ("hostname", names::dns1123_label),
         ("nodeName", names::dns1123_subdomain),
     ];

@@ -1,5 +1,7 @@
 //! Services. Their addresses and ports are allocated elsewhere; here is what else is filled in, dropped and refused.
 
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use serde_json::{Value, json};

@@ -5,6 +5,9 @@ use trimtab_apimachinery_meta::names;
 /// The largest number that most counts of seconds and users may have.
 pub(super) const MAX_INT32: i64 = i32::MAX as i64;
 
+/// What is wrong with a text, in words.
+pub(super) type Rule = fn(&str) -> Vec<String>;
+
 /// What is said of a number outside of its bounds.
 pub(super) fn between(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")

@@ -4,7 +4,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use crate::strategies::checks::{invalid_for, items, text};
-use crate::strategies::core::words::{config_key, variable_name};
+use crate::strategies::core::words::{Rule, config_key, variable_name};
 use crate::strategies::fields::quantity;
 
 /// The fields of a pod that variables may take their value from.
@@ -187,7 +187,7 @@ fn key_selector(selector: &Value, at: &FieldPath) -> Vec<FieldError> {
 
 fn file_key(selector: &Value, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let checks: [(&str, fn(&str) -> Vec<String>); 3] = [
+    let checks: [(&str, Rule); 3] = [
         ("key", variable_name),
         ("volumeName", names::dns1123_label),
         ("path", super::volumes::no_backsteps),

@@ -30,9 +30,8 @@ pub(super) fn default_volume(volume: &mut Value) {
 fn default_source(kind: &str, source: &mut Value) {
     match kind {
         "image" => {
-            if text(&source["pullPolicy"]).is_empty() {
-                source["pullPolicy"] = pull_policy(text(&source["reference"])).into();
-            }
+            let policy = pull_policy(text(&source["reference"]));
+            default_text(source, "pullPolicy", policy);
         }
         "hostPath" => default_to(source, "type", ""),
         "secret" | "configMap" => default_to(source, "defaultMode", FILE_MODE),
