@@ -16,6 +16,7 @@ mod networking;
 mod policy;
 mod rbac;
 mod rules;
+mod server;
 mod standard;
 mod storage;
 
@@ -43,12 +44,14 @@ fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
     match gvk.group.as_str() {
         "" => core::rules(&gvk.kind),
         "admissionregistration.k8s.io" => admission::rules(&gvk.kind),
+        "apiregistration.k8s.io" => server::registration(&gvk.kind),
         "apps" => apps::rules(&gvk.kind),
         "autoscaling" => autoscaling::rules(&gvk.version, &gvk.kind),
         "batch" => batch::rules(&gvk.kind),
         "certificates.k8s.io" => certificates::rules(&gvk.kind),
         "coordination.k8s.io" => coordination::rules(&gvk.kind),
         "discovery.k8s.io" => discovery::rules(&gvk.kind),
+        "flowcontrol.apiserver.k8s.io" => server::flow_control(&gvk.kind),
         "networking.k8s.io" => networking::rules(&gvk.kind),
         "policy" => policy::rules(&gvk.kind),
         "node.k8s.io" => classes::node(&gvk.kind),
