@@ -23,7 +23,8 @@ const FUNCTIONS: [(&str, &str); 9] = [
     (
         "",
         "type dyn split reverse sum min max findAll url getQuery quantity add sub ip cidr masked none of \
-     ofNonZeroValue value or orValue optMap optFlatMap first last unwrap",
+     ofNonZeroValue value or orValue optMap optFlatMap sortBy first last slice distinct sort flatten range \
+         @sortByAssociatedKeys",
     ),
     ("uint", "uint"),
     ("double", "double asApproximateFloat"),
@@ -60,7 +61,10 @@ pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kin
     if checker.faults.is_empty() {
         Ok(kind)
     } else {
-        Err(checker.faults.join("\n"))
+        let mut faults = checker.faults;
+        faults.sort_by_key(|(place, _)| *place);
+        let texts: Vec<_> = faults.into_iter().map(|(_, text)| text).collect();
+        Err(texts.join("\n"))
     }
 }
 
@@ -68,7 +72,8 @@ struct Checker<'a> {
     program: &'a Program,
     /// Variables, the innermost last.
     scope: Vec<(String, Kind)>,
-    faults: Vec<String>,
+    /// What is wrong, and where.
+    faults: Vec<((usize, usize), String)>,
 }
 
 impl Checker<'_> {
@@ -138,6 +143,15 @@ impl Checker<'_> {
             return Kind::Dyn;
         }
         let kinds: Vec<_> = call.args.iter().map(|argument| self.kind(argument)).collect();
+        if matches!(name, operators::LOGICAL_AND | operators::LOGICAL_OR) {
+            for (operand, kind) in call.args.iter().zip(&kinds) {
+                if !matches!(kind, Kind::Dyn | Kind::Simple("bool")) {
+                    let text = format!("expected type 'bool' but found '{}'", kind.describe());
+                    self.fault(operand.id, &text);
+                }
+            }
+            return Kind::Simple("bool");
+        }
         match (name, kinds.as_slice()) {
             (operators::INDEX, [container, _]) => container.element(),
             (operators::OPT_INDEX, _) => Kind::Dyn,
@@ -149,8 +163,14 @@ impl Checker<'_> {
                 }
             }
             (operators::NEGATE, [operand]) => operand.clone(),
+            (operators::LOGICAL_NOT, [operand]) => {
+                if !matches!(operand, Kind::Dyn | Kind::Simple("bool")) {
+                    self.no_overload(id, name, &[operand]);
+                }
+                Kind::Simple("bool")
+            }
             (_, [a, b]) if name.starts_with('_') => self.operator(id, name, a, b),
-            _ if name == operators::LOGICAL_NOT || name.starts_with('@') => Kind::Simple("bool"),
+            _ if name.starts_with('@') && name != "@sortByAssociatedKeys" => Kind::Simple("bool"),
             _ => self.function(id, name, target.as_ref(), &kinds),
         }
     }
@@ -158,7 +178,7 @@ impl Checker<'_> {
     fn function(&mut self, id: u64, name: &str, target: Option<&Kind>, arguments: &[Kind]) -> Kind {
         let last = name.rsplit('.').next().unwrap_or(name);
         if let Some(target) = target
-            && !target.receives(last)
+            && !(target.receives(last) && takes(last, arguments))
         {
             let arguments: Vec<_> = arguments.iter().map(Kind::describe).collect();
             let signature = format!("{}.({})", target.describe(), arguments.join(", "));
@@ -187,30 +207,29 @@ impl Checker<'_> {
         let boolean = compares || equates || matches!(name, LOGICAL_AND | LOGICAL_OR);
         let known = |kind: &Kind| !matches!(kind, Kind::Dyn);
         if known(a) && known(b) && (a.simple().is_some() != b.simple().is_some()) && name != operators::IN {
-            let (first, second) = (a.describe(), b.describe());
-            let null = first == "null_type" || second == "null_type";
-            if !(equates && null) {
-                self.fault(
-                    id,
-                    &format!("found no matching overload for '{name}' applied to '({first}, {second})'"),
-                );
+            let null = |kind: &Kind| kind.simple() == Some("null");
+            let nullable = (null(a) && b.is_nullable()) || (null(b) && a.is_nullable());
+            if !(equates && nullable) {
+                self.no_overload(id, name, &[a, b]);
             }
         }
         if let (Some(first), Some(second)) = (a.simple(), b.simple()) {
             let number = |name: &str| matches!(name, "int" | "uint" | "double");
             let moment = |name: &str| name.starts_with("google.protobuf.");
             let fits = match name {
-                LOGICAL_AND | LOGICAL_OR => first == "bool" && second == "bool",
+                // Judged one by one, where they are.
+                LOGICAL_AND | LOGICAL_OR => true,
                 _ if compares => first == second || (number(first) && number(second)),
-                _ if equates => first == second || first == "null_type" || second == "null_type",
+                _ if equates => {
+                    first == second
+                        || (first == "null" && moment(second))
+                        || (second == "null" && moment(first))
+                }
                 ADD => (first == second && first != "bool") || (moment(first) && moment(second)),
                 _ => (first == second && number(first)) || (moment(first) && moment(second)),
             };
             if !fits {
-                self.fault(
-                    id,
-                    &format!("found no matching overload for '{name}' applied to '({first}, {second})'"),
-                );
+                self.no_overload(id, name, &[a, b]);
             } else if !boolean && first == second && !moment(first) {
                 return a.clone();
             }
@@ -250,6 +269,15 @@ impl Checker<'_> {
         result
     }
 
+    fn no_overload(&mut self, id: u64, name: &str, operands: &[&Kind]) {
+        let operands: Vec<_> = operands.iter().map(|operand| operand.describe()).collect();
+        let operands = operands.join(", ");
+        self.fault(
+            id,
+            &format!("found no matching overload for '{name}' applied to '({operands})'"),
+        );
+    }
+
     fn fault(&mut self, id: u64, text: &str) {
         let info = self.program.source_info();
         let offset = info.offset_for(id).map_or(0, |(start, _)| start as usize);
@@ -263,9 +291,20 @@ impl Checker<'_> {
             column + 1,
             ".".repeat(column)
         );
+        let fault = ((line, column), fault);
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
+    }
+}
+
+/// Whether a method takes those arguments, as far as that is the same for all its overloads.
+fn takes(method: &str, arguments: &[Kind]) -> bool {
+    match method {
+        "startsWith" | "endsWith" | "contains" | "matches" | "find" => {
+            matches!(arguments, [Kind::Dyn | Kind::Simple("string")] | [_, _, ..])
+        }
+        _ => true,
     }
 }
 
@@ -275,7 +314,7 @@ fn literal_kind(literal: &LiteralValue) -> Kind {
         LiteralValue::Bytes(_) => "bytes",
         LiteralValue::Double(_) => "double",
         LiteralValue::Int(_) => "int",
-        LiteralValue::Null => "null_type",
+        LiteralValue::Null => "null",
         LiteralValue::String(_) => "string",
         LiteralValue::UInt(_) => "uint",
     })

@@ -145,6 +145,11 @@ impl Rule {
             ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
             ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
             ExecutionError::Overflow(..) => "integer overflow".to_owned(),
+            ExecutionError::FunctionError { function, message }
+                if message.starts_with("string parse error") =>
+            {
+                format!("type conversion error from 'string' to '{function}'")
+            }
             ExecutionError::FunctionError { message, .. } => message.clone(),
             other => other.to_string(),
         };

@@ -87,6 +87,11 @@ impl Kind {
         }
     }
 
+    /// Whether values can be compared with null.
+    pub(super) fn is_nullable(&self) -> bool {
+        matches!(self, Self::Dyn | Self::Fields(..) | Self::Metadata)
+    }
+
     /// Whether a method can be called on it, as far as methods are of one type only.
     pub(super) fn receives(&self, method: &str) -> bool {
         match method {
@@ -94,10 +99,17 @@ impl Kind {
             | "replace" | "split" | "substring" | "charAt" | "find" | "findAll" | "format" => {
                 matches!(self, Self::Dyn | Self::Simple("string"))
             }
-            "isSorted" | "sum" | "min" | "max" | "join" => match self {
+            "sum" => match self {
+                Self::List(element) => !matches!(**element, Self::Simple("string" | "bool" | "bytes")),
+                other => matches!(other, Self::Dyn),
+            },
+            "isSorted" | "min" | "max" => match self {
                 Self::List(element) => matches!(**element, Self::Dyn | Self::Simple(_)),
                 other => matches!(other, Self::Dyn),
             },
+            "join" | "reverse" | "slice" | "distinct" | "sort" | "flatten" => {
+                matches!(self, Self::Dyn | Self::List(_))
+            }
             "indexOf" | "lastIndexOf" => matches!(self, Self::Dyn | Self::List(_) | Self::Simple("string")),
             "size" => matches!(
                 self,

@@ -245,6 +245,21 @@ fn rules_compile() {
             Some("found no matching overload for '_>_' applied to '(int, string)'"),
         ),
         (
+            json!({"rule": "self && !self"}),
+            Some(
+                "ERROR: <input>:1:1: expected type 'bool' but found 'int'\n | self && !self\n | ^\nERROR: <input>:1:9: found \
+                 no matching overload for '!_' applied to '(int)'\n | self && !self\n | ........^",
+            ),
+        ),
+        (
+            json!({"rule": "string(self).startsWith(1)"}),
+            Some("found no matching overload for 'startsWith' applied to 'string.(int)'"),
+        ),
+        (
+            json!({"rule": "self == null"}),
+            Some("found no matching overload for '_==_' applied to '(int, null)'"),
+        ),
+        (
             json!({"rule": "self.frob()"}),
             Some("undeclared reference to 'frob' (in container '')"),
         ),

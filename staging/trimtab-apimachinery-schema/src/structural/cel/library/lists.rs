@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use cel::common::types::{CelBool, CelInt, CelList, DYN_TYPE, LIST_TYPE};
+use cel::common::types::{CelBool, CelInt, CelList, CelOptional, DYN_TYPE, LIST_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
@@ -22,6 +22,8 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         vec![DYN_TYPE],
         last_index_of,
     )?;
+    env.add_member_overload("first", "list_first", list(), vec![], first)?;
+    env.add_member_overload("last", "list_last", list(), vec![], last)?;
     let two = || vec![LIST_TYPE, LIST_TYPE];
     env.add_overload("sets.contains", "list_sets_contains_list", two(), contains)?;
     env.add_overload("sets.equivalent", "list_sets_equivalent_list", two(), equivalent)?;
@@ -133,6 +135,19 @@ fn last_index_of<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v
             .iter()
             .rposition(|item| item.equals(wanted.as_ref())),
     )
+}
+
+fn optional<'b, 'v>(item: Option<&Item<'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let item = item.map_or_else(CelOptional::none, |item| CelOptional::of(item.clone()));
+    Ok(CowVal::owned(item))
+}
+
+fn first<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    optional(items(&arguments, 0)?.first())
+}
+
+fn last<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    optional(items(&arguments, 0)?.last())
 }
 
 fn has(items: &[Item<'_>], wanted: &Item<'_>) -> bool {

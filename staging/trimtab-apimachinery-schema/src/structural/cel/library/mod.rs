@@ -24,6 +24,7 @@ pub(super) fn env() -> &'static Arc<Env> {
 
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_extension(cel::extensions::strings)?;
+    env.add_extension(cel::extensions::lists)?;
     lists::declare(env)?;
     texts::declare(env)?;
     quantities::declare(env)?;
@@ -122,6 +123,9 @@ mod tests {
             "cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && cidr('10.0.0.0/8').prefixLength() == 8",
             "cidr('10.0.0.0/8').ip() == ip('10.0.0.0') && string(cidr('10.0.0.0/8')) == '10.0.0.0/8'",
             "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1, 1]) && sets.intersects([1], [1, 2])",
+            "[1, 2, 3].slice(0, 2) == [1, 2] && [2, 1, 2].distinct() == [2, 1] && [2, 1].sort() == [1, 2]",
+            "[{'a': 2}, {'a': 1}].sortBy(e, e.a)[0].a == 1 && [[1], [2]].flatten().reverse() == [2, 1]",
+            "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && !dyn([]).first().hasValue()",
             "optional.none().orValue(1) == 1",
         ];
         let mut wrong = Vec::new();
