@@ -70,6 +70,23 @@ impl Kubectl {
         self.command(args).output().expect("kubectl starts")
     }
 
+    /// Runs `kubectl edit` with an editor that does this `sed` script; it must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn edit(&self, args: &[&str], script: &str) {
+        let mut command = self.command(&[&["edit"], args].concat());
+        command.env("KUBE_EDITOR", format!("sed -i '{script}'"));
+        let output = command.output().expect("kubectl starts");
+        let (out, err) = texts(&output);
+        assert!(
+            output.status.success(),
+            "kubectl edit {} failed:\n{out}{err}",
+            args.join(" ")
+        );
+    }
+
     /// Runs kubectl, which must succeed, and returns what it printed.
     ///
     /// # Panics

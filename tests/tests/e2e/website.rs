@@ -110,41 +110,12 @@ fn what_others_change_or_delete_is_repaired() {
 
 #[test]
 fn edits_scale_and_labels_reach_the_children() {
-    let Some((dir, _server, kubectl)) = started() else {
+    let Some((_dir, _server, kubectl)) = started() else {
         return;
     };
     publish(&kubectl);
 
-    // `kubectl edit` with an editor that is a program: what a person would type.
-    let editor = dir.path().join("editor");
-    std::fs::write(
-        &editor,
-        "#!/bin/sh\nsed -i 's/replicas: .*/replicas: 5/' \"$1\"\n",
-    )
-    .expect("a script");
-    std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&editor)
-        .status()
-        .expect("chmod");
-    let edit = format!("KUBE_EDITOR={}", editor.display());
-    let kubeconfig = format!("KUBECONFIG={}", _server.kubeconfig().display());
-    let edited = std::process::Command::new("env")
-        .args([
-            edit.as_str(),
-            kubeconfig.as_str(),
-            "kubectl",
-            "edit",
-            "website",
-            "hello",
-        ])
-        .output()
-        .expect("kubectl edit starts");
-    assert!(
-        edited.status.success(),
-        "{}",
-        String::from_utf8_lossy(&edited.stderr)
-    );
+    kubectl.edit(&["website", "hello"], "s/replicas: .*/replicas: 5/");
     kubectl.ok(&[
         "wait",
         "--for=jsonpath={.spec.replicas}=5",
