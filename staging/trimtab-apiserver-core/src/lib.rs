@@ -3,7 +3,8 @@
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 //!
 //! A request goes one way: `serving` (TLS) → `http` (authenticate, impersonate, authorize, negotiate) → `registry`
-//! (decode, default, admit, validate, store) and back. `server` puts the parts together.
+//! (decode, default, admit, validate, store) and back. `crd` adds to what the registry serves, and takes away from
+//! it, as definitions of custom resources come and go. `server` puts the parts together.
 
 pub mod admission;
 pub mod allocators;
