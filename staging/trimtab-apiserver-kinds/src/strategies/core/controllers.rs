@@ -1,10 +1,11 @@
 //! `ReplicationController`s and `PodTemplate`s.
 
 use serde_json::Value;
-use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
-use super::pod_spec::{default_pod_template, validate_pod_template_spec};
-use crate::strategies::checks::{all_non_negative, default_to, int, is_empty, object, one_of, or_null, text};
+use super::pod_spec::{default_pod_template, pod_spec_warnings, validate_pod_template_spec};
+use crate::strategies::apps::template::name_warning;
+use crate::strategies::checks::{all_non_negative, default_to, int, is_empty, object, one_of, or_null};
 use crate::strategies::rules::Rules;
 
 pub(super) const REPLICATION_CONTROLLER: Rules = Rules {
@@ -13,15 +14,19 @@ pub(super) const REPLICATION_CONTROLLER: Rules = Rules {
     validate: validate_controller,
     validate_status: |new, _| validate_status(&new["status"]),
     warnings: |new, old| {
-        let wrong = names::dns1123_label(text(&new["metadata"]["name"]));
-        if old.is_some() || wrong.is_empty() {
-            return Vec::new();
+        // Of the template, users are warned when it is new or something is changed.
+        let unchanged = old.is_some_and(|old| old["spec"] == new["spec"]);
+        let mut warnings: Vec<String> = old
+            .is_none()
+            .then(|| name_warning(new))
+            .flatten()
+            .into_iter()
+            .collect();
+        if !unchanged {
+            let at = FieldPath::new("spec").child("template").child("spec");
+            warnings.extend(pod_spec_warnings(&new["spec"]["template"]["spec"], &at));
         }
-        vec![format!(
-            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label \
-             is recommended: [{}]",
-            wrong.join(" ")
-        )]
+        warnings
     },
     selectable: &["status.replicas"],
     select: |controller, field| {

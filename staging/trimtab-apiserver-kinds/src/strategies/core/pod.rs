@@ -5,7 +5,7 @@ mod update;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
-use super::pod_spec::{containers, default_pod_only, default_pod_spec, validate_pod_spec};
+use super::pod_spec::{containers, default_pod_only, default_pod_spec, pod_spec_warnings, validate_pod_spec};
 use super::resources::qos_class;
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{int, is_empty, items, object, text};
@@ -172,14 +172,16 @@ impl Strategy for Pod {
             return Vec::new();
         }
         let messages = names::dns1123_label(text(&new["metadata"]["name"]));
-        if messages.is_empty() {
-            return Vec::new();
+        let mut warnings = Vec::new();
+        if !messages.is_empty() {
+            warnings.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label \
+                 is recommended: [{}]",
+                messages.join(" ")
+            ));
         }
-        vec![format!(
-            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
-             recommended: [{}]",
-            messages.join(" ")
-        )]
+        warnings.extend(pod_spec_warnings(&new["spec"], &FieldPath::new("spec")));
+        warnings
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

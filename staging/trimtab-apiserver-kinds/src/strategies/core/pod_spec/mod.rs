@@ -10,6 +10,7 @@ mod tests;
 mod validate;
 mod volume_defaults;
 mod volumes;
+mod warnings;
 
 pub(in crate::strategies) use defaults::{default_pod_only, default_pod_spec, default_pod_template};
 pub(in crate::strategies::core) use probes::port;
@@ -17,3 +18,4 @@ pub(in crate::strategies) use scheduling::validate_tolerations;
 pub(in crate::strategies::core) use scheduling::{EFFECTS, node_selector};
 pub(in crate::strategies) use validate::{validate_pod_spec, validate_pod_template_spec};
 pub(in crate::strategies::core) use volumes::validate_volume_source;
+pub(in crate::strategies) use warnings::pod_spec_warnings;
