@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
 use super::deployment::not_decremented;
-use super::template::{default_template, runs_for_ever, selected_template, spec, validate_template};
+use super::template::{
+    default_template, runs_for_ever, selected_template, spec, template_warnings, validate_template,
+};
 use crate::strategies::checks::{
     all_non_negative, at_most_100_percent, default_text, default_to, immutable, int_or_percent,
     int_or_percent_value, label_selector, object, selects_everything, text,
@@ -50,6 +52,7 @@ pub(super) const DAEMON_SET: Rules = Rules {
         errors.extend(not_decremented(new, old));
         errors
     },
+    warnings: template_warnings,
     ..Rules::ORDINARY
 };
 

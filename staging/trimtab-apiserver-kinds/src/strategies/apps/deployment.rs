@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
 use super::template::{
-    default_template, name_warning, required_selector, runs_for_ever, selected_template, spec,
-    validate_template,
+    default_template, required_selector, runs_for_ever, selected_template, spec, validate_template, warnings,
 };
 use crate::strategies::checks::{
     all_non_negative, at_most_100_percent, default_text, default_to, immutable, int, int_or_percent,
@@ -30,13 +29,7 @@ pub(super) const DEPLOYMENT: Rules = Rules {
         errors
     }),
     validate_status: deployment_status,
-    warnings: |new, old| {
-        old.is_none()
-            .then(|| name_warning(new))
-            .flatten()
-            .into_iter()
-            .collect()
-    },
+    warnings,
     ..Rules::ORDINARY
 };
 
@@ -65,7 +58,7 @@ pub(super) const REPLICA_SET: Rules = Rules {
         let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
         counts(new, &fields, &parts)
     },
-    warnings: DEPLOYMENT.warnings,
+    warnings,
     ..Rules::ORDINARY
 };
 

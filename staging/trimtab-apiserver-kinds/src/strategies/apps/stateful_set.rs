@@ -5,12 +5,14 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::deployment::{not_decremented, part_counts, with_available};
 use super::template::{
-    default_template, required_selector, runs_for_ever, selected_template, spec, validate_template,
+    default_template, required_selector, runs_for_ever, selected_template, spec, template_warnings,
+    validate_template,
 };
 use crate::strategies::checks::{
     all_non_negative, default_text, default_to, immutable, int, invalid_for, items, items_mut, non_negative,
     object, one_of, text,
 };
+use crate::strategies::core::storage::{default_claim_spec, validate_claim_spec};
 use crate::strategies::rules::{Rules, carry_over};
 
 pub(super) const STATEFUL_SET: Rules = Rules {
@@ -49,11 +51,13 @@ pub(super) const STATEFUL_SET: Rules = Rules {
         errors.extend(not_decremented(new, old));
         errors
     },
-    warnings: |set, _| {
+    warnings: |set, old| {
         let warning = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is \
                        recommended";
         let negative = int(&set["spec"]["revisionHistoryLimit"]) < 0;
-        negative.then(|| warning.to_owned()).into_iter().collect()
+        let mut warnings = template_warnings(set, old);
+        warnings.extend(negative.then(|| warning.to_owned()));
+        warnings
     },
     ..Rules::ORDINARY
 };
@@ -100,7 +104,7 @@ fn default(set: &mut Value) {
     for claim in items_mut(spec, "volumeClaimTemplates") {
         claim["apiVersion"] = "v1".into();
         claim["kind"] = "PersistentVolumeClaim".into();
-        default_text(object(claim, "spec"), "volumeMode", "Filesystem");
+        default_claim_spec(object(claim, "spec"));
         default_text(object(claim, "status"), "phase", "Pending");
     }
 }
@@ -127,6 +131,12 @@ fn validate(set: &Value, update: bool) -> Vec<FieldError> {
     for when in ["whenDeleted", "whenScaled"] {
         let retention = &of["persistentVolumeClaimRetentionPolicy"][when];
         errors.extend(one_of(retention, &["Retain", "Delete"], &at.child(when)));
+    }
+    if !update {
+        for (i, claim) in items(&of["volumeClaimTemplates"]).iter().enumerate() {
+            let at = spec().child("volumeClaimTemplates").index(i).child("spec");
+            errors.extend(validate_claim_spec(&claim["spec"], &at));
+        }
     }
     errors.extend(all_non_negative(of, &["replicas", "minReadySeconds"], &spec()));
     errors.extend(non_negative(
@@ -252,7 +262,7 @@ mod tests {
         assert_eq!(
             spec["volumeClaimTemplates"],
             json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "v"}, "spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}])
+            "metadata": {"name": "v"}, "spec": {"resources": {}, "volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}])
         );
         let object = set(json!({"updateStrategy": {"type": "OnDelete"}}));
         assert_eq!(object["spec"]["updateStrategy"], json!({"type": "OnDelete"}));

@@ -4,7 +4,8 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 pub(in crate::strategies) use crate::strategies::core::pod_spec::{
-    default_pod_template as default_template, validate_pod_template_spec as validate_template,
+    default_pod_template as default_template, pod_spec_warnings,
+    validate_pod_template_spec as validate_template,
 };
 
 use crate::strategies::checks::{label_selector, or_null, selects, selects_everything, text};
@@ -78,4 +79,24 @@ pub(in crate::strategies) fn name_warning(object: &Value) -> Option<String> {
             messages.join(" ")
         )
     })
+}
+
+/// What to warn of in a new template, or in one whose object's generation an update counts up.
+pub(in crate::strategies) fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let generation = |object: &Value| object["metadata"]["generation"].clone();
+    if old.is_some_and(|old| generation(new) == generation(old)) {
+        return Vec::new();
+    }
+    let pod = &new["spec"]["template"]["spec"];
+    pod_spec_warnings(pod, &spec().child("template").child("spec"))
+}
+
+/// The same, with a warning about the name of a new object.
+pub(in crate::strategies) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    if old.is_none() {
+        warnings.extend(name_warning(new));
+    }
+    warnings.extend(template_warnings(new, old));
+    warnings
 }

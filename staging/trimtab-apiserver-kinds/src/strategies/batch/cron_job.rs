@@ -9,6 +9,7 @@ use crate::strategies::apps::template::{name_warning, spec};
 use crate::strategies::checks::{
     all_non_negative, default_text, default_to, non_negative, object, one_of, text,
 };
+use crate::strategies::core::pod_spec::pod_spec_warnings;
 use crate::strategies::rules::Rules;
 
 /// How long names of CronJobs may be: jobs append a time to them, and have the length of a label.
@@ -39,13 +40,24 @@ pub(super) const CRON_JOB: Rules = Rules {
     },
     validate_update: Some(|new, old| validate(new, Some(old))),
     warnings: |job, old| {
-        if old.is_none() {
-            return name_warning(job).into_iter().collect();
-        }
         let warning = "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
                        https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details";
-        let zoned = text(&job["spec"]["schedule"]).contains("TZ");
-        zoned.then(|| warning.to_owned()).into_iter().collect()
+        let generation = |job: &Value| job["metadata"]["generation"].clone();
+        let mut warnings: Vec<String> = Vec::new();
+        if old.is_none() {
+            warnings.extend(name_warning(job));
+        }
+        if old.is_none_or(|old| generation(old) != generation(job)) {
+            let at = ["jobTemplate", "spec", "template", "spec"]
+                .iter()
+                .fold(spec(), |at, field| at.child(field));
+            let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+            warnings.extend(pod_spec_warnings(pod, &at));
+        }
+        if old.is_some() && text(&job["spec"]["schedule"]).contains("TZ") {
+            warnings.push(warning.to_owned());
+        }
+        warnings
     },
     ..Rules::ORDINARY
 };

@@ -5,7 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::failure_policy::{pod_failure_policy, success_policy};
 use super::job_status::validate_status;
-use crate::strategies::apps::template::{default_template, name_warning, spec, validate_template};
+use crate::strategies::apps::template::{default_template, spec, validate_template, warnings};
 use crate::strategies::checks::{
     all_non_negative, default_to, domain_prefixed_path, immutable, int, is_empty, items_mut, label_selector,
     object, one_of, or_null, selects, text,
@@ -32,10 +32,7 @@ pub(super) const JOB: Rules = Rules {
     validate: |job| validate(job, true),
     validate_update: Some(validate_update),
     validate_status,
-    warnings: |job, old| {
-        let warning = old.is_none().then(|| name_warning(job));
-        warning.flatten().into_iter().collect()
-    },
+    warnings,
     selectable: &["status.successful"],
     select: |job, field| (field == "status.successful").then(|| int(&job["status"]["succeeded"]).to_string()),
     ..Rules::ORDINARY

@@ -12,7 +12,7 @@ mod pod;
 pub(super) mod pod_spec;
 mod resources;
 mod service;
-mod storage;
+pub(super) mod storage;
 pub(super) mod words;
 
 use std::sync::Arc;
