@@ -109,7 +109,8 @@ fn default(service: &mut Value) {
     }
 }
 
-/// What a name outside of the cluster has no use for. Its owner stays, as Kubernetes leaves the field out of answers only.
+/// Drops what a name outside of the cluster has no use for. Its owner stays, as Kubernetes leaves the field out of
+/// answers only.
 fn drop_internal_policy(service: &mut Value) {
     if service["spec"]["type"] == "ExternalName" {
         carry_over(object(service, "spec"), &json!({}), "internalTrafficPolicy");

@@ -23,7 +23,7 @@ fn spec(pod: &Value, container: &Value) -> Value {
 #[test]
 fn errors_of_pods_and_containers() {
     let none = json!({});
-    let cases: [(Value, Value, &[&str]); 16] = [
+    let cases: [(Value, Value, &[&str]); 17] = [
         (none.clone(), none.clone(), &[]),
         (
             json!({"containers": []}),
@@ -98,6 +98,12 @@ fn errors_of_pods_and_containers() {
             json!({"volumes": [{"name": "v", "emptyDir": {}, "configMap": {"name": "m"}}]}),
             none.clone(),
             &["spec.volumes[0].configMap: Forbidden: may not specify more than 1 volume type"],
+        ),
+        (
+            json!({"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {
+                "accessModes": ["ReadWriteOnce"]}}}}]}),
+            none.clone(),
+            &["spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value"],
         ),
         (
             none.clone(),

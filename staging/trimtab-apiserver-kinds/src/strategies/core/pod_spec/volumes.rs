@@ -5,6 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::env::{FILE_FIELDS, field_ref, resource_ref};
 use crate::strategies::checks::{int, invalid_for, is_empty, items, text};
+use crate::strategies::core::storage::validate_claim_spec;
 use crate::strategies::fields::quantity;
 
 /// The sources in the order in which they are looked at.
@@ -148,6 +149,10 @@ fn validate_kind(kind: &str, source: &Value, at: &FieldPath) -> Vec<FieldError> 
         "csi" => required(source, &["driver"], at),
         "ephemeral" if source["volumeClaimTemplate"].is_null() => {
             vec![FieldError::required(&at.child("volumeClaimTemplate"), "")]
+        }
+        "ephemeral" => {
+            let at = at.child("volumeClaimTemplate").child("spec");
+            validate_claim_spec(&source["volumeClaimTemplate"]["spec"], &at)
         }
         "image" => required(source, &["reference"], at),
         _ => Vec::new(),
