@@ -17,13 +17,14 @@ mod policy;
 mod rbac;
 mod rules;
 mod server;
-mod standard;
 mod storage;
 
 use std::sync::Arc;
 
 use trimtab_apimachinery_meta::GroupVersionKind;
+use trimtab_apimachinery_schema::Schema;
 
+use self::rules::{Ruled, Rules};
 use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
@@ -32,15 +33,16 @@ pub(crate) fn strategy(gvk: &GroupVersionKind, schema: &SchemaRef) -> Arc<dyn St
     if let Some(strategy) = core::strategy(gvk, schema) {
         return strategy;
     }
-    if let Some(rules) = rules_of(gvk) {
-        let schema = schema.clone();
-        return Arc::new(rules::Ruled { rules, schema });
-    }
-    Arc::new(standard::Standard::of(gvk))
+    let (rules, schema) = match rules_of(gvk) {
+        Some(rules) => (rules, schema.clone()),
+        // What is left is not stored, or is described elsewhere.
+        None => (Rules::ORDINARY, Schema::any().into()),
+    };
+    Arc::new(Ruled { rules, schema })
 }
 
 /// The rules of a kind.
-fn rules_of(gvk: &GroupVersionKind) -> Option<rules::Rules> {
+fn rules_of(gvk: &GroupVersionKind) -> Option<Rules> {
     match gvk.group.as_str() {
         "" => core::rules(&gvk.kind),
         "admissionregistration.k8s.io" => admission::rules(&gvk.kind),
