@@ -32,7 +32,7 @@ struct Cli {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     namespace_deletion_delay: u64,
 
-    /// Certificates in PEM form by which pods know the server, to be published in every namespace; without it, none are
+    /// Certificates in PEM form by which pods know the server, to be published in every namespace [default: those of the kubeconfig]
     #[arg(long, value_name = "FILE")]
     root_ca_file: Option<PathBuf>,
 
@@ -42,15 +42,15 @@ struct Cli {
 }
 
 async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
-    let client = process::connect(cli.kubeconfig.as_deref()).await?;
-    let mut options = Options::default();
+    let config = process::config(cli.kubeconfig.as_deref()).await?;
+    let mut options = Options::for_server(&config);
     options.controllers = cli.controllers;
     options.namespace_delay = Duration::from_secs(cli.namespace_deletion_delay);
     if let Some(file) = cli.root_ca_file {
         let read = std::fs::read_to_string(&file);
         options.root_ca = Some(read.map_err(|error| format!("--root-ca-file {}: {error}", file.display()))?);
     }
-    Ok(trimtab_workloads::run(client, options, process::stop_on_signals()?).await?)
+    Ok(trimtab_workloads::run(config.try_into()?, options, process::stop_on_signals()?).await?)
 }
 
 #[tokio::main]

@@ -52,6 +52,7 @@ async fn start_controllers(
     let client = Client::new(server.service(), "default");
     let mut options = Options::default();
     options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
+    options.root_ca = Some(server.certificate_authority().to_owned());
     let (built_in, token) = (client.clone(), stop.clone());
     running.spawn(async move { Ok(trimtab_workloads::run(built_in, options, token).await?) });
     println!("controllers   {}", trimtab_workloads::known().join(", "));

@@ -28,21 +28,29 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// A client of the cluster that the kubeconfig's current context names, or without one of the cluster in whose pod this
-/// process runs. No request is made.
+/// A client by the configuration of [`config`]. No request is made.
 ///
 /// # Errors
 ///
 /// [`ConnectError`].
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    let config = match kubeconfig {
+    Ok(Client::try_from(config(kubeconfig).await?)?)
+}
+
+/// How to reach the cluster that the kubeconfig's current context names, or without one the cluster in whose pod this
+/// process runs.
+///
+/// # Errors
+///
+/// [`ConnectError`].
+pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConnectError> {
+    match kubeconfig {
         Some(file) => read(file).await.map_err(|source| ConnectError::Kubeconfig {
             file: file.to_owned(),
             source: Box::new(source),
-        })?,
-        None => Config::incluster()?,
-    };
-    Ok(Client::try_from(config)?)
+        }),
+        None => Ok(Config::incluster()?),
+    }
 }
 
 async fn read(file: &Path) -> Result<Config, kube::config::KubeconfigError> {
@@ -84,7 +92,10 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
 pub fn log_to_stderr(verbosity: u8) {
     let level = ["warn", "info", "info", "debug", "debug"];
     let level = level.get(usize::from(verbosity)).unwrap_or(&"trace");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // The client logs every failed connection as an error; informers say it once, in their own words.
+    let quiet = if verbosity < 2 { ",kube_client=off" } else { "" };
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level}{quiet}")));
     let _set_up_before = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -329,6 +329,11 @@ impl ApiServer {
         serving::kubeconfig(&self.url(), &self.authority, &self.admin)
     }
 
+    /// The certificates (PEM) by which clients know this server.
+    pub fn certificate_authority(&self) -> &str {
+        &self.authority
+    }
+
     /// The server as a service in this process: no socket, no TLS, requests come from the administrator.
     pub fn service(&self) -> ApiService {
         ApiService::new(self.api.clone())
