@@ -37,12 +37,7 @@ pub const DEFAULT_BACKOFF: Backoff = Backoff {
 
 /// Whether the server refused a write because the object had changed.
 pub fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::Api(status) if status.reason == "Conflict" || (status.code == 409 && status.reason.is_empty()))
-}
-
-/// Whether the object, or the resource itself, was not there.
-pub fn is_not_found(error: &Error) -> bool {
-    matches!(error, Error::Api(status) if status.code == 404)
+    matches!(error, Error::Api(status) if status.is_conflict())
 }
 
 /// Runs `change` until it succeeds or fails with something other than a conflict.

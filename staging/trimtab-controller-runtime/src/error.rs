@@ -1,7 +1,6 @@
 //! What can go wrong in a turn or around it, and what is to be done about it.
 
 use trimtab_apimachinery_meta::owner::OwnerError;
-use trimtab_client_coordination::retry;
 
 /// The result of a reconcile and of what a turn does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,12 +65,12 @@ impl Error {
 
     /// Whether the object had changed since it was read. The key is tried again; nobody needs to be told.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Kube(error) if retry::is_conflict(error))
+        matches!(self, Self::Kube(kube::Error::Api(status)) if status.is_conflict())
     }
 
     /// Whether what was written to or read was not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Kube(error) if retry::is_not_found(error))
+        matches!(self, Self::Kube(kube::Error::Api(status)) if status.is_not_found())
     }
 
     /// Whether the key is left alone until something triggers it.

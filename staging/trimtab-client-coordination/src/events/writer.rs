@@ -13,7 +13,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::series::{Key, Memory, QUIET, Reporter, Request};
 use super::{QUEUE, Record, Recorder};
-use crate::retry::is_not_found;
 
 /// How often a write is tried when the server cannot be reached. client-go's figure.
 const TRIES: u32 = 12;
@@ -150,7 +149,7 @@ async fn write(client: &Client, request: &Request) -> Result<(), Error> {
         let name = event.metadata.name.as_deref().unwrap_or_default();
         let patch = Patch::Strategic(serde_json::json!({ "series": event.series }));
         match api.patch(name, &PatchParams::default(), &patch).await {
-            Err(error) if is_not_found(&error) => {} // it has expired: write it anew
+            Err(Error::Api(status)) if status.is_not_found() => {} // it has expired: write it anew
             result => return result.map(drop),
         }
     }
