@@ -32,6 +32,7 @@ impl Reconcile<Website> for Websites {
                 "Applied",
                 "The cluster has been told what is wished.",
             ),
+            Err(error) if error.is_conflict() => {} // somebody was faster: the next turn sees what they did
             Err(error) => turn.condition("Synced", false, "Refused", error.to_string()),
         }
         published.map(|()| Next::Done)
