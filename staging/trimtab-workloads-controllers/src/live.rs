@@ -3,11 +3,22 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Client, Error};
 
 use crate::resources::Resource;
+
+/// Whose fields they are that the controllers write.
+const MANAGER: &str = "trimtab-controller-manager";
+
+/// What creates and updates are sent with.
+pub(crate) fn post_params() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
 
 /// How long one request may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,7 +72,10 @@ impl Address<'_> {
     pub(crate) async fn patch(self, client: &Client, metadata: serde_json::Value) -> Result<(), LiveError> {
         let api = api(client, self.resource, self.namespace);
         let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
-        let params = PatchParams::default();
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         patiently(api.patch_metadata(self.name, &params, &patch))
             .await
             .map(drop)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Error, Resource};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use trimtab_client_cache::store::Store;
 use trimtab_client_workqueue::WorkQueue;
 
 use crate::context::{Context, InvalidController};
-use crate::live::{LiveError, patiently};
+use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
 
 /// The name of the controller that makes service accounts.
@@ -173,7 +173,7 @@ where
     K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let params = PostParams::default();
+    let params = post_params();
     let key = ObjectKey {
         namespace: namespace.to_owned(),
         name: standing.name.to_owned(),

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use tokio::time::Instant;
 use trimtab_client_cache::informer::Selection;
 use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
 
 use crate::context::{Context, InvalidController};
-use crate::live::{LiveError, patiently};
+use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
 
 /// The controller's name.
@@ -108,11 +108,11 @@ async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
         != Some("Terminating")
     {
         namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
-        namespace = patiently(api.replace_status(name, &PostParams::default(), &namespace)).await?;
+        namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     let found = content::delete_all(client, name, since).await;
     if found.tell(namespace.status.get_or_insert_default(), &Time(Timestamp::now())) {
-        namespace = patiently(api.replace_status(name, &PostParams::default(), &namespace)).await?;
+        namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     if !found.is_empty() {
         return Ok(false);
@@ -121,7 +121,7 @@ async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
         finalizers.retain(|finalizer| finalizer != FINALIZER);
     }
     tracing::info!(namespace = name, "empty");
-    let params = PostParams::default();
+    let params = post_params();
     let finalized = api.replace_subresource("finalize", name, &params, &namespace);
     patiently(finalized).await.map(|_: Namespace| true)
 }
