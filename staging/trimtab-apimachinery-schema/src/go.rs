@@ -54,7 +54,7 @@ pub(crate) fn syntax(value: &Value) -> String {
 }
 
 /// What Go's `%T` prints: `map[string]interface {}`.
-pub(crate) fn type_name(value: &Value) -> &'static str {
+pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

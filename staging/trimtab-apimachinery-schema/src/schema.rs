@@ -26,6 +26,33 @@ pub enum Type {
     Boolean,
 }
 
+impl Type {
+    /// The type that a schema calls so.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "object" => Self::Object,
+            "array" => Self::Array,
+            "string" => Self::String,
+            "integer" => Self::Integer,
+            "number" => Self::Number,
+            "boolean" => Self::Boolean,
+            _ => return None,
+        })
+    }
+
+    /// What a schema calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Array => "array",
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+}
+
 /// What an object may hold beyond its named properties.
 #[derive(Clone, Debug, Default)]
 pub enum Additional {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::Value;
 use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
 /// A request for a resource, parsed from its path and method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,24 @@ pub struct ApiRequest {
 }
 
 impl ApiRequest {
+    /// A request that the server makes to itself; `user_agent` becomes its field manager.
+    pub(crate) fn own(verb: &str, method: &str, user_agent: &str) -> Self {
+        Self {
+            info: RequestInfo {
+                verb: verb.to_owned(),
+                method: method.to_owned(),
+                ..RequestInfo::default()
+            },
+            user: UserInfo {
+                name: "system:apiserver".to_owned(),
+                groups: vec![MASTERS_GROUP.to_owned()],
+                ..UserInfo::default()
+            },
+            user_agent: user_agent.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// The first value of a query parameter.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.query

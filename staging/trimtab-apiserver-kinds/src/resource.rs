@@ -10,6 +10,18 @@ use crate::conversion::Conversion;
 use crate::schema_ref::SchemaRef;
 use crate::strategy::Strategy;
 
+/// What can be done with the objects of an ordinary kind, in the order in which discovery lists it.
+pub const ALL_VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
 /// Whether objects of a kind live in namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

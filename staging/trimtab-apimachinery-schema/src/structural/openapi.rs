@@ -17,7 +17,7 @@ impl Schema {
         let list_type = text(fields, "x-kubernetes-list-type");
         Self {
             description: text(fields, "description").to_owned(),
-            type_: type_named(text(fields, "type")),
+            type_: Type::named(text(fields, "type")),
             format: text(fields, "format").to_owned(),
             properties: object(fields, "properties")
                 .map(|(name, schema)| (name.clone(), Arc::new(Self::from_openapi(schema))))
@@ -51,31 +51,6 @@ impl Schema {
                 .collect(),
             ..Self::default()
         }
-    }
-}
-
-/// The JSON type of that name.
-pub(super) fn type_named(name: &str) -> Option<Type> {
-    Some(match name {
-        "object" => Type::Object,
-        "array" => Type::Array,
-        "string" => Type::String,
-        "integer" => Type::Integer,
-        "number" => Type::Number,
-        "boolean" => Type::Boolean,
-        _ => return None,
-    })
-}
-
-/// The name of a JSON type.
-pub(super) fn type_name(type_: Type) -> &'static str {
-    match type_ {
-        Type::Object => "object",
-        Type::Array => "array",
-        Type::String => "string",
-        Type::Integer => "integer",
-        Type::Number => "number",
-        Type::Boolean => "boolean",
     }
 }
 

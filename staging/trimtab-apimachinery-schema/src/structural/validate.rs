@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
 use super::correlate::Old;
-use super::openapi::type_name;
 use super::outcome::{Fault, Outcome};
 use super::{formats, numbers, regexes};
 use crate::Schema;
@@ -141,7 +140,7 @@ impl Values {
         if schema.int_or_string && !self.lenient {
             vec!["integer", "string"]
         } else {
-            schema.type_.map(type_name).into_iter().collect()
+            schema.type_.map(Type::name).into_iter().collect()
         }
     }
 

@@ -3,29 +3,14 @@
 use bytes::Bytes;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_auth::UserInfo;
-use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
 use super::{GROUP, PLURAL};
-use crate::api::{ApiRequest, ApiResponse, RequestInfo};
+use crate::api::{ApiRequest, ApiResponse};
 use crate::registry::{Registry, meta};
 
 /// A request of the server's own.
 pub(super) fn own(verb: &str, method: &str) -> ApiRequest {
-    ApiRequest {
-        info: RequestInfo {
-            verb: verb.to_owned(),
-            method: method.to_owned(),
-            ..RequestInfo::default()
-        },
-        user: UserInfo {
-            name: "system:apiserver".to_owned(),
-            groups: vec![MASTERS_GROUP.to_owned()],
-            ..UserInfo::default()
-        },
-        user_agent: "kube-apiserver".to_owned(),
-        ..ApiRequest::default()
-    }
+    ApiRequest::own(verb, method, "kube-apiserver")
 }
 
 fn of_definition(verb: &str, method: &str, name: &str) -> ApiRequest {

@@ -5,24 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{GroupResource, GroupVersionKind};
-use trimtab_apiserver_kinds::resource::{Column, Resource, ScalePaths, Scope, Subresource};
+use trimtab_apiserver_kinds::resource::{ALL_VERBS, Column, Resource, ScalePaths, Scope, Subresource};
 
 use super::schema::Compiled;
 use super::strategy::{Custom, Selectable};
 use super::view::{flag, items, storage_version, text, texts, versions};
 use crate::discovery::priority;
 
-/// In the order in which discovery lists them.
-const VERBS: [&str; 8] = [
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
 const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
     resources may allow a client to request the generation of an appropriate name automatically. Name is primarily \
     intended for creation idempotence and configuration definition. Cannot be updated. More info: \
@@ -106,7 +95,7 @@ fn of_version(
         } else {
             Scope::Namespaced
         },
-        verbs: VERBS.map(str::to_owned).to_vec(),
+        verbs: ALL_VERBS.map(str::to_owned).to_vec(),
         subresources,
         columns: columns(version),
         schema: compiled.serving.clone().into(),

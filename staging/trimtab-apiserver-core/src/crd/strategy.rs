@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+use trimtab_apimachinery_schema::go;
 use trimtab_apiserver_kinds::resource::ScalePaths;
 use trimtab_apiserver_kinds::strategy::{RequestContext, Strategy};
 
@@ -180,18 +181,6 @@ fn dotted(path: &[String]) -> FieldPath {
     FieldPath::new(format!(".{}", path.join(".")))
 }
 
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
 fn misplaced(path: &[String], value: &Value, wanted: &str) -> String {
     let found = match value {
         Value::String(text) => text.clone(),
@@ -200,7 +189,7 @@ fn misplaced(path: &[String], value: &Value, wanted: &str) -> String {
     format!(
         ".{} accessor error: {found} is of the type {}, expected {wanted}",
         path.join("."),
-        go_type(value)
+        go::type_name(value)
     )
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, Checks, ListType, Rule, Type};
+use trimtab_apimachinery_schema::schema::{Additional, Checks, ListType, Rule};
 
 /// Collects the definitions that schemas refer to.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Definitions {
         let any = !self.wraps && schema.nullable;
         let open = !self.wraps && (schema.nullable || schema.preserve_unknown);
         if let Some(type_) = schema.type_.filter(|_| !any) {
-            out.insert("type".into(), type_name(type_).into());
+            out.insert("type".into(), type_.name().into());
         }
         if !schema.format.is_empty() {
             out.insert("format".into(), schema.format.clone().into());
@@ -170,17 +170,6 @@ impl Definitions {
                 out.insert("not".into(), not);
             }
         }
-    }
-}
-
-fn type_name(type_: Type) -> &'static str {
-    match type_ {
-        Type::Object => "object",
-        Type::Array => "array",
-        Type::String => "string",
-        Type::Integer => "integer",
-        Type::Number => "number",
-        Type::Boolean => "boolean",
     }
 }
 

@@ -5,11 +5,9 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_auth::UserInfo;
-use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
 use crate::allocators::{InvalidRange, IpRange};
-use crate::api::{ApiRequest, RequestInfo};
+use crate::api::ApiRequest;
 use crate::registry::Registry;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -76,28 +74,17 @@ pub(crate) async fn create(
         return Ok(());
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let request = |verb: &str, method: &str, name: &str| ApiRequest {
-        info: RequestInfo {
-            verb: verb.to_owned(),
-            group: group.to_owned(),
-            version: version.to_owned(),
-            namespace: namespace.to_owned(),
-            resource: resource.to_owned(),
-            name: name.to_owned(),
-            method: method.to_owned(),
-            ..RequestInfo::default()
-        },
-        user: UserInfo {
-            name: "system:apiserver".to_owned(),
-            groups: vec![MASTERS_GROUP.to_owned()],
-            ..UserInfo::default()
-        },
-        body: match method {
-            "POST" => Bytes::from(object.to_string()),
-            _ => Bytes::new(),
-        },
-        user_agent: "trimtab-apiserver".to_owned(),
-        ..ApiRequest::default()
+    let request = |verb: &str, method: &str, name: &str| {
+        let mut request = ApiRequest::own(verb, method, "trimtab-apiserver");
+        request.info.group = group.to_owned();
+        request.info.version = version.to_owned();
+        request.info.namespace = namespace.to_owned();
+        request.info.resource = resource.to_owned();
+        request.info.name = name.to_owned();
+        if method == "POST" {
+            request.body = Bytes::from(object.to_string());
+        }
+        request
     };
     // A Service that exists holds its address, so a second one would be refused for that.
     if registry.handle(request("get", "GET", name)).await.is_ok() {

@@ -83,7 +83,7 @@ impl Maker<'_> {
         let mut schema = Schema {
             description: text("description"),
             format: text("format"),
-            type_: type_of(&text("type")),
+            type_: Type::named(&text("type")),
             int_or_string: node["x-kubernetes-int-or-string"] == true,
             preserve_unknown: node["x-kubernetes-preserve-unknown-fields"] == true,
             default: node.get("default").cloned(),
@@ -118,18 +118,6 @@ impl Maker<'_> {
         }
         schema
     }
-}
-
-fn type_of(name: &str) -> Option<Type> {
-    Some(match name {
-        "object" => Type::Object,
-        "array" => Type::Array,
-        "string" => Type::String,
-        "integer" => Type::Integer,
-        "number" => Type::Number,
-        "boolean" => Type::Boolean,
-        _ => return None,
-    })
 }
 
 /// How one field merges.

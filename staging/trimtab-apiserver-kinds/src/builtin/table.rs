@@ -4,6 +4,8 @@
 //! Scope is `ns` or `cluster`. Verbs are `all`, or a list. A subresource is `name=verbs[=group/version/Kind]`; without
 //! a kind it has the resource's own.
 
+use crate::resource::ALL_VERBS;
+
 /// Groups in the order in which discovery lists them: group, version, lines.
 pub(super) const GROUPS: &[(&str, &str, &str)] = &[
     ("", "v1", CORE),
@@ -119,16 +121,7 @@ const APPS: &str = "\
 /// What the verb words of the table stand for.
 pub(super) fn verbs(word: &str) -> Vec<String> {
     let list: &[&str] = match word {
-        "all" => &[
-            "create",
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "update",
-            "watch",
-        ],
+        "all" => &ALL_VERBS,
         "gpu" => &["get", "patch", "update"],
         "connect" => &["create", "get"],
         "proxy" => &["create", "delete", "get", "patch", "update"],

@@ -190,38 +190,56 @@ pub(super) fn label_selector(selector: &Value, at: &FieldPath) -> Vec<FieldError
     let mut errors = labels(&selector["matchLabels"], &at.child("matchLabels"));
     for (i, expression) in items(&selector["matchExpressions"]).iter().enumerate() {
         let at = at.child("matchExpressions").index(i);
-        let values = items(&expression["values"]);
-        match text(&expression["operator"]) {
-            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
-                &at.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
-                &at.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(
-                &at.child("operator"),
-                other,
-                "not a valid selector operator",
-            )),
-        }
-        let key = &expression["key"];
-        errors.extend(invalid_for(
-            names::qualified_name(text(key)),
-            &Value::from(text(key)),
-            &at.child("key"),
-        ));
-        for (i, value) in values.iter().enumerate() {
-            errors.extend(invalid_for(
-                names::label_value(text(value)),
-                value,
-                &at.child("values").index(i),
-            ));
-        }
+        errors.extend(requirement(expression, false, &at));
+        errors.extend(label_values(expression, &at));
     }
     errors
+}
+
+/// The operator of a requirement on labels, how many values that takes, and the label. `bounds` says whether labels can be
+/// compared as numbers here.
+pub(super) fn requirement(expression: &Value, bounds: bool, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let values = items(&expression["values"]);
+    match text(&expression["operator"]) {
+        "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
+            &at.child("values"),
+            "must be specified when `operator` is 'In' or 'NotIn'",
+        )),
+        "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
+            &at.child("values"),
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        )),
+        "Gt" | "Lt" if bounds && values.len() != 1 => errors.push(FieldError::required(
+            &at.child("values"),
+            "must be specified single value when `operator` is 'Lt' or 'Gt'",
+        )),
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        "Gt" | "Lt" if bounds => {}
+        other => errors.push(FieldError::invalid(
+            &at.child("operator"),
+            other,
+            "not a valid selector operator",
+        )),
+    }
+    let key = text(&expression["key"]);
+    errors.extend(invalid_for(
+        names::qualified_name(key),
+        &key.into(),
+        &at.child("key"),
+    ));
+    errors
+}
+
+/// The values of a requirement on labels.
+pub(super) fn label_values(expression: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let values = items(&expression["values"]).iter().enumerate();
+    values
+        .flat_map(|(i, value)| {
+            let at = at.child("values").index(i);
+            invalid_for(names::label_value(text(value)), value, &at)
+        })
+        .collect()
 }
 
 /// Whether a label selector says nothing at all.

@@ -19,7 +19,6 @@ use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
 use self::rule::{Rule, Verdict};
 use super::correlate::Old;
-use super::openapi::type_name;
 use crate::Schema;
 use crate::schema::{Additional, Type};
 
@@ -190,12 +189,12 @@ impl Node {
                 // On update, a value of the wrong type may be one that was there before.
                 Verdict::Broken(_) | Verdict::Fails(_) if rule.uses_self && self.misshapes(new).is_some() => {
                     let fault = self.misshapes(new).unwrap_or_default();
-                    let type_ = self.schema.type_.map_or("", type_name);
+                    let type_ = self.schema.type_.map_or("", Type::name);
                     let reason = format!("invalid data, {fault} evaluating rule: {}", rule.name());
                     errors.push(FieldError::invalid(path, type_, reason));
                 }
                 Verdict::Broken(reason) => {
-                    let type_ = self.schema.type_.map_or("", type_name);
+                    let type_ = self.schema.type_.map_or("", Type::name);
                     errors.push(FieldError::invalid(path, type_, reason));
                 }
                 Verdict::Fails(_) if !rule.uses_old_self && correlation.unchanged() => {}

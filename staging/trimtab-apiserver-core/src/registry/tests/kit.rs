@@ -9,7 +9,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{GroupResource, names};
 use trimtab_apimachinery_schema::Schema;
 use trimtab_apimachinery_schema::schema::{Additional, Type};
-use trimtab_apiserver_kinds::resource::{Column, Resource, ScalePaths, Scope, Subresource};
+use trimtab_apiserver_kinds::resource::{ALL_VERBS, Column, Resource, ScalePaths, Scope, Subresource};
 use trimtab_apiserver_kinds::strategy::{Deletion, RequestContext, Strategy};
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
@@ -117,16 +117,7 @@ fn metadata() -> Schema {
 fn resource(group: &str, kind: &str, schema: Schema, strategy: Arc<dyn Strategy>) -> Resource {
     let singular = kind.to_lowercase();
     let plural = format!("{singular}s");
-    let verbs = [
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch",
-    ];
+    let verbs = ALL_VERBS;
     let column = |name: &str, format: &str| Column {
         name: name.to_owned(),
         type_: "string".to_owned(),

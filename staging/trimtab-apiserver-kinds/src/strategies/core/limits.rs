@@ -222,7 +222,10 @@ fn validate_amounts(limit: &Value, name: &str, at: &FieldPath) -> Vec<FieldError
 }
 
 /// An amount as a number to divide; huge ones lose what does not matter.
-#[allow(clippy::cast_precision_loss)]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "only the ratio of two amounts is wanted"
+)]
 fn as_number(amount: Quantity) -> f64 {
     match amount.milli_value() {
         i64::MAX => amount.value() as f64,

@@ -3,7 +3,9 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
-use crate::strategies::checks::{int, invalid_for, is_empty, items, label_selector, one_of, text};
+use crate::strategies::checks::{
+    int, invalid_for, is_empty, items, label_selector, label_values, one_of, requirement, text,
+};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -66,30 +68,9 @@ fn node_term(term: &Value, check_values: bool, at: &FieldPath) -> Vec<FieldError
     let mut errors = Vec::new();
     for (i, expression) in items(&term["matchExpressions"]).iter().enumerate() {
         let at = at.child("matchExpressions").index(i);
-        let values = items(&expression["values"]);
-        match text(&expression["operator"]) {
-            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
-                &at.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
-                &at.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "Gt" | "Lt" if values.len() != 1 => errors.push(FieldError::required(
-                &at.child("values"),
-                "must be specified single value when `operator` is 'Lt' or 'Gt'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => {
-                let why = "not a valid selector operator";
-                errors.push(FieldError::invalid(&at.child("operator"), other, why));
-            }
-        }
-        errors.extend(label_name(text(&expression["key"]), &at.child("key")));
-        for (i, value) in values.iter().enumerate().filter(|_| check_values) {
-            let at = at.child("values").index(i);
-            errors.extend(invalid_for(names::label_value(text(value)), value, &at));
+        errors.extend(requirement(expression, true, &at));
+        if check_values {
+            errors.extend(label_values(expression, &at));
         }
     }
     for (i, field) in items(&term["matchFields"]).iter().enumerate() {
