@@ -12,25 +12,28 @@ pub struct Add {
     pub(crate) when: When,
     pub(crate) priority: i32,
     pub(crate) lower: bool,
-    pub(crate) keep_backoff: bool,
+    pub(crate) end_backoff: bool,
     pub(crate) reason: Option<Reason>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum When {
     #[default]
     Now,
     After(Duration),
-    RateLimited,
+    RateLimited {
+        at_latest: Duration,
+    },
 }
 
 impl Add {
-    /// At once.
+    /// At once, or when the backoff is over that the key waits for.
     pub fn now() -> Self {
         Self::default()
     }
 
-    /// Not before `delay` has passed. A delay too long for the clock means: at the end of time.
+    /// When `delay` has passed, or when the backoff is over that the key waits for. A delay too long for the clock
+    /// means: at the end of time, thirty years after the queue was made.
     pub fn after(delay: Duration) -> Self {
         Self {
             when: When::After(delay),
@@ -42,7 +45,9 @@ impl Add {
     /// is the same one.
     pub fn rate_limited() -> Self {
         Self {
-            when: When::RateLimited,
+            when: When::RateLimited {
+                at_latest: Duration::MAX,
+            },
             ..Self::default()
         }
     }
@@ -61,10 +66,20 @@ impl Add {
         self
     }
 
-    /// Leaves a key that waits for its backoff to wait, instead of taking the earlier time.
+    /// Also ends a backoff that the key waits for, or that the turn in which it is would begin: what the key waits for
+    /// may have changed. Its failures still count.
     #[must_use]
-    pub fn keep_backoff(mut self) -> Self {
-        self.keep_backoff = true;
+    pub fn end_backoff(mut self) -> Self {
+        self.end_backoff = true;
+        self
+    }
+
+    /// For [`Add::rate_limited`]: after `delay` at the latest, however long the backoff is. Nothing for other adds.
+    #[must_use]
+    pub fn at_latest(mut self, delay: Duration) -> Self {
+        if let When::RateLimited { at_latest } = &mut self.when {
+            *at_latest = delay;
+        }
         self
     }
 
@@ -87,6 +102,12 @@ impl Reasons {
     /// At most this many distinct reasons are kept; later ones are only counted.
     pub const MAX: usize = 8;
 
+    /// No reason at all.
+    pub(crate) const NONE: Self = Self {
+        kept: Vec::new(),
+        omitted: 0,
+    };
+
     /// The distinct reasons, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.kept.iter().map(AsRef::as_ref)
@@ -97,8 +118,14 @@ impl Reasons {
         self.omitted
     }
 
-    pub(crate) fn push(&mut self, reason: Option<Reason>) {
-        let Some(reason) = reason else { return };
+    pub(crate) fn of(reason: Reason) -> Self {
+        Self {
+            kept: vec![reason],
+            omitted: 0,
+        }
+    }
+
+    fn push(&mut self, reason: Reason) {
         if self.kept.contains(&reason) {
             return;
         }
@@ -109,9 +136,9 @@ impl Reasons {
         }
     }
 
-    pub(crate) fn merge(&mut self, later: Reasons) {
-        for reason in later.kept {
-            self.push(Some(reason));
+    pub(crate) fn merge(&mut self, later: &Reasons) {
+        for reason in &later.kept {
+            self.push(reason.clone());
         }
         self.omitted = self.omitted.saturating_add(later.omitted);
     }

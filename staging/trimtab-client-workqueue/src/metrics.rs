@@ -22,13 +22,11 @@ impl Histogram {
     ];
 
     pub(crate) fn observe(&mut self, duration: Duration) {
-        let mut bound = Duration::from_nanos(10);
-        for count in &mut self.counts {
-            if duration <= bound {
-                *count += 1;
-                break;
-            }
-            bound *= 10;
+        // The bucket of n nanoseconds is the number of digits of n − 1, less one.
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = nanos.saturating_sub(1).checked_ilog10().unwrap_or(0);
+        if let Some(count) = self.counts.get_mut(bucket as usize) {
+            *count += 1;
         }
         self.count += 1;
         self.sum = self.sum.saturating_add(duration);
@@ -55,6 +53,6 @@ pub struct Metrics {
     pub unfinished: Duration,
     /// `workqueue_longest_running_processor_seconds`.
     pub longest_running: Duration,
-    /// For each priority, how long its longest-waiting ready key has waited.
+    /// For each priority, how long the key that is next has been ready.
     pub longest_waiting: BTreeMap<i32, Duration>,
 }

@@ -1,22 +1,27 @@
 //! The queue that tasks share: the state machine behind a lock, and how consumers wait for it.
 //!
-//! Consumers wait for a notification or for the earliest delay to pass. One notification wakes one consumer, so whoever
-//! stops waiting passes it on while keys wait: a delay that nobody watches would be late.
+//! Who adds a key wakes one consumer, who takes the key, and wakes the next one if there is more. While keys are delayed,
+//! one of the waiting consumers holds a timer for the first of them; whoever leaves with the timer wakes another one to
+//! take it over.
 
 use std::fmt;
-use std::hash::Hash;
-use std::pin::pin;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::task::coop::cooperative;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::add::Add;
 use crate::limiter::{Backoff, Exponential};
 use crate::metrics::Metrics;
-use crate::state::{KeySnapshot, Leftover, Mode, Next, Outcome, State};
+use crate::ready::FlowOf;
+use crate::slab::Slot;
+use crate::state::{Change, KeySnapshot, Leftover, Mode, Next, Outcome, State};
 use crate::work::Work;
 
 /// A queue of keys, shared by cloning. See the [crate] for what it promises.
@@ -25,27 +30,50 @@ pub struct WorkQueue<K> {
 }
 
 pub(crate) struct Shared<K> {
-    state: Mutex<State<K>>,
-    /// One permit for each thing that a consumer may have to look at.
-    changed: Notify,
-    /// Told when a key was finished; only a draining shutdown waits for it.
+    inner: Mutex<Inner<K>>,
+    /// Told when a key was finished while the queue drains.
     finished: Notify,
 }
 
+struct Inner<K> {
+    state: State<K>,
+    waiting: Waiting,
+}
+
+/// The consumers that wait.
+#[derive(Debug, Default)]
+struct Waiting {
+    asleep: Vec<(Ticket, Waker)>,
+    /// Who holds the timer, and when it goes off. Not always asleep: it may have been woken a moment ago.
+    timer: Option<(Ticket, Instant)>,
+    last_ticket: Ticket,
+}
+
+/// Tells one waiting consumer from another.
+type Ticket = u64;
+
+/// A consumer that waits for a key.
+struct Get<'a, K: Clone + Eq + Hash> {
+    shared: &'a Arc<Shared<K>>,
+    /// Since it waited for the first time.
+    ticket: Option<Ticket>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
 /// Makes a [`WorkQueue`].
-#[derive(Debug)]
 #[must_use]
-pub struct Builder {
+pub struct Builder<K> {
     backoff: Box<dyn Backoff>,
     ageing: Duration,
+    flow_of: Option<FlowOf<K>>,
 }
 
 /// A queue that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidQueue {
-    /// With no ageing, priorities would mean nothing.
-    #[error("ageing must be more than zero and at most one second, not {0:?}")]
+    /// With no ageing, priorities would mean little; with endless ageing, one could wait for ever.
+    #[error("ageing must be more than zero and at most one day, not {0:?}")]
     Ageing(Duration),
 }
 
@@ -67,17 +95,28 @@ pub enum Shutdown {
 
 // === impl Builder ===
 
-impl Builder {
+impl<K: Clone + Eq + Hash> Builder<K> {
     /// The backoff of keys that failed. The default is [`Exponential::default`], without a token bucket.
     pub fn backoff(mut self, backoff: impl Backoff) -> Self {
         self.backoff = Box::new(backoff);
         self
     }
 
-    /// How much waiting one point of priority is worth; the default is 100 ms. More makes priorities stricter and lets
-    /// what is less urgent wait longer.
-    pub fn ageing(mut self, one_point: Duration) -> Self {
-        self.ageing = one_point;
+    /// How long a ready key waits for more urgent ones before it is overdue; the default is 1 s. While keys are overdue,
+    /// one turn in [`WorkQueue::AGED_TURN`] is theirs.
+    pub fn ageing(mut self, ageing: Duration) -> Self {
+        self.ageing = ageing;
+        self
+    }
+
+    /// Gives each flow of keys its turn, so that one with many keys does not hold up the others: among keys of one
+    /// priority, the flows take turns, and within a flow it is first in, first out. A flow may be a namespace, a tenant or
+    /// a kind. Without this, all keys are one flow.
+    ///
+    /// `flow` is called under the queue's lock: it must be quick, give the same answer for the same key, and not panic.
+    pub fn fair_by<F: Hash>(mut self, flow: impl Fn(&K) -> F + Send + 'static) -> Self {
+        let hasher = RandomState::new();
+        self.flow_of = Some(Box::new(move |key| hasher.hash_one(flow(key))));
         self
     }
 
@@ -85,39 +124,55 @@ impl Builder {
     ///
     /// # Errors
     /// A setting that cannot work.
-    pub fn build<K: Clone + Eq + Hash>(self) -> Result<WorkQueue<K>, InvalidQueue> {
-        if self.ageing.is_zero() || self.ageing > Duration::from_secs(1) {
+    pub fn build(self) -> Result<WorkQueue<K>, InvalidQueue> {
+        if self.ageing.is_zero() || self.ageing > Duration::from_secs(86_400) {
             return Err(InvalidQueue::Ageing(self.ageing));
         }
+        let state = State::new(self.backoff, self.ageing, self.flow_of, Instant::now());
         Ok(WorkQueue {
             shared: Arc::new(Shared {
-                state: Mutex::new(State::new(self.backoff, self.ageing, Instant::now())),
-                changed: Notify::new(),
+                inner: Mutex::new(Inner {
+                    state,
+                    waiting: Waiting::default(),
+                }),
                 finished: Notify::new(),
             }),
         })
     }
 }
 
-impl Default for Builder {
+impl<K> Default for Builder<K> {
     fn default() -> Self {
         Self {
             backoff: Box::new(Exponential::default()),
-            ageing: Duration::from_millis(100),
+            ageing: Duration::from_secs(1),
+            flow_of: None,
         }
+    }
+}
+
+impl<K> fmt::Debug for Builder<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("backoff", &self.backoff)
+            .field("ageing", &self.ageing)
+            .field("fair", &self.flow_of.is_some())
+            .finish()
     }
 }
 
 // === impl WorkQueue ===
 
-impl WorkQueue<()> {
-    /// Starts to describe a queue; the type of its keys follows from how it is used.
-    pub fn builder() -> Builder {
+impl<K: Clone + Eq + Hash> WorkQueue<K> {
+    /// While a ready key of a lower priority is overdue, at least one turn in so many is for such keys, the longest
+    /// waiting first.
+    pub const AGED_TURN: u32 = crate::ready::AGED_TURN;
+
+    /// Starts to describe a queue. The type of its keys follows from how it is used.
+    pub fn builder() -> Builder<K> {
         Builder::default()
     }
-}
 
-impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Adds a key, to be handed out at once.
     ///
     /// # Errors
@@ -147,11 +202,11 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// # Errors
     /// The queue is shut down; the key was not taken.
     pub fn add_with(&self, key: K, add: Add) -> Result<(), Refused> {
-        let taken = self.shared.state.lock().add(key, add, Instant::now());
-        if !taken {
-            return Err(Refused);
-        }
-        self.shared.changed.notify_one();
+        let mut inner = self.shared.inner.lock();
+        let change = inner.state.add(key, add, Instant::now).ok_or(Refused)?;
+        let woken = inner.whom_to_tell(change);
+        drop(inner);
+        wake(woken);
         Ok(())
     }
 
@@ -159,23 +214,13 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     ///
     /// Cancel safe: a key leaves the queue only together with the guard that this returns.
     pub async fn get(&self) -> Option<Work<K>> {
-        let _baton = Baton(&self.shared);
-        loop {
-            let mut changed = pin!(self.shared.changed.notified());
-            changed.as_mut().enable();
-            let next = self.shared.state.lock().take(Instant::now());
-            match next {
-                Next::Turn(turn) => return Some(Work::new(self.shared.clone(), turn)),
-                Next::End => return None,
-                Next::Wait(None) => changed.await,
-                Next::Wait(Some(due)) => {
-                    tokio::select! {
-                        () = changed => {}
-                        () = sleep_until(due) => {}
-                    }
-                }
-            }
-        }
+        // Cooperative, since a queue that never runs dry would keep the task from ever letting others run.
+        cooperative(Get {
+            shared: &self.shared,
+            ticket: None,
+            sleep: None,
+        })
+        .await
     }
 
     /// Shuts the queue down and reports the keys that no worker finished. Takes effect when it is called; the future
@@ -197,23 +242,33 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                     }
                 }
             }
-            shared.state.lock().take_leftovers()
+            shared.inner.lock().state.take_leftovers()
         }
     }
 
     /// Whether the queue takes no more keys.
     pub fn is_shut_down(&self) -> bool {
-        self.shared.state.lock().mode() != Mode::Open
+        self.shared.inner.lock().state.mode() != Mode::Open
     }
 
-    /// The queue's figures now. Takes time in proportion to the keys.
+    /// The queue's figures now. Takes time in proportion to the priorities in use and the keys in hand.
     pub fn metrics(&self) -> Metrics {
-        self.shared.state.lock().metrics(Instant::now())
+        self.shared.inner.lock().state.metrics(Instant::now())
+    }
+
+    /// How many keys are ready. Delayed keys and those in hand do not count.
+    pub fn len(&self) -> usize {
+        self.shared.inner.lock().state.ready_len(Instant::now())
+    }
+
+    /// Whether no key is ready.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// All keys and where they are, in no order. Takes time and memory in proportion to the keys.
     pub fn snapshot(&self) -> Vec<KeySnapshot<K>> {
-        self.shared.state.lock().snapshot(Instant::now())
+        self.shared.inner.lock().state.snapshot(Instant::now())
     }
 }
 
@@ -234,19 +289,31 @@ impl<K> fmt::Debug for WorkQueue<K> {
 // === impl Shared ===
 
 impl<K: Clone + Eq + Hash> Shared<K> {
-    pub(crate) fn finish(&self, key: &K, outcome: Outcome) {
-        self.state.lock().finish(key, outcome, Instant::now());
-        self.changed.notify_one();
-        self.finished.notify_waiters();
+    pub(crate) fn finish(&self, slot: Slot, outcome: Outcome) {
+        let mut inner = self.inner.lock();
+        let change = inner.state.finish(slot, outcome, Instant::now());
+        if inner.state.mode() != Mode::Open {
+            let all = inner.waiting.all();
+            drop(inner);
+            wake(all);
+            self.finished.notify_waiters();
+            return;
+        }
+        let woken = inner.whom_to_tell(change);
+        drop(inner);
+        wake(woken);
     }
 
-    pub(crate) fn forget(&self, key: &K) {
-        self.state.lock().forget(key);
+    pub(crate) fn forget(&self, slot: Slot) {
+        self.inner.lock().state.forget(slot);
     }
 
     fn close(&self, mode: Mode) {
-        self.state.lock().shut_down(mode);
-        self.changed.notify_waiters();
+        let mut inner = self.inner.lock();
+        inner.state.shut_down(mode, Instant::now());
+        let all = inner.waiting.all();
+        drop(inner);
+        wake(all);
         self.finished.notify_waiters();
     }
 
@@ -255,11 +322,10 @@ impl<K: Clone + Eq + Hash> Shared<K> {
             let mut finished = pin!(self.finished.notified());
             finished.as_mut().enable();
             let done = {
-                let state = self.state.lock();
+                let state = &self.inner.lock().state;
                 state.mode() == Mode::Closed || state.is_drained()
             };
             if done {
-                self.changed.notify_waiters(); // consumers learn that there is no more
                 return;
             }
             finished.await;
@@ -267,15 +333,127 @@ impl<K: Clone + Eq + Hash> Shared<K> {
     }
 }
 
-/// Wakes another consumer when this one stops waiting, if there is still something to watch over.
-struct Baton<'a, K: Clone + Eq + Hash>(&'a Shared<K>);
+// === impl Inner ===
 
-impl<K: Clone + Eq + Hash> Drop for Baton<'_, K> {
+impl<K: Clone + Eq + Hash> Inner<K> {
+    /// Who has to look at what has changed.
+    fn whom_to_tell(&mut self, change: Change) -> Option<Waker> {
+        if self.waiting.asleep.is_empty() {
+            return None;
+        }
+        match (change, self.waiting.timer) {
+            (Change::None, _) => None,
+            (Change::Ready, _) | (Change::Delayed, None) => self.waiting.one(),
+            (Change::Delayed, Some((ticket, due))) => {
+                let sooner = self.state.next_due().is_some_and(|next| next < due);
+                sooner.then(|| self.waiting.remove(ticket)).flatten()
+            }
+        }
+    }
+
+    /// A consumer stops to wait. Returns who has to go on in its place, if there is something to look at.
+    fn leave(&mut self, ticket: Option<Ticket>) -> Option<Waker> {
+        if let Some(ticket) = ticket {
+            self.waiting.remove(ticket);
+            if self.waiting.timer.is_some_and(|(holder, _)| holder == ticket) {
+                self.waiting.timer = None;
+            }
+        }
+        if self.waiting.asleep.is_empty() {
+            return None;
+        }
+        let unwatched = self.state.has_delayed() && self.waiting.timer.is_none();
+        (self.state.has_ready() || unwatched).then(|| self.waiting.one())?
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn one(&mut self) -> Option<Waker> {
+        self.asleep.pop().map(|(_, waker)| waker)
+    }
+
+    fn all(&mut self) -> Vec<Waker> {
+        self.asleep.drain(..).map(|(_, waker)| waker).collect()
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
+        let place = self.asleep.iter().position(|(other, _)| *other == ticket)?;
+        Some(self.asleep.swap_remove(place).1)
+    }
+
+    fn sleep(&mut self, ticket: &mut Option<Ticket>, waker: &Waker) -> Ticket {
+        let ticket = *ticket.get_or_insert_with(|| {
+            self.last_ticket += 1;
+            self.last_ticket
+        });
+        match self.asleep.iter_mut().find(|(other, _)| *other == ticket) {
+            Some((_, known)) => known.clone_from(waker),
+            None => self.asleep.push((ticket, waker.clone())),
+        }
+        ticket
+    }
+
+    /// Offers the timer for `due` to a consumer. It is its own if nobody else holds it.
+    fn hold_timer(&mut self, ticket: Ticket, due: Option<Instant>) -> bool {
+        let mine = self.timer.is_none_or(|(holder, _)| holder == ticket);
+        if mine {
+            self.timer = due.map(|due| (ticket, due));
+        }
+        mine && due.is_some()
+    }
+}
+
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}
+
+// === impl Get ===
+
+impl<K: Clone + Eq + Hash> Future for Get<'_, K> {
+    type Output = Option<Work<K>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            let mut inner = this.shared.inner.lock();
+            let due = match inner.state.take(Instant::now()) {
+                Next::Turn(turn) => {
+                    let next = inner.leave(this.ticket.take());
+                    drop(inner);
+                    wake(next);
+                    return Poll::Ready(Some(Work::new(this.shared.clone(), turn)));
+                }
+                Next::End => return Poll::Ready(None),
+                Next::Wait(due) => due,
+            };
+            let ticket = inner.waiting.sleep(&mut this.ticket, cx.waker());
+            let mine = inner.waiting.hold_timer(ticket, due);
+            drop(inner);
+            let Some(due) = due.filter(|_| mine) else {
+                this.sleep = None;
+                return Poll::Pending;
+            };
+            let sleep = match &mut this.sleep {
+                Some(sleep) if sleep.deadline() == due => sleep,
+                sleep => sleep.insert(Box::pin(sleep_until(due))),
+            };
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.sleep = None;
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Drop for Get<'_, K> {
     fn drop(&mut self) {
-        let state = self.0.state.lock();
-        if state.has_waiting() || state.mode() != Mode::Open {
-            drop(state);
-            self.0.changed.notify_one();
+        if self.ticket.is_some() {
+            let next = self.shared.inner.lock().leave(self.ticket);
+            wake(next);
         }
     }
 }

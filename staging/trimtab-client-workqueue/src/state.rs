@@ -1,35 +1,24 @@
 //! The queue as a state machine without tasks, locks or clocks: each call says what time it is.
 //!
-//! Relations kept between calls, where *pending* is a turn that a key is owed:
-//! - every entry is in hand, or has a pending turn, or both; nothing else is kept.
-//! - an entry that is not in hand is in `ready` or in `delayed`, once; one in hand is in neither.
+//! A key has an entry as long as it waits or is in hand, and no longer. An entry is in exactly one place: among the ready
+//! keys, among the delays, or in hand; what is added to a key in hand lies in its entry until the hand lets go.
 
-use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::add::{Add, Reason, Reasons, When};
+use crate::delays::Delays;
+use crate::entry::{Entry, Pace, Phase};
 use crate::limiter::Backoff;
 use crate::metrics::{Histogram, Metrics};
+use crate::ready::{FlowOf, Ready};
+use crate::slab::{KeyedSlab, Slot};
 
-/// Far enough to be never, near enough for the clock not to overflow.
-const END_OF_TIME: Duration = Duration::from_secs(86_400 * 365 * 30);
-
-/// Where a key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Phase {
-    /// It may be handed out.
-    Ready,
-    /// It waits for its time.
-    Delayed,
-    /// A worker has it.
-    InHand,
-    /// A worker has it, and it was added again.
-    InHandAgain,
-}
+/// Far enough to be never, near enough for the clock not to overflow: thirty years, in nanoseconds.
+const END_OF_TIME: u64 = 1_000_000_000 * 86_400 * 365 * 30;
 
 /// One key of the queue at one moment.
 #[derive(Clone, Debug)]
@@ -45,8 +34,12 @@ pub struct KeySnapshot<K> {
     pub priority: i32,
     /// Failures in a row.
     pub failures: u32,
-    /// Why it waits; for a key in hand that was not added again, nothing.
+    /// Whether it waits for its backoff; for a key in hand, whether its next turn does.
+    pub backoff: bool,
+    /// Why it waits, or why it is in hand.
     pub reasons: Reasons,
+    /// Why it comes again after the turn that it is in.
+    pub again: Reasons,
 }
 
 /// A key that the queue held when it was shut down and that no worker finished.
@@ -71,9 +64,10 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Turn<K> {
     pub(crate) key: K,
+    pub(crate) slot: Slot,
     pub(crate) priority: i32,
     pub(crate) failures: u32,
-    pub(crate) reasons: Reasons,
+    pub(crate) reasons: Option<Arc<Reasons>>,
     pub(crate) waited: Duration,
 }
 
@@ -86,6 +80,17 @@ pub(crate) enum Next<K> {
     End,
 }
 
+/// What a call changed for those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing.
+    None,
+    /// One more key is ready.
+    Ready,
+    /// One more key is delayed.
+    Delayed,
+}
+
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done,
@@ -93,69 +98,59 @@ pub(crate) enum Outcome {
     After(Duration),
 }
 
-/// Ready keys in the order in which they go: the time they became ready less what their priority is worth, then the
-/// order in which they came.
-type Rank = (i64, u64);
-
+/// What a worker has.
 #[derive(Debug)]
-struct Pending {
-    at: Instant,
-    /// Order of arrival, to keep equals first in, first out.
-    seq: u64,
+struct Hand {
+    slot: Slot,
     priority: i32,
-    backoff: bool,
-    reasons: Reasons,
+    since: u64,
+    reasons: Option<Arc<Reasons>>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    failures: u32,
-    /// When it was handed out, and with which priority.
-    held: Option<(Instant, i32)>,
-    pending: Option<Pending>,
-    /// Whether the pending turn is in `ready`.
-    ready: bool,
+/// A turn that a key is to be owed.
+struct Claim {
+    at: u64,
+    pace: Pace,
+    priority: i32,
+    lower: bool,
+    reasons: Option<Arc<Reasons>>,
 }
 
-#[derive(Debug)]
 pub(crate) struct State<K> {
-    entries: HashMap<K, Entry>,
-    ready: BTreeMap<Rank, K>,
-    delayed: BTreeMap<(Instant, u64), K>,
-    held: usize,
+    keys: KeyedSlab<Entry<K>>,
+    ready: Ready<K>,
+    delays: Delays,
+    hands: Vec<Hand>,
     mode: Mode,
     leftovers: Vec<Leftover<K>>,
     backoff: Box<dyn Backoff>,
-    ageing: Duration,
     epoch: Instant,
-    next_seq: u64,
     adds: u64,
     retries: u64,
     queue_duration: Histogram,
     work_duration: Histogram,
 }
 
-fn plus(now: Instant, delay: Duration) -> Instant {
-    now.checked_add(delay.min(END_OF_TIME)).unwrap_or(now)
-}
-
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).map_or(END_OF_TIME, |nanos| nanos.min(END_OF_TIME))
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
-    pub(crate) fn new(backoff: Box<dyn Backoff>, ageing: Duration, now: Instant) -> Self {
+    pub(crate) fn new(
+        backoff: Box<dyn Backoff>,
+        ageing: Duration,
+        flow_of: Option<FlowOf<K>>,
+        now: Instant,
+    ) -> Self {
         Self {
-            entries: HashMap::new(),
-            ready: BTreeMap::new(),
-            delayed: BTreeMap::new(),
-            held: 0,
+            keys: KeyedSlab::new(),
+            ready: Ready::new(nanos(ageing), flow_of),
+            delays: Delays::default(),
+            hands: Vec::new(),
             mode: Mode::Open,
             leftovers: Vec::new(),
             backoff,
-            ageing,
             epoch: now,
-            next_seq: 0,
             adds: 0,
             retries: 0,
             queue_duration: Histogram::default(),
@@ -167,155 +162,235 @@ impl<K: Clone + Eq + Hash> State<K> {
         self.mode
     }
 
-    /// Whether a key waits, ready or delayed: somebody has to look after it.
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.ready.is_empty() || !self.delayed.is_empty()
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn ready_len(&mut self, now: Instant) -> usize {
+        let now = self.time(now);
+        self.ripen(now);
+        self.ready.len()
+    }
+
+    pub(crate) fn has_delayed(&self) -> bool {
+        self.delays.len() > 0
+    }
+
+    /// When the earliest delayed key is due.
+    pub(crate) fn next_due(&mut self) -> Option<Instant> {
+        let due = self.delays.next_due(&self.keys)?;
+        Some(self.epoch + Duration::from_nanos(due))
     }
 
     /// Whether draining has come to its end.
     pub(crate) fn is_drained(&self) -> bool {
-        self.held == 0 && self.ready.is_empty()
+        self.hands.is_empty() && self.ready.is_empty()
     }
 
-    /// Takes a key in. False: the queue is shut down.
-    pub(crate) fn add(&mut self, key: K, add: Add, now: Instant) -> bool {
+    /// Takes a key in. The clock is asked only if the time matters. `None`: the queue is shut down.
+    pub(crate) fn add(&mut self, key: K, add: Add, clock: impl FnOnce() -> Instant) -> Option<Change> {
         if self.mode != Mode::Open {
-            return false;
+            return None;
         }
-        let entry = self.entries.entry(key.clone()).or_default();
-        let waits = entry.pending.is_some();
-        let delay = match add.when {
-            When::Now => Duration::ZERO,
-            When::After(delay) => {
-                self.retries += 1;
-                delay
-            }
-            When::RateLimited => {
-                self.retries += 1;
-                if !waits {
+        let hash = self.keys.hash(&key);
+        let found = self.keys.find(hash, &key);
+        if let (Some(slot), When::Now) = (found, add.when)
+            && self.keys.get(slot).is_covering(&add)
+        {
+            return Some(Change::None);
+        }
+        let now = clock();
+        let time = self.time(now);
+        let slot = found.unwrap_or_else(|| self.keys.insert(hash, Entry::new(key)));
+        let owed = found.is_some_and(|slot| self.keys.get(slot).phase != Phase::InHand);
+        let (delay, pace) = match add.when {
+            When::Now => (0, Pace::Trigger),
+            When::After(delay) => (nanos(delay), Pace::Trigger),
+            When::RateLimited { at_latest } => {
+                let entry = self.keys.get_mut(slot);
+                if !owed {
                     entry.failures = entry.failures.saturating_add(1);
                 }
-                self.backoff.delay(entry.failures.max(1), now)
+                let delay = self.backoff.delay(u32::from(entry.failures.max(1)), now);
+                (nanos(delay.min(at_latest)), Pace::Backoff)
             }
         };
-        let mut reasons = Reasons::default();
-        reasons.push(add.reason);
-        let pending = Pending {
-            at: plus(now, delay),
-            seq: 0,
+        if add.when != When::Now {
+            self.retries += 1;
+        }
+        let claim = Claim {
+            at: time + delay,
+            pace: if add.end_backoff { Pace::Eager } else { pace },
             priority: add.priority,
-            backoff: matches!(add.when, When::RateLimited),
-            reasons,
+            lower: add.lower,
+            reasons: add.reason.map(|reason| Arc::new(Reasons::of(reason))),
         };
-        self.merge(key, pending, add.lower, add.keep_backoff, now);
-        true
+        self.ripen(time);
+        Some(match found.map(|slot| self.keys.get(slot).phase) {
+            None => {
+                self.owe_first(slot, claim);
+                self.place(slot, time)
+            }
+            Some(Phase::InHand) => {
+                self.owe_first(slot, claim);
+                self.keys.get_mut(slot).phase = Phase::InHandAgain;
+                Change::None
+            }
+            Some(Phase::InHandAgain) => {
+                self.merge(slot, claim);
+                Change::None
+            }
+            Some(Phase::Ready) => {
+                self.rearrange(slot, claim, time);
+                Change::None
+            }
+            Some(Phase::Delayed) => {
+                let before = self.keys.get(slot).at;
+                self.merge(slot, claim);
+                if self.keys.get(slot).at == before {
+                    Change::None
+                } else {
+                    self.delays.remove();
+                    self.place(slot, time)
+                }
+            }
+        })
     }
 
-    /// Hands out the first ready key.
+    /// Hands out the key whose turn it is.
     pub(crate) fn take(&mut self, now: Instant) -> Next<K> {
         if self.mode == Mode::Closed {
             return Next::End;
         }
-        self.ripen(now);
-        let Some((_, key)) = self.ready.pop_first() else {
+        let time = self.time(now);
+        self.ripen(time);
+        let Some(slot) = self.ready.pop(time, &mut self.keys) else {
             return match self.mode {
-                Mode::Draining if self.held == 0 => Next::End,
-                _ => Next::Wait(self.delayed.first_key_value().map(|((at, _), _)| *at)),
+                Mode::Draining if self.hands.is_empty() => Next::End,
+                _ => Next::Wait(self.next_due()),
             };
         };
-        let entry = self.entries.get_mut(&key).expect("a ready key has an entry");
-        let pending = entry.pending.take().expect("a ready key has a pending turn");
-        entry.ready = false;
-        entry.held = Some((now, pending.priority));
-        self.held += 1;
-        let waited = now.saturating_duration_since(pending.at);
+        let entry = self.keys.get_mut(slot);
+        entry.phase = Phase::InHand;
+        entry.prev = self.hands.len() as Slot;
+        let reasons = entry.reasons.take();
+        self.hands.push(Hand {
+            slot,
+            priority: entry.priority,
+            since: time,
+            reasons: reasons.clone(),
+        });
+        let waited = Duration::from_nanos(time.saturating_sub(entry.at));
         self.queue_duration.observe(waited);
         Next::Turn(Turn {
-            key,
-            priority: pending.priority,
-            failures: entry.failures,
-            reasons: pending.reasons,
+            key: entry.key.clone(),
+            slot,
+            priority: entry.priority,
+            failures: u32::from(entry.failures),
+            reasons,
             waited,
         })
     }
 
-    /// Takes a key back from a worker.
-    pub(crate) fn finish(&mut self, key: &K, outcome: Outcome, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return; // reported by a shutdown at once, and gone
-        };
-        let Some((since, priority)) = entry.held.take() else {
-            return;
-        };
-        self.held -= 1;
-        self.work_duration.observe(now.saturating_duration_since(since));
-        let mut turn = Pending {
-            at: now,
-            seq: 0,
-            priority,
-            backoff: false,
-            reasons: Reasons::default(),
-        };
-        let again = match outcome {
+    /// Takes a key back from the worker who has it.
+    pub(crate) fn finish(&mut self, slot: Slot, outcome: Outcome, now: Instant) -> Change {
+        if self.mode == Mode::Closed {
+            return Change::None; // it was reported
+        }
+        let time = self.time(now);
+        let entry = self.keys.get_mut(slot);
+        let again = entry.phase == Phase::InHandAgain;
+        let place = entry.prev as usize;
+        let hand = self.hands.swap_remove(place);
+        if let Some(moved) = self.hands.get(place) {
+            self.keys.get_mut(moved.slot).prev = place as Slot;
+        }
+        self.work_duration
+            .observe(Duration::from_nanos(time.saturating_sub(hand.since)));
+
+        let entry = self.keys.get_mut(slot);
+        let (at, pace, reason) = match outcome {
             Outcome::Done => {
                 entry.failures = 0;
-                false
+                if !again {
+                    self.keys.remove(slot);
+                    return Change::None;
+                }
+                self.ripen(time);
+                return self.place(slot, time);
             }
             Outcome::After(delay) => {
                 entry.failures = 0;
-                self.retries += 1;
-                turn.at = plus(now, delay);
-                true
+                (time + nanos(delay), Pace::Trigger, None)
             }
             Outcome::Retry(reason) => {
-                entry.failures = entry.failures.saturating_add(1);
-                self.retries += 1;
-                turn.at = plus(now, self.backoff.delay(entry.failures, now));
-                turn.backoff = true;
-                turn.reasons.push(reason);
-                true
+                // A failure that was reported by an add meanwhile is this one.
+                if !(again && entry.pace == Pace::Backoff) {
+                    entry.failures = entry.failures.saturating_add(1);
+                }
+                let delay = self.backoff.delay(u32::from(entry.failures.max(1)), now);
+                (time + nanos(delay), Pace::Backoff, reason)
             }
         };
-        // What came in while the key was in hand was not in a tree: put it there now.
-        if let Some(pending) = entry.pending.take() {
-            self.merge(key.clone(), pending, false, false, now);
+        self.retries += 1;
+        self.ripen(time);
+        let claim = Claim {
+            at,
+            pace,
+            priority: hand.priority,
+            lower: false,
+            reasons: reason.map(|reason| Arc::new(Reasons::of(reason))),
+        };
+        match (self.mode, again) {
+            (Mode::Open, true) => {
+                // Who failed waits, unless somebody asked for an end of that.
+                let entry = self.keys.get_mut(slot);
+                if pace == Pace::Backoff && entry.pace == Pace::Trigger {
+                    (entry.at, entry.pace) = (at, pace);
+                }
+                self.merge(slot, claim);
+            }
+            (Mode::Open, false) => self.owe_first(slot, claim),
+            // What was added while the queue was open has its turn; what would come back has not.
+            (_, true) => {}
+            (_, false) => {
+                let key = self.keys.remove(slot).key;
+                self.leave(key, Phase::Delayed);
+                return Change::None;
+            }
         }
-        if again && self.mode == Mode::Open {
-            self.merge(key.clone(), turn, false, false, now);
-        } else if again && self.entries.get(key).is_some_and(|entry| entry.pending.is_none()) {
-            self.leave(key.clone(), Phase::Delayed);
-        }
-        if self.entries.get(key).is_some_and(|entry| entry.pending.is_none()) {
-            self.entries.remove(key);
-        }
+        self.place(slot, time)
     }
 
     /// Forgets the failures of a key in hand.
-    pub(crate) fn forget(&mut self, key: &K) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.failures = 0;
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        if self.mode != Mode::Closed {
+            self.keys.get_mut(slot).failures = 0;
         }
     }
 
     /// Goes forward to `mode` and moves what will not be handed out any more to the leftovers.
-    pub(crate) fn shut_down(&mut self, mode: Mode) {
+    pub(crate) fn shut_down(&mut self, mode: Mode, now: Instant) {
+        if self.mode == Mode::Open {
+            // What is due by now is ready, whether or not anybody has looked.
+            let time = self.time(now);
+            self.ripen(time);
+        }
         self.mode = self.mode.max(mode);
         if self.mode >= Mode::Draining {
-            for (_, key) in std::mem::take(&mut self.delayed) {
-                self.entries.remove(&key);
+            while let Some(slot) = self.delays.pop_due(u64::MAX, &self.keys) {
+                let key = self.keys.remove(slot).key;
                 self.leave(key, Phase::Delayed);
             }
         }
         if self.mode == Mode::Closed {
-            for (_, key) in std::mem::take(&mut self.ready) {
-                self.entries.remove(&key);
-                self.leave(key, Phase::Ready);
-            }
-            for (key, entry) in std::mem::take(&mut self.entries) {
-                let again = entry.pending.is_some();
-                self.leave(key, if again { Phase::InHandAgain } else { Phase::InHand });
-            }
-            self.held = 0;
+            self.ready.clear();
+            self.hands = Vec::new();
+            let left = self.keys.drain().map(|entry| Leftover {
+                phase: entry.phase,
+                key: entry.key,
+            });
+            self.leftovers.extend(left);
         }
     }
 
@@ -324,143 +399,151 @@ impl<K: Clone + Eq + Hash> State<K> {
     }
 
     pub(crate) fn snapshot(&self, now: Instant) -> Vec<KeySnapshot<K>> {
-        let of = |(key, entry): (&K, &Entry)| {
-            let (phase, time, priority) = match (&entry.held, &entry.pending) {
-                (Some((since, priority)), pending) => {
-                    let phase = if pending.is_some() {
-                        Phase::InHandAgain
-                    } else {
-                        Phase::InHand
-                    };
-                    (phase, now.saturating_duration_since(*since), *priority)
-                }
-                (None, Some(p)) if p.at <= now => {
-                    (Phase::Ready, now.saturating_duration_since(p.at), p.priority)
-                }
-                (None, Some(p)) => (Phase::Delayed, p.at.saturating_duration_since(now), p.priority),
-                (None, None) => return None,
+        let now = self.time(now);
+        let text = |reasons: &Option<Arc<Reasons>>| reasons.as_deref().cloned().unwrap_or_default();
+        let of = |entry: &Entry<K>| {
+            let mut snapshot = KeySnapshot {
+                key: entry.key.clone(),
+                phase: entry.phase,
+                time: Duration::ZERO,
+                priority: entry.priority,
+                failures: u32::from(entry.failures),
+                backoff: entry.pace == Pace::Backoff,
+                reasons: text(&entry.reasons),
+                again: Reasons::default(),
             };
-            Some(KeySnapshot {
-                key: key.clone(),
-                phase,
-                time,
-                priority,
-                failures: entry.failures,
-                reasons: entry
-                    .pending
-                    .as_ref()
-                    .map(|p| p.reasons.clone())
-                    .unwrap_or_default(),
-            })
+            match entry.phase {
+                Phase::Delayed if entry.at > now => snapshot.time = Duration::from_nanos(entry.at - now),
+                Phase::Delayed | Phase::Ready => {
+                    snapshot.phase = Phase::Ready;
+                    snapshot.time = Duration::from_nanos(now.saturating_sub(entry.at));
+                }
+                Phase::InHand | Phase::InHandAgain => {
+                    let hand = &self.hands[entry.prev as usize];
+                    snapshot.again = std::mem::replace(&mut snapshot.reasons, text(&hand.reasons));
+                    snapshot.time = Duration::from_nanos(now.saturating_sub(hand.since));
+                    snapshot.priority = hand.priority;
+                    snapshot.backoff &= entry.phase == Phase::InHandAgain;
+                }
+            }
+            snapshot
         };
-        self.entries.iter().filter_map(of).collect()
+        self.keys.iter().map(of).collect()
     }
 
-    pub(crate) fn metrics(&self, now: Instant) -> Metrics {
+    pub(crate) fn metrics(&mut self, now: Instant) -> Metrics {
+        let now = self.time(now);
+        self.ripen(now);
         let mut metrics = Metrics {
+            delayed: self.delays.len(),
             adds: self.adds,
             retries: self.retries,
             queue_duration: self.queue_duration.clone(),
             work_duration: self.work_duration.clone(),
             ..Metrics::default()
         };
-        for entry in self.entries.values() {
-            if let Some((since, _)) = entry.held {
-                let running = now.saturating_duration_since(since);
-                metrics.unfinished += running;
-                metrics.longest_running = metrics.longest_running.max(running);
-            } else if let Some(pending) = &entry.pending {
-                if pending.at > now {
-                    metrics.delayed += 1;
-                    continue;
-                }
-                *metrics.depth.entry(pending.priority).or_default() += 1;
-                let waited = now.saturating_duration_since(pending.at);
-                let longest = metrics.longest_waiting.entry(pending.priority).or_default();
-                *longest = (*longest).max(waited);
-            }
+        for hand in &self.hands {
+            let running = Duration::from_nanos(now.saturating_sub(hand.since));
+            metrics.unfinished += running;
+            metrics.longest_running = metrics.longest_running.max(running);
+        }
+        for (priority, depth, since) in self.ready.depths(&self.keys) {
+            metrics.depth.insert(priority, depth);
+            let waited = Duration::from_nanos(now.saturating_sub(since));
+            metrics.longest_waiting.insert(priority, waited);
         }
         metrics
+    }
+
+    fn time(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.epoch))
     }
 
     fn leave(&mut self, key: K, phase: Phase) {
         self.leftovers.push(Leftover { key, phase });
     }
 
-    fn rank(&self, at: Instant, priority: i32, seq: u64) -> Rank {
-        let since = nanos(at.saturating_duration_since(self.epoch));
-        let worth = nanos(self.ageing).saturating_mul(i64::from(priority));
-        (since.saturating_sub(worth), seq)
-    }
-
     /// Moves the delayed keys whose time has come to the ready ones.
-    fn ripen(&mut self, now: Instant) {
-        while let Some(first) = self.delayed.first_entry() {
-            if first.key().0 > now {
-                break;
-            }
-            let ((at, seq), key) = first.remove_entry();
-            self.adds += 1;
-            let entry = self.entries.get_mut(&key).expect("a delayed key has an entry");
-            entry.ready = true;
-            let priority = entry.pending.as_ref().map_or(0, |pending| pending.priority);
-            let rank = self.rank(at, priority, seq);
-            self.ready.insert(rank, key);
+    fn ripen(&mut self, now: u64) {
+        while let Some(slot) = self.delays.pop_due(now, &self.keys) {
+            self.make_ready(slot);
         }
     }
 
-    /// Owes the key a turn: the higher priority, the earlier time, the reasons of both.
-    fn merge(&mut self, key: K, new: Pending, lower: bool, keep_backoff: bool, now: Instant) {
-        let entry = self.entries.get_mut(&key).expect("the caller has made the entry");
-        let was_ready = entry.ready;
-        let merged = match entry.pending.take() {
-            None => {
-                self.next_seq += 1;
-                Pending {
-                    seq: self.next_seq,
-                    ..new
-                }
-            }
-            Some(mut old) => {
-                if entry.held.is_none() {
-                    let (at, priority, seq, ready) = (old.at, old.priority, old.seq, entry.ready);
-                    if ready {
-                        let rank = self.rank(at, priority, seq);
-                        self.ready.remove(&rank);
-                    } else {
-                        self.delayed.remove(&(at, seq));
-                    }
-                }
-                if new.at < old.at && !(keep_backoff && old.backoff) {
-                    old.at = new.at;
-                    old.backoff = new.backoff;
-                }
-                old.priority = if lower {
-                    new.priority
-                } else {
-                    old.priority.max(new.priority)
-                };
-                old.reasons.merge(new.reasons);
-                old
-            }
+    fn make_ready(&mut self, slot: Slot) {
+        self.adds += 1;
+        self.keys.get_mut(slot).phase = Phase::Ready;
+        self.ready.push(slot, &mut self.keys);
+    }
+
+    /// Puts an entry that is in no place where its time says.
+    fn place(&mut self, slot: Slot, now: u64) -> Change {
+        if self.keys.get(slot).at <= now {
+            self.make_ready(slot);
+            Change::Ready
+        } else if self.mode == Mode::Open {
+            self.delays.push(slot, &mut self.keys);
+            Change::Delayed
+        } else {
+            let key = self.keys.remove(slot).key;
+            self.leave(key, Phase::Delayed);
+            Change::None
+        }
+    }
+
+    /// Owes a turn to a key that is owed none.
+    fn owe_first(&mut self, slot: Slot, claim: Claim) {
+        let entry = self.keys.get_mut(slot);
+        (entry.at, entry.pace, entry.priority) = (claim.at, claim.pace, claim.priority);
+        entry.reasons = claim.reasons;
+    }
+
+    /// Merges a claim into the turn that a key is owed: the higher priority, the earlier time, the reasons of both. A
+    /// backoff gives way to those only who ask for its end.
+    fn merge(&mut self, slot: Slot, claim: Claim) {
+        let entry = self.keys.get_mut(slot);
+        entry.priority = claim.merged_priority(entry.priority);
+        entry.because(claim.reasons);
+        let gives_way = entry.pace != Pace::Backoff || claim.pace == Pace::Eager;
+        if gives_way && claim.at < entry.at {
+            (entry.at, entry.pace) = (claim.at, claim.pace);
+        } else if claim.pace == Pace::Eager && entry.pace == Pace::Trigger {
+            entry.pace = Pace::Eager;
+        }
+    }
+
+    /// Merges a claim into the turn of a key that is ready: only its priority can change, and then it goes to the end of
+    /// its new one. What is overdue is not moved down.
+    fn rearrange(&mut self, slot: Slot, claim: Claim, now: u64) {
+        let entry = self.keys.get_mut(slot);
+        let priority = claim.merged_priority(entry.priority);
+        entry.because(claim.reasons);
+        let stays = priority < entry.priority && self.ready.is_overdue(entry.at, now);
+        if priority != entry.priority && !stays {
+            self.ready.remove(slot, &mut self.keys);
+            self.keys.get_mut(slot).priority = priority;
+            self.ready.push(slot, &mut self.keys);
+        }
+    }
+}
+
+impl Claim {
+    fn merged_priority(&self, priority: i32) -> i32 {
+        if self.lower {
+            self.priority
+        } else {
+            self.priority.max(priority)
+        }
+    }
+}
+
+impl<K> Entry<K> {
+    /// Whether an add for now would change nothing.
+    fn is_covering(&self, add: &Add) -> bool {
+        let as_urgent = match add.lower {
+            true => add.priority == self.priority,
+            false => add.priority <= self.priority,
         };
-        let (at, seq, priority) = (merged.at, merged.seq, merged.priority);
-        let rank = self.rank(at, priority, seq);
-        let entry = self.entries.get_mut(&key).expect("it was there above");
-        entry.pending = Some(merged);
-        let due = at <= now;
-        entry.ready = due && entry.held.is_none();
-        if entry.ready && !was_ready {
-            self.adds += 1;
-        }
-        match (entry.held, due) {
-            (Some(_), _) => {}
-            (None, true) => drop(self.ready.insert(rank, key)),
-            (None, false) if self.mode == Mode::Open => drop(self.delayed.insert((at, seq), key)),
-            (None, false) => {
-                self.entries.remove(&key);
-                self.leave(key, Phase::Delayed);
-            }
-        }
+        self.phase == Phase::Ready && as_urgent && add.reason.is_none()
     }
 }

@@ -33,7 +33,8 @@ impl<K: Clone + Eq + Hash> Work<K> {
 
     /// Why it was added: the merged reasons of all adds since its last turn.
     pub fn reasons(&self) -> &Reasons {
-        &self.turn.reasons
+        static NONE: Reasons = Reasons::NONE;
+        self.turn.reasons.as_deref().unwrap_or(&NONE)
     }
 
     /// The priority with which it waited.
@@ -41,7 +42,8 @@ impl<K: Clone + Eq + Hash> Work<K> {
         self.turn.priority
     }
 
-    /// Which attempt this is: 1, and one more for each failure since the last success.
+    /// Which attempt this is: 1, and one more for each failure since the last success. Stays at 65,536
+    /// when it gets there.
     pub fn attempt(&self) -> u32 {
         self.turn.failures.saturating_add(1)
     }
@@ -74,12 +76,12 @@ impl<K: Clone + Eq + Hash> Work<K> {
     /// Forgets the key's failures and keeps it in hand: the next retry starts with the shortest backoff.
     pub fn forget(&mut self) {
         self.turn.failures = 0;
-        self.shared.forget(&self.turn.key);
+        self.shared.forget(self.turn.slot);
     }
 
     fn finish(mut self, outcome: Outcome) {
         self.finished = true;
-        self.shared.finish(&self.turn.key, outcome);
+        self.shared.finish(self.turn.slot, outcome);
     }
 }
 
@@ -87,7 +89,7 @@ impl<K: Clone + Eq + Hash> Drop for Work<K> {
     fn drop(&mut self) {
         if !self.finished {
             let reason = Some(Reason::Borrowed("abandoned"));
-            self.shared.finish(&self.turn.key, Outcome::Retry(reason));
+            self.shared.finish(self.turn.slot, Outcome::Retry(reason));
         }
     }
 }

@@ -15,7 +15,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::Object;
 use trimtab_client_cache::informer::Selection;
 use trimtab_client_cache::store::Store;
-use trimtab_client_workqueue::WorkQueue;
+use trimtab_client_workqueue::{Add, WorkQueue};
 
 use crate::context::{Context, InvalidController};
 use crate::live::{LiveError, patiently, post_params};
@@ -123,11 +123,11 @@ where
     );
     let keys = queue.clone();
     let by_namespace = namespaces.add_handler(move |delta| {
-        let _refused_when_stopping = keys.add(delta.key().name);
+        let _refused_when_stopping = keys.add_with(delta.key().name, Add::now().end_backoff());
     });
     let keys = queue.clone();
     let by_object = objects.add_handler(move |delta| {
-        let _refused_when_stopping = keys.add(delta.key().namespace);
+        let _refused_when_stopping = keys.add_with(delta.key().namespace, Add::now().end_backoff());
     });
     let both = async {
         by_namespace.synced().await;

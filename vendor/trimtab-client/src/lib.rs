@@ -20,7 +20,7 @@ pub mod workqueue {
     #[doc(inline)]
     pub use trimtab_client_workqueue::{
         Add, Backoff, Bucket, Builder, Exponential, FastSlow, Histogram, InvalidLimiter, InvalidQueue,
-        Jittered, KeySnapshot, Leftover, MaxOf, MaxWait, Metrics, NoBackoff, Phase, Reason, Reasons, Refused,
+        Jittered, KeySnapshot, KeyedBackoff, Leftover, MaxOf, MaxWait, Metrics, NoBackoff, Phase, Reason, Reasons, Refused,
         Shutdown, Work, WorkQueue,
     };
 }

@@ -1,239 +1,386 @@
-//! The state machine under random histories: every clause holds in each of them.
+//! What the queue is to do, written down as plainly as it goes: all keys in one map, looked through for each question.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proptest::prelude::*;
-use tokio::time::Instant;
+use crate::{Add, Phase, WorkQueue};
 
-use super::clauses::{self, Event};
-use crate::add::Add;
-use crate::limiter::Exponential;
-use crate::metrics::Metrics;
-use crate::state::{Mode, Next, Outcome, State, Turn};
+use super::world::{Op, base_backoff};
 
-const AGEING: Duration = Duration::from_millis(10);
+/// A turn that a key is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    /// Time since the start.
+    pub(super) at: Duration,
+    pub(super) priority: i32,
+    pub(super) pace: Pace,
+    pub(super) reasons: Vec<&'static str>,
+}
+
+/// What a time stands for: see the queue's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Trigger,
+    Eager,
+    Backoff,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) owed: Option<Owed>,
+    /// Once it is ready: when it came to its priority, compared with other keys.
+    pub(super) ready: Option<u64>,
+    /// Among delayed keys of one time: who came first.
+    delay_order: u64,
+    /// Since when and with what priority it is in hand.
+    pub(super) held: Option<(Duration, i32)>,
+    pub(super) failures: u32,
+}
+
+/// What a worker is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) key: u8,
+    pub(super) priority: i32,
+    pub(super) failures: u32,
+    pub(super) waited: Duration,
+    pub(super) reasons: Vec<&'static str>,
+}
 
 #[derive(Clone, Debug)]
-enum Op {
-    Add { key: u8, delay: u64, priority: i32 },
-    Take,
-    Done(usize),
-    Retry(usize),
-    After(usize, u64),
-    Pass(u64),
+pub(super) struct Model {
+    ageing: Duration,
+    flow_of: Option<fn(u8) -> u8>,
+    pub(super) now: Duration,
+    pub(super) keys: BTreeMap<u8, Key>,
+    /// For each priority, the flows in the order of their turns.
+    turns: BTreeMap<i32, Vec<u8>>,
+    order: u64,
+    since_aged: u32,
+    open: bool,
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        4 => (0u8..6, prop_oneof![Just(0), 0u64..60], -2i32..3)
-            .prop_map(|(key, delay, priority)| Op::Add { key, delay, priority }),
-        3 => Just(Op::Take),
-        1 => (0usize..6).prop_map(Op::Done),
-        1 => (0usize..6).prop_map(Op::Retry),
-        1 => (0usize..6, 0u64..60).prop_map(|(i, ms)| Op::After(i, ms)),
-        2 => (0u64..40).prop_map(Op::Pass),
-    ]
-}
-
-/// A state machine with its hand-driven clock, what is in hand, and what happened.
-struct World {
-    state: State<u8>,
-    now: Instant,
-    hands: Vec<Turn<u8>>,
-    history: Vec<Event>,
-}
-
-impl World {
-    fn new() -> Self {
-        let now = Instant::now();
-        let state = State::new(Box::new(Exponential::default()), AGEING, now);
+impl Model {
+    pub(super) fn new(ageing: Duration, flow_of: Option<fn(u8) -> u8>) -> Self {
         Self {
-            state,
-            now,
-            hands: Vec::new(),
-            history: Vec::new(),
+            ageing,
+            flow_of,
+            now: Duration::ZERO,
+            keys: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            order: 0,
+            since_aged: 0,
+            open: true,
         }
     }
 
-    fn add(&mut self, key: u8, delay: u64, priority: i32) {
-        let due = self.now + Duration::from_millis(delay);
-        let add = Add::after(Duration::from_millis(delay)).priority(priority);
-        assert!(self.state.add(key, add, self.now), "the queue is open");
-        self.history.push(Event::Add { key, due, priority });
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.ripen();
     }
 
-    fn take(&mut self) -> bool {
-        let Next::Turn(turn) = self.state.take(self.now) else {
-            return false;
+    pub(super) fn add(&mut self, key: u8, add: &Op) {
+        let Op::Add {
+            delay,
+            rate_limited,
+            priority,
+            lower,
+            end_backoff,
+            reason,
+            ..
+        } = *add
+        else {
+            unreachable!("only adds come here")
         };
-        self.history.push(Event::Take {
-            key: turn.key,
-            at: self.now,
-        });
-        self.hands.push(turn);
-        true
+        let now = self.now;
+        let entry = self.keys.entry(key).or_default();
+        let delay = if rate_limited {
+            if entry.owed.is_none() {
+                entry.failures += 1;
+            }
+            base_backoff(entry.failures.max(1))
+        } else {
+            delay
+        };
+        let claim = Owed {
+            at: now + delay,
+            priority,
+            pace: match (end_backoff, rate_limited) {
+                (true, _) => Pace::Eager,
+                (false, true) => Pace::Backoff,
+                (false, false) => Pace::Trigger,
+            },
+            reasons: reason.into_iter().collect(),
+        };
+        let overdue = |owed: &Owed| owed.at + self.ageing <= now;
+        match &mut entry.owed {
+            None => entry.owed = Some(claim),
+            Some(owed) if entry.ready.is_some() => {
+                note(&mut owed.reasons, &claim.reasons);
+                let wanted = merged_priority(owed.priority, priority, lower);
+                if wanted > owed.priority || wanted < owed.priority && !overdue(owed) {
+                    owed.priority = wanted;
+                    self.make_ready(key);
+                }
+                return;
+            }
+            Some(owed) => {
+                owed.priority = merged_priority(owed.priority, priority, lower);
+                note(&mut owed.reasons, &claim.reasons);
+                let before = owed.at;
+                earlier(owed, &claim);
+                if owed.at == before {
+                    return;
+                }
+            }
+        }
+        self.place(key);
     }
 
-    fn finish(&mut self, index: usize, outcome: Outcome) {
-        if index >= self.hands.len() {
+    pub(super) fn take(&mut self) -> Option<Given> {
+        let ready: Vec<(i32, u64, Duration)> = self
+            .keys
+            .values()
+            .filter_map(|key| Some((key.owed.as_ref()?.priority, key.ready?, key.owed.as_ref()?.at)))
+            .collect();
+        let top = ready.iter().map(|(priority, ..)| *priority).max()?;
+        // The first to have come, of each lower priority; then the one of them who is ready longest.
+        let lower: BTreeSet<i32> = ready.iter().map(|r| r.0).filter(|p| *p < top).collect();
+        let heads = lower.iter().filter_map(|priority| {
+            let of_this = ready.iter().filter(|(p, ..)| p == priority);
+            let (_, _, at) = of_this.min_by_key(|(_, order, _)| *order)?;
+            Some((*at, *priority))
+        });
+        let aged = heads.min().filter(|(at, _)| *at + self.ageing <= self.now);
+        let priority = match aged {
+            Some((_, priority)) if self.since_aged + 1 >= WorkQueue::<u8>::AGED_TURN => {
+                self.since_aged = 0;
+                priority
+            }
+            _ => {
+                self.since_aged = (self.since_aged + 1).min(WorkQueue::<u8>::AGED_TURN);
+                top
+            }
+        };
+        let key = self.next_of(priority)?;
+        let entry = self.keys.get_mut(&key)?;
+        entry.ready = None;
+        let owed = entry.owed.take()?;
+        entry.held = Some((self.now, priority));
+        let given = Given {
+            key,
+            priority,
+            failures: entry.failures,
+            waited: self.now - owed.at,
+            reasons: owed.reasons,
+        };
+        self.forget_empty(priority);
+        Some(given)
+    }
+
+    /// What becomes of a key whose turn is over; `back` says when it wants to come again, and `failed` whether it failed.
+    pub(super) fn finish(
+        &mut self,
+        key: u8,
+        back: Option<Duration>,
+        failed: bool,
+        reason: Option<&'static str>,
+    ) {
+        let (now, open) = (self.now, self.open);
+        let entry = self.keys.get_mut(&key).expect("it is in hand");
+        let (_, priority) = entry.held.take().expect("it is in hand");
+        let mut claim = None;
+        if failed {
+            if !matches!(&entry.owed, Some(owed) if owed.pace == Pace::Backoff) {
+                entry.failures += 1;
+            }
+            claim = Some((base_backoff(entry.failures.max(1)), Pace::Backoff));
+        } else {
+            entry.failures = 0;
+            claim = back.map(|delay| (delay, Pace::Trigger)).or(claim);
+        }
+        if let Some((delay, pace)) = claim {
+            let claim = Owed {
+                at: now + delay,
+                priority,
+                pace,
+                reasons: reason.into_iter().collect(),
+            };
+            match &mut entry.owed {
+                Some(_) if !open => {}
+                None => entry.owed = Some(claim),
+                Some(owed) => {
+                    if failed && owed.pace == Pace::Trigger {
+                        (owed.at, owed.pace) = (claim.at, claim.pace);
+                    }
+                    owed.priority = owed.priority.max(priority);
+                    note(&mut owed.reasons, &claim.reasons);
+                    earlier(owed, &claim);
+                }
+            }
+        }
+        if entry.owed.is_some() {
+            self.place(key);
+        } else {
+            self.keys.remove(&key);
+        }
+    }
+
+    /// Draining: what is delayed or comes back will not be handed out.
+    pub(super) fn drain(&mut self) {
+        self.open = false;
+    }
+
+    pub(super) fn phase(&self, key: u8) -> Option<Phase> {
+        let key = self.keys.get(&key)?;
+        Some(match (&key.held, &key.owed, key.ready) {
+            (Some(_), Some(_), _) => Phase::InHandAgain,
+            (Some(_), None, _) => Phase::InHand,
+            (None, _, Some(_)) => Phase::Ready,
+            (None, _, None) => Phase::Delayed,
+        })
+    }
+
+    pub(super) fn phase_counts(&self, phase: Phase) -> usize {
+        let keys = self.keys.keys().filter(|key| self.phase(**key) == Some(phase));
+        keys.count()
+    }
+
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let waiting = self
+            .keys
+            .values()
+            .filter(|key| key.held.is_none() && key.ready.is_none());
+        waiting.filter_map(|key| Some(key.owed.as_ref()?.at)).min()
+    }
+
+    fn place(&mut self, key: u8) {
+        let entry = self.keys.get_mut(&key).expect("it has just been there");
+        if entry.held.is_some() {
             return;
         }
-        let turn = self.hands.remove(index);
-        let back = match &outcome {
-            Outcome::Done => None,
-            Outcome::After(delay) => Some(*delay),
-            Outcome::Retry(_) => Some(Duration::from_millis(5) * 2u32.pow(turn.failures)),
-        };
-        let back = back.map(|delay| (self.now + delay, turn.priority));
-        self.state.finish(&turn.key, outcome, self.now);
-        self.history.push(Event::Finish { key: turn.key, back });
+        self.order += 1;
+        entry.delay_order = self.order;
+        self.ripen();
     }
 
-    fn apply(&mut self, op: Op) {
-        match op {
-            Op::Add { key, delay, priority } => self.add(key, delay, priority),
-            Op::Take => drop(self.take()),
-            Op::Done(i) => self.finish(i, Outcome::Done),
-            Op::Retry(i) => self.finish(i, Outcome::Retry(None)),
-            Op::After(i, ms) => self.finish(i, Outcome::After(Duration::from_millis(ms))),
-            Op::Pass(ms) => self.now += Duration::from_millis(ms),
+    /// Makes ready what is due, in the order of time.
+    fn ripen(&mut self) {
+        let due = |(name, key): (&u8, &Key)| {
+            let at = key.owed.as_ref()?.at;
+            let waits = key.held.is_none() && key.ready.is_none() && at <= self.now;
+            waits.then_some((at, key.delay_order, *name))
+        };
+        let mut all: Vec<_> = self.keys.iter().filter_map(due).collect();
+        all.sort_unstable();
+        for (_, _, key) in all {
+            self.make_ready(key);
         }
     }
 
-    /// Works until nothing is left.
-    fn work_off(&mut self) {
+    /// Puts a key at the end of its priority.
+    fn make_ready(&mut self, key: u8) {
+        self.order += 1;
+        let entry = self.keys.get_mut(&key).expect("it is there");
+        entry.ready = Some(self.order);
+        let priority = entry.owed.as_ref().map_or(0, |owed| owed.priority);
+        let flow = self.flow_of.map_or(0, |flow_of| flow_of(key));
+        let turns = self.turns.entry(priority).or_default();
+        if !turns.contains(&flow) {
+            turns.push(flow);
+        }
+        let known: Vec<i32> = self.turns.keys().copied().collect();
+        known.into_iter().for_each(|priority| self.forget_empty(priority));
+    }
+
+    /// The key of this priority whose turn it is.
+    fn next_of(&mut self, priority: i32) -> Option<u8> {
+        let ready_keys = |flow: u8, model: &Self| -> Vec<(u64, u8)> {
+            let of_flow = |key: u8| model.flow_of.map_or(0, |flow_of| flow_of(key)) == flow;
+            let here = |key: &Key| key.owed.as_ref().is_some_and(|owed| owed.priority == priority);
+            let keys = model
+                .keys
+                .iter()
+                .filter(|(name, key)| of_flow(**name) && here(key));
+            let mut keys: Vec<_> = keys.filter_map(|(name, key)| Some((key.ready?, *name))).collect();
+            keys.sort_unstable();
+            keys
+        };
         loop {
-            while self.take() {}
-            while !self.hands.is_empty() {
-                self.finish(0, Outcome::Done);
+            let turns = self.turns.get_mut(&priority)?;
+            if turns.is_empty() {
+                return None;
             }
-            match self.state.take(self.now) {
-                Next::Wait(None) => break,
-                Next::Wait(Some(due)) => self.now = due,
-                Next::Turn(turn) => {
-                    self.history.push(Event::Take {
-                        key: turn.key,
-                        at: self.now,
-                    });
-                    self.hands.push(turn);
-                }
-                Next::End => unreachable!("nobody has shut it down"),
+            let flow = turns.remove(0);
+            let keys = ready_keys(flow, self);
+            if keys.len() > 1 {
+                self.turns.entry(priority).or_default().push(flow);
             }
+            if let Some((_, key)) = keys.first() {
+                return Some(*key);
+            }
+        }
+    }
+
+    fn forget_empty(&mut self, priority: i32) {
+        let any = self.keys.values().any(|key| {
+            key.ready.is_some() && key.owed.as_ref().is_some_and(|owed| owed.priority == priority)
+        });
+        if !any {
+            self.turns.remove(&priority);
         }
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+fn merged_priority(old: i32, new: i32, lower: bool) -> i32 {
+    if lower { new } else { old.max(new) }
+}
 
-    #[test]
-    fn every_clause_holds_when_all_is_worked_off(ops in prop::collection::vec(op(), 0..80)) {
-        let mut world = World::new();
-        ops.into_iter().for_each(|op| world.apply(op));
-        world.work_off();
-        world.history.push(Event::End { reported: Vec::new() });
-        clauses::all(&world.history, AGEING);
-        prop_assert!(world.state.snapshot(world.now).is_empty(), "nothing is kept of finished keys");
-        let Metrics { delayed, depth, .. } = world.state.metrics(world.now);
-        prop_assert!(delayed == 0 && depth.is_empty());
-    }
-
-    #[test]
-    fn every_clause_holds_when_it_is_shut_down(ops in prop::collection::vec(op(), 0..80), drain: bool) {
-        let mut world = World::new();
-        ops.into_iter().for_each(|op| world.apply(op));
-        if drain {
-            world.state.shut_down(Mode::Draining);
-            while !world.hands.is_empty() || world.take() {
-                world.finish(0, Outcome::Retry(None));
-            }
-            prop_assert!(world.state.is_drained());
+fn note(reasons: &mut Vec<&'static str>, more: &[&'static str]) {
+    for reason in more {
+        if !reasons.contains(reason) {
+            reasons.push(reason);
         }
-        world.state.shut_down(Mode::Closed);
-        prop_assert!(!world.state.add(1, Add::now(), world.now), "late adds are refused");
-        prop_assert!(matches!(world.state.take(world.now), Next::End));
-        let reported = world.state.take_leftovers().into_iter().map(|left| left.key).collect();
-        world.history.push(Event::End { reported });
-        clauses::lossless(&world.history);
-        clauses::exclusive(&world.history);
-        clauses::delay_honoured(&world.history);
     }
 }
 
-#[test]
-fn adds_merge_to_the_higher_priority_the_earlier_time_and_all_reasons() {
-    let mut world = World::new();
-    let now = world.now;
-    let ms = Duration::from_millis;
-    world
-        .state
-        .add(1, Add::after(ms(50)).priority(-1).because("resync"), now);
-    world
-        .state
-        .add(1, Add::after(ms(90)).priority(3).because("edit"), now);
-    world.state.add(1, Add::after(ms(70)).because("edit"), now);
-    assert!(matches!(world.state.take(now + ms(49)), Next::Wait(Some(due)) if due == now + ms(50)));
-    let Next::Turn(turn) = world.state.take(now + ms(60)) else {
-        panic!("it is due")
+/// The earlier time; a backoff gives way to those who ask for its end.
+fn earlier(owed: &mut Owed, claim: &Owed) {
+    if (owed.pace != Pace::Backoff || claim.pace == Pace::Eager) && claim.at < owed.at {
+        (owed.at, owed.pace) = (claim.at, claim.pace);
+    } else if claim.pace == Pace::Eager && owed.pace == Pace::Trigger {
+        owed.pace = Pace::Eager;
+    }
+}
+
+/// The add that an [`Op::Add`] stands for.
+pub(super) fn add_of(op: &Op) -> Add {
+    let Op::Add {
+        delay,
+        rate_limited,
+        priority,
+        lower,
+        end_backoff,
+        reason,
+        ..
+    } = *op
+    else {
+        unreachable!("only adds come here")
     };
-    assert_eq!((turn.priority, turn.waited), (3, ms(10)));
-    assert_eq!(turn.reasons.iter().collect::<Vec<_>>(), ["resync", "edit"]);
-}
-
-#[test]
-fn a_priority_can_be_lowered_only_on_request() {
-    let mut world = World::new();
-    for (add, priority) in [
-        (Add::now().priority(-5), 2),
-        (Add::now().priority(-5).lower(), -5),
-    ] {
-        world.state.add(1, Add::now().priority(2), world.now);
-        world.state.add(1, add, world.now);
-        let Next::Turn(turn) = world.state.take(world.now) else {
-            panic!("it is ready")
-        };
-        assert_eq!(turn.priority, priority);
-        world.state.finish(&1, Outcome::Done, world.now);
+    let mut add = match (rate_limited, delay) {
+        (true, _) => Add::rate_limited(),
+        (false, Duration::ZERO) => Add::now(),
+        (false, delay) => Add::after(delay),
     }
-}
-
-#[test]
-fn backoff_counts_failures_only() {
-    let mut world = World::new();
-    world.state.add(1, Add::now(), world.now);
-    for expected in [5, 10, 20] {
-        assert!(matches!(world.state.take(world.now), Next::Turn(_)));
-        world.state.finish(&1, Outcome::Retry(None), world.now);
-        for _ in 0..5 {
-            // Neither patient triggers nor repeated failures elsewhere change what it waits for.
-            world.state.add(1, Add::now().keep_backoff(), world.now);
-            world.state.add(1, Add::rate_limited(), world.now);
-        }
-        let due = world.now + Duration::from_millis(expected);
-        assert!(matches!(world.state.take(world.now), Next::Wait(Some(at)) if at == due));
-        world.now = due;
+    .priority(priority);
+    if lower {
+        add = add.lower();
     }
-    world.state.add(1, Add::now(), world.now);
-    assert!(matches!(
-        world.state.take(world.now),
-        Next::Turn(Turn { failures: 3, .. })
-    ));
-}
-
-#[test]
-fn a_stream_of_urgent_keys_starves_nothing() {
-    let mut world = World::new();
-    world.add(0, 0, -2);
-    for round in 0u8..200 {
-        world.add(1 + round % 5, 0, 2);
-        assert!(world.take());
-        world.finish(0, Outcome::Done);
-        if !matches!(world.history[world.history.len() - 2], Event::Take { key: 0, .. }) {
-            world.now += Duration::from_millis(1);
-            continue;
-        }
-        assert_eq!(round, 40, "four points of priority are worth 40 ms");
-        return;
+    if end_backoff {
+        add = add.end_backoff();
     }
-    panic!("key 0 was starved");
+    match reason {
+        Some(reason) => add.because(reason),
+        None => add,
+    }
 }

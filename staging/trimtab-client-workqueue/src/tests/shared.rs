@@ -160,9 +160,8 @@ async fn figures_tell_what_waits_and_what_runs() {
 
 #[test]
 fn a_queue_that_cannot_work_is_refused() {
-    let refused = WorkQueue::builder()
-        .ageing(Duration::ZERO)
-        .build::<u8>()
-        .map(drop);
-    assert_eq!(refused, Err(InvalidQueue::Ageing(Duration::ZERO)));
+    for ageing in [Duration::ZERO, Duration::MAX] {
+        let refused = WorkQueue::<u8>::builder().ageing(ageing).build().map(drop);
+        assert_eq!(refused, Err(InvalidQueue::Ageing(ageing)));
+    }
 }

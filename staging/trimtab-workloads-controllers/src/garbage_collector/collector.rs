@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::json;
 use trimtab_apimachinery_meta::finalizers;
 use trimtab_client_coordination::events::{Note, Recorder};
-use trimtab_client_workqueue::{Refused, WorkQueue};
+use trimtab_client_workqueue::{Add, Refused, WorkQueue};
 
 use super::decide::{Decision, FOREGROUND, ORPHAN, Owner, awaited, decide, deletion, living};
 use super::graph::{Coordinates, Deletion, Dependent, Effect, Graph, Kind, Reference, Uid, View};
@@ -79,7 +79,7 @@ impl Collector {
                     continue;
                 }
             };
-            if let Err(Refused) = self.queue.add(task) {
+            if let Err(Refused) = self.queue.add_with(task, Add::now().end_backoff()) {
                 return; // stopping; the next start sees everything anew
             }
         }
@@ -95,7 +95,7 @@ impl Collector {
             !known
         });
         for task in solved {
-            if let Err(Refused) = self.queue.add(task) {
+            if let Err(Refused) = self.queue.add_with(task, Add::now().end_backoff()) {
                 return;
             }
         }

@@ -47,7 +47,7 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
     let namespaces = informers.informer::<Namespace>(Selection::all());
     let registration = namespaces.add_handler(move |delta| {
         if is_ours(delta.object()) {
-            let _refused_when_stopping = keys.add_with(delta.key().name, Add::after(delay).keep_backoff());
+            let _refused_when_stopping = keys.add_with(delta.key().name, Add::after(delay));
         }
     });
     if stop.run_until_cancelled(registration.synced()).await.is_some() {

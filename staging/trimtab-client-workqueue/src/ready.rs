@@ -1,0 +1,314 @@
+//! The ready keys in the order in which they go: priorities first, ageing, and turns between flows.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use hashbrown::HashMap;
+
+use crate::entry::{Entry, Phase};
+use crate::slab::{Keyed, KeyedSlab, NONE, Slot};
+
+/// While a key of a lower priority has waited longer than the ageing, at least one turn in so many is for such keys.
+pub(crate) const AGED_TURN: u32 = 4;
+
+/// What decides whose key it is, as a hash of the flow.
+pub(crate) type FlowOf<K> = Box<dyn Fn(&K) -> u64 + Send>;
+
+/// Ready keys. They are linked through their entries, so that a key costs no memory here but its share of a level.
+pub(crate) struct Ready<K> {
+    /// The lowest priority first; none is empty.
+    levels: Vec<Level>,
+    len: usize,
+    /// Nanoseconds after which a key is overdue.
+    ageing: u64,
+    /// Turns since the last one for an overdue key.
+    since_aged: u32,
+    flow_of: Option<FlowOf<K>>,
+}
+
+/// The ready keys of one priority.
+#[derive(Debug)]
+struct Level {
+    priority: i32,
+    len: usize,
+    order: Order,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// First in, first out.
+    Arrival(List),
+    /// A turn for each flow, and within it first in, first out.
+    Flows(Flows),
+}
+
+/// Entries linked by `next` and `prev`.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    head: Slot,
+    tail: Slot,
+}
+
+#[derive(Debug, Default)]
+struct Flows {
+    lists: HashMap<u64, List>,
+    /// The flows of `lists`, each once, the one whose turn it is first. A flow that lost its keys by another way than
+    /// its turn stays until then.
+    turns: VecDeque<u64>,
+    /// Keys as they came, with the time since which they are ready; those that are gone since are skipped.
+    arrivals: VecDeque<(u64, Slot)>,
+}
+
+// === impl Ready ===
+
+impl<K: Clone + Eq + Hash> Ready<K> {
+    pub(crate) fn new(ageing: u64, flow_of: Option<FlowOf<K>>) -> Self {
+        Self {
+            levels: Vec::new(),
+            len: 0,
+            ageing,
+            since_aged: 0,
+            flow_of,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.levels, self.len) = (Vec::new(), 0);
+    }
+
+    /// Whether what is ready since `at` has waited longer than the ageing.
+    pub(crate) fn is_overdue(&self, at: u64, now: u64) -> bool {
+        at.saturating_add(self.ageing) <= now
+    }
+
+    /// For each priority: how many keys there are, and since when the one that came first is ready.
+    pub(crate) fn depths(&self, keys: &KeyedSlab<Entry<K>>) -> impl Iterator<Item = (i32, usize, u64)> {
+        self.levels
+            .iter()
+            .filter_map(|level| Some((level.priority, level.len, level.oldest(keys)?)))
+    }
+
+    /// Puts an entry at the end of its priority.
+    pub(crate) fn push(&mut self, slot: Slot, keys: &mut KeyedSlab<Entry<K>>) {
+        let (priority, at) = (keys.get(slot).priority, keys.get(slot).at);
+        let index = match self
+            .levels
+            .binary_search_by_key(&priority, |level| level.priority)
+        {
+            Ok(index) => index,
+            Err(index) => {
+                let order = match self.flow_of {
+                    None => Order::Arrival(List::EMPTY),
+                    Some(_) => Order::Flows(Flows::default()),
+                };
+                let level = Level {
+                    priority,
+                    len: 0,
+                    order,
+                };
+                self.levels.insert(index, level);
+                index
+            }
+        };
+        let level = &mut self.levels[index];
+        self.len += 1;
+        level.len += 1;
+        match (&mut level.order, &self.flow_of) {
+            (Order::Flows(flows), Some(flow_of)) => {
+                let flow = flow_of(keys.get(slot).key());
+                flows.push(flow, at, slot, level.len, priority, keys);
+            }
+            (Order::Arrival(list), _) => list.push(slot, keys),
+            (Order::Flows(_), None) => unreachable!("levels have flows if the queue has"),
+        }
+    }
+
+    /// Takes an entry out that is in here.
+    pub(crate) fn remove(&mut self, slot: Slot, keys: &mut KeyedSlab<Entry<K>>) {
+        let priority = keys.get(slot).priority;
+        let Ok(index) = self
+            .levels
+            .binary_search_by_key(&priority, |level| level.priority)
+        else {
+            return;
+        };
+        let level = &mut self.levels[index];
+        match (&mut level.order, &self.flow_of) {
+            (Order::Arrival(list), _) => list.unlink(slot, keys),
+            (Order::Flows(flows), Some(flow_of)) => {
+                let flow = flow_of(keys.get(slot).key());
+                if let Some(list) = flows.lists.get_mut(&flow) {
+                    list.unlink(slot, keys);
+                }
+            }
+            (Order::Flows(_), None) => unreachable!("levels have flows if the queue has"),
+        }
+        self.shorten(index);
+    }
+
+    /// Takes the entry whose turn it is.
+    pub(crate) fn pop(&mut self, now: u64, keys: &mut KeyedSlab<Entry<K>>) -> Option<Slot> {
+        let top = self.levels.len().checked_sub(1)?;
+        let index = if top > 0 && self.since_aged + 1 >= AGED_TURN {
+            self.overdue(top, now, keys)
+        } else {
+            None
+        };
+        self.since_aged = match index {
+            Some(_) => 0,
+            None => (self.since_aged + 1).min(AGED_TURN),
+        };
+        let index = index.unwrap_or(top);
+        let level = &mut self.levels[index];
+        let slot = match &mut level.order {
+            Order::Arrival(list) => list.pop(keys),
+            Order::Flows(flows) => flows.pop(keys),
+        };
+        self.shorten(index);
+        slot
+    }
+
+    /// The priority below `top` whose first key has waited longest, if that is longer than the ageing.
+    fn overdue(&mut self, top: usize, now: u64, keys: &KeyedSlab<Entry<K>>) -> Option<usize> {
+        let waiting = self.levels[..top].iter_mut().enumerate();
+        let oldest = waiting.filter_map(|(index, level)| {
+            if let Order::Flows(flows) = &mut level.order {
+                flows.forget_the_gone(level.priority, keys);
+            }
+            Some((level.oldest(keys)?, index))
+        });
+        let (since, index) = oldest.min()?;
+        self.is_overdue(since, now).then_some(index)
+    }
+
+    fn shorten(&mut self, index: usize) {
+        self.len -= 1;
+        self.levels[index].len -= 1;
+        if self.levels[index].len == 0 {
+            self.levels.remove(index);
+        }
+    }
+}
+
+// === impl Level ===
+
+impl Level {
+    /// Since when the key that came first is ready.
+    fn oldest<K>(&self, keys: &KeyedSlab<Entry<K>>) -> Option<u64>
+    where
+        K: Clone + Eq + Hash,
+    {
+        match &self.order {
+            Order::Arrival(list) => (list.head != NONE).then(|| keys.get(list.head).at),
+            Order::Flows(flows) => {
+                let here = |(at, slot): &&(u64, Slot)| is_here(*at, *slot, self.priority, keys);
+                flows.arrivals.iter().find(here).map(|(at, _)| *at)
+            }
+        }
+    }
+}
+
+// === impl List ===
+
+impl List {
+    const EMPTY: Self = Self {
+        head: NONE,
+        tail: NONE,
+    };
+
+    fn push<K: Clone + Eq + Hash>(&mut self, slot: Slot, keys: &mut KeyedSlab<Entry<K>>) {
+        let entry = keys.get_mut(slot);
+        (entry.prev, entry.next) = (self.tail, NONE);
+        match self.tail {
+            NONE => self.head = slot,
+            tail => keys.get_mut(tail).next = slot,
+        }
+        self.tail = slot;
+    }
+
+    fn unlink<K: Clone + Eq + Hash>(&mut self, slot: Slot, keys: &mut KeyedSlab<Entry<K>>) {
+        let (prev, next) = (keys.get(slot).prev, keys.get(slot).next);
+        match prev {
+            NONE => self.head = next,
+            prev => keys.get_mut(prev).next = next,
+        }
+        match next {
+            NONE => self.tail = prev,
+            next => keys.get_mut(next).prev = prev,
+        }
+    }
+
+    fn pop<K: Clone + Eq + Hash>(&mut self, keys: &mut KeyedSlab<Entry<K>>) -> Option<Slot> {
+        let head = self.head;
+        if head == NONE {
+            return None;
+        }
+        self.unlink(head, keys);
+        Some(head)
+    }
+}
+
+// === impl Flows ===
+
+impl Flows {
+    fn push<K: Clone + Eq + Hash>(
+        &mut self,
+        flow: u64,
+        at: u64,
+        slot: Slot,
+        len: usize,
+        priority: i32,
+        keys: &mut KeyedSlab<Entry<K>>,
+    ) {
+        let list = self.lists.entry(flow).or_insert_with(|| {
+            self.turns.push_back(flow);
+            List::EMPTY
+        });
+        list.push(slot, keys);
+        if self.arrivals.len() > 2 * len + 64 {
+            self.arrivals
+                .retain(|(at, slot)| is_here(*at, *slot, priority, keys));
+        }
+        self.arrivals.push_back((at, slot));
+    }
+
+    fn pop<K: Clone + Eq + Hash>(&mut self, keys: &mut KeyedSlab<Entry<K>>) -> Option<Slot> {
+        loop {
+            let flow = self.turns.pop_front()?;
+            let Some(list) = self.lists.get_mut(&flow) else {
+                continue;
+            };
+            let slot = list.pop(keys);
+            if list.head == NONE {
+                self.lists.remove(&flow);
+            } else {
+                self.turns.push_back(flow);
+            }
+            if slot.is_some() {
+                return slot;
+            }
+        }
+    }
+
+    fn forget_the_gone<K: Clone + Eq + Hash>(&mut self, priority: i32, keys: &KeyedSlab<Entry<K>>) {
+        while let Some((at, slot)) = self.arrivals.front()
+            && !is_here(*at, *slot, priority, keys)
+        {
+            self.arrivals.pop_front();
+        }
+    }
+}
+
+/// Whether the slot still holds a key that is ready with this priority since then.
+fn is_here<K: Clone + Eq + Hash>(at: u64, slot: Slot, priority: i32, keys: &KeyedSlab<Entry<K>>) -> bool {
+    keys.try_get(slot)
+        .is_some_and(|entry| entry.phase == Phase::Ready && entry.at == at && entry.priority == priority)
+}
