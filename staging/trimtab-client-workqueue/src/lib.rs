@@ -72,6 +72,7 @@
 mod add;
 mod delays;
 mod entry;
+mod index;
 mod keyed;
 mod limiter;
 mod metrics;

@@ -31,7 +31,7 @@ pub struct WorkQueue<K> {
 
 pub(crate) struct Shared<K> {
     inner: Mutex<Inner<K>>,
-    /// Told when a key was finished while the queue drains.
+    /// Told when the queue is closed, and when it is drained.
     finished: Notify,
 }
 
@@ -290,9 +290,10 @@ impl<K> fmt::Debug for WorkQueue<K> {
 
 impl<K: Clone + Eq + Hash> Shared<K> {
     pub(crate) fn finish(&self, slot: Slot, outcome: Outcome) {
+        let now = Instant::now();
         let mut inner = self.inner.lock();
-        let change = inner.state.finish(slot, outcome, Instant::now());
-        if inner.state.mode() != Mode::Open {
+        let change = inner.state.finish(slot, outcome, now);
+        if inner.state.mode() != Mode::Open && inner.state.is_drained() {
             let all = inner.waiting.all();
             drop(inner);
             wake(all);
@@ -419,8 +420,9 @@ impl<K: Clone + Eq + Hash> Future for Get<'_, K> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
+            let now = Instant::now();
             let mut inner = this.shared.inner.lock();
-            let due = match inner.state.take(Instant::now()) {
+            let due = match inner.state.take(now) {
                 Next::Turn(turn) => {
                     let next = inner.leave(this.ticket.take());
                     drop(inner);

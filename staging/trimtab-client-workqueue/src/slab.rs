@@ -1,11 +1,12 @@
-//! Slots that keep their place, in chunks that come and go with what they hold, and a table that finds them by key.
+//! Slots that keep their place, in chunks that come and go with what they hold, and an index that finds them by key.
 //!
-//! Memory follows what is kept: a chunk without anything in it is given back, and growing copies nothing but the table
-//! of slot numbers.
+//! Memory follows what is kept: a chunk without anything in it is given back, and growing copies nothing but the index.
 
 use std::hash::{BuildHasher, Hash};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
+
+use crate::index::Index;
 
 /// Slots in a chunk.
 const CHUNK: usize = 256;
@@ -27,13 +28,14 @@ pub(crate) trait Keyed {
 #[derive(Debug)]
 pub(crate) struct KeyedSlab<T> {
     slots: Slab<T>,
-    table: HashTable<Slot>,
+    index: Index,
     hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug)]
 struct Slab<T> {
-    chunks: Vec<Option<Box<Chunk<T>>>>,
+    /// A chunk that is absent has no memory for cells.
+    chunks: Vec<Chunk<T>>,
     /// Chunks with room. The last one is filled first.
     open: Vec<u32>,
     /// Places in `chunks` without a chunk.
@@ -66,13 +68,13 @@ impl<T: Keyed> KeyedSlab<T> {
                 open: Vec::new(),
                 absent: Vec::new(),
             },
-            table: HashTable::new(),
+            index: Index::default(),
             hasher: DefaultHashBuilder::default(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
+        self.index.len()
     }
 
     pub(crate) fn hash(&self, key: &T::Key) -> u64 {
@@ -82,29 +84,19 @@ impl<T: Keyed> KeyedSlab<T> {
     /// Where the key is. `hash` is [`KeyedSlab::hash`] of it.
     pub(crate) fn find(&self, hash: u64, key: &T::Key) -> Option<Slot> {
         let slots = &self.slots;
-        self.table
-            .find(hash, |slot| slots.get(*slot).key() == key)
-            .copied()
+        self.index.find(hash, |slot| slots.get(slot).key() == key)
     }
 
     /// Puts in what is not there yet.
     pub(crate) fn insert(&mut self, hash: u64, value: T) -> Slot {
-        let Self { slots, table, hasher } = self;
-        let slot = slots.insert(value);
-        table.insert_unique(hash, slot, |slot| hasher.hash_one(slots.get(*slot).key()));
+        let slot = self.slots.insert(value);
+        self.index.insert(hash, slot);
         slot
     }
 
     pub(crate) fn remove(&mut self, slot: Slot) -> T {
-        let hash = self.hash(self.get(slot).key());
-        if let Ok(found) = self.table.find_entry(hash, |other| *other == slot) {
-            found.remove();
-        }
-        let Self { slots, table, hasher } = self;
-        let value = slots.remove(slot);
-        if table.capacity() > 4 * CHUNK && table.len() < table.capacity() / 8 {
-            table.shrink_to(table.len() * 2, |slot| hasher.hash_one(slots.get(*slot).key()));
-        }
+        let value = self.slots.remove(slot);
+        self.index.remove(self.hasher.hash_one(value.key()), slot);
         value
     }
 
@@ -122,7 +114,7 @@ impl<T: Keyed> KeyedSlab<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        let chunks = self.slots.chunks.iter().flatten();
+        let chunks = self.slots.chunks.iter();
         chunks.flat_map(|chunk| &chunk.cells).filter_map(Cell::used)
     }
 
@@ -131,13 +123,17 @@ impl<T: Keyed> KeyedSlab<T> {
 
     #[cfg(test)]
     pub(crate) fn chunks(&self) -> usize {
-        self.slots.chunks.iter().flatten().count()
+        self.slots
+            .chunks
+            .iter()
+            .filter(|chunk| !chunk.is_absent())
+            .count()
     }
 
     /// Takes everything out.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         let old = std::mem::replace(self, Self::new());
-        let chunks = old.slots.chunks.into_iter().flatten();
+        let chunks = old.slots.chunks.into_iter();
         chunks
             .flat_map(|chunk| chunk.cells)
             .filter_map(|cell| match cell {
@@ -152,7 +148,7 @@ impl<T: Keyed> KeyedSlab<T> {
 impl<T> Slab<T> {
     fn try_get(&self, slot: Slot) -> Option<&T> {
         let (chunk, cell) = split(slot);
-        self.chunks.get(chunk)?.as_ref()?.cells.get(cell)?.used()
+        self.chunks.get(chunk)?.cells.get(cell)?.used()
     }
 
     fn get(&self, slot: Slot) -> &T {
@@ -161,8 +157,7 @@ impl<T> Slab<T> {
 
     fn get_mut(&mut self, slot: Slot) -> &mut T {
         let (chunk, cell) = split(slot);
-        let chunk = self.chunks[chunk].as_mut().expect("the slot is in use");
-        match &mut chunk.cells[cell] {
+        match &mut self.chunks[chunk].cells[cell] {
             Cell::Used(value) => value,
             Cell::Vacant { .. } => unreachable!("the slot is in use"),
         }
@@ -173,9 +168,7 @@ impl<T> Slab<T> {
             Some(index) => *index,
             None => self.open_chunk(),
         };
-        let chunk = self.chunks[index as usize]
-            .as_mut()
-            .expect("an open chunk is there");
+        let chunk = &mut self.chunks[index as usize];
         let cell = match chunk.vacant {
             NONE => {
                 chunk.cells.push(Cell::Used(value));
@@ -199,7 +192,7 @@ impl<T> Slab<T> {
 
     fn remove(&mut self, slot: Slot) -> T {
         let (index, cell) = split(slot);
-        let chunk = self.chunks[index].as_mut().expect("the slot is in use");
+        let chunk = &mut self.chunks[index];
         let next = std::mem::replace(&mut chunk.vacant, cell as u32);
         let Cell::Used(value) = std::mem::replace(&mut chunk.cells[cell], Cell::Vacant { next }) else {
             unreachable!("the slot is in use")
@@ -212,12 +205,10 @@ impl<T> Slab<T> {
         if chunk.used == 0 && self.open.len() > 1 {
             let place = chunk.place;
             self.open.swap_remove(place);
-            if let Some(moved) = self.open.get(place)
-                && let Some(moved) = self.chunks[*moved as usize].as_mut()
-            {
-                moved.place = place;
+            if let Some(moved) = self.open.get(place) {
+                self.chunks[*moved as usize].place = place;
             }
-            self.chunks[index] = None;
+            self.chunks[index] = Chunk::absent();
             self.absent.push(index as u32);
             if self.absent.len() == self.chunks.len() - 1 && self.chunks.len() > CHUNK {
                 self.trim();
@@ -229,24 +220,22 @@ impl<T> Slab<T> {
     /// Makes a chunk, at the end of `open`.
     fn open_chunk(&mut self) -> u32 {
         let index = self.absent.pop().unwrap_or_else(|| {
-            self.chunks.push(None);
+            self.chunks.push(Chunk::absent());
             self.chunks.len() as u32 - 1
         });
-        // A queue with few keys stays small; one with many does not copy them as it grows.
-        let room = if index == 0 { 0 } else { CHUNK };
-        self.chunks[index as usize] = Some(Box::new(Chunk {
-            cells: Vec::with_capacity(room),
-            vacant: NONE,
-            used: 0,
-            place: self.open.len(),
-        }));
+        let chunk = &mut self.chunks[index as usize];
+        chunk.place = self.open.len();
+        if index > 0 {
+            // A queue with few keys stays small; one with many does not copy them as it grows.
+            chunk.cells.reserve_exact(CHUNK);
+        }
         self.open.push(index);
         index
     }
 
     /// Forgets the absent chunks after the last one that is there.
     fn trim(&mut self) {
-        while self.chunks.last().is_some_and(Option::is_none) {
+        while self.chunks.last().is_some_and(Chunk::is_absent) {
             self.chunks.pop();
         }
         self.chunks.shrink_to_fit();
@@ -254,6 +243,22 @@ impl<T> Slab<T> {
         self.absent.retain(|index| *index < there);
         self.absent.shrink_to_fit();
         self.open.shrink_to_fit();
+    }
+}
+
+impl<T> Chunk<T> {
+    fn absent() -> Self {
+        Self {
+            cells: Vec::new(),
+            vacant: NONE,
+            used: 0,
+            place: 0,
+        }
+    }
+
+    /// A chunk that is open may be without cells as well, but only until its first insert.
+    fn is_absent(&self) -> bool {
+        self.cells.is_empty()
     }
 }
 
