@@ -10,6 +10,9 @@ use crate::slab::{NONE, Slot};
 /// No word at all: its slot is none.
 const EMPTY: u64 = u64::MAX;
 
+/// So many words are taken out at a time.
+const TOGETHER: usize = 16;
+
 /// The array is never smaller.
 const LEAST: usize = 8;
 
@@ -17,14 +20,16 @@ const LEAST: usize = 8;
 pub(crate) struct Index {
     words: Vec<u64>,
     len: usize,
+    /// Words that are still in the array, though nobody is to find them.
+    doomed: Vec<u64>,
 }
 
 impl Index {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len - self.doomed.len()
     }
 
-    /// The slot with this hash that `is_it`.
+    /// The slot with this hash that `is_it`, which must not be true of a slot that was removed.
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(Slot) -> bool) -> Option<Slot> {
         if self.len == 0 {
             return None;
@@ -54,9 +59,27 @@ impl Index {
         self.len += 1;
     }
 
-    /// Takes out a slot that is there.
+    /// Takes out a slot that is there. In fact they are taken out a few at a time, since each is most likely a cache
+    /// miss, and a processor can wait for several of these at once.
     pub(crate) fn remove(&mut self, hash: u64, slot: Slot) {
-        let word = tag(hash) << 32 | u64::from(slot);
+        self.doomed.push(tag(hash) << 32 | u64::from(slot));
+        if self.doomed.len() < TOGETHER {
+            return;
+        }
+        let doomed = std::mem::take(&mut self.doomed);
+        let seen = doomed.iter().map(|word| self.words[self.home(word >> 32)]);
+        std::hint::black_box(seen.fold(0, |all, word| all ^ word));
+        for word in &doomed {
+            self.remove_word(*word);
+        }
+        self.doomed = doomed;
+        self.doomed.clear();
+        if self.words.len() > 1024 && self.len < self.words.len() / 8 {
+            self.resize(self.len * 2);
+        }
+    }
+
+    fn remove_word(&mut self, word: u64) {
         let mut hole = self.home(word >> 32);
         while self.words[hole] != word {
             if self.words[hole] == EMPTY {
@@ -85,9 +108,6 @@ impl Index {
         }
         self.words[hole] = EMPTY;
         self.len -= 1;
-        if self.words.len() > 1024 && self.len < self.words.len() / 8 {
-            self.resize(self.len * 2);
-        }
     }
 
     fn resize(&mut self, len: usize) {

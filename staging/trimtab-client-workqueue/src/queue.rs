@@ -29,6 +29,8 @@ pub struct WorkQueue<K> {
     shared: Arc<Shared<K>>,
 }
 
+/// On cache lines of its own, so that consumers who count references do not disturb whoever holds the lock.
+#[repr(align(128))]
 pub(crate) struct Shared<K> {
     inner: Mutex<Inner<K>>,
     /// Told when the queue is closed, and when it is drained.

@@ -84,7 +84,8 @@ impl<T: Keyed> KeyedSlab<T> {
     /// Where the key is. `hash` is [`KeyedSlab::hash`] of it.
     pub(crate) fn find(&self, hash: u64, key: &T::Key) -> Option<Slot> {
         let slots = &self.slots;
-        self.index.find(hash, |slot| slots.get(slot).key() == key)
+        let is_it = |slot| slots.try_get(slot).is_some_and(|value| value.key() == key);
+        self.index.find(hash, is_it)
     }
 
     /// Puts in what is not there yet.
