@@ -47,8 +47,8 @@
 //! # What it costs
 //!
 //! The queue has no task of its own and does not poll. One of the waiting consumers holds a timer, and only while some
-//! key is delayed. A key is kept once, with 32 bytes beside it and 6 to 11 more in the index; a delayed key has 16 to 32
-//! bytes more. Nothing is kept of a key that is done, and memory is given back as keys go. Adding a key that is ready
+//! key is delayed. A key is kept once, with 32 bytes beside it and 10 to 15 more in the index; a delayed key has 16 to
+//! 32 bytes more. Nothing is kept of a key that is done, and memory is given back as keys go. Adding a key that is ready
 //! already takes some ten nanoseconds and does not ask for the time. Choosing the next key takes time in proportion to
 //! the number of priorities in use, so let these be few.
 //!
@@ -67,7 +67,24 @@
 //! | adds after shutdown | refused with an error | dropped in silence | dropped in silence | an error |
 //! | rate limiter that cannot work | refused when it is built | accepted | accepted | accepted |
 //!
-//! `hack/bench-workqueue` measures all four in one run.
+//! `hack/bench-workqueue` measures all four in one run, each in a process of its own: ours, then the others' figures as
+//! multiples of it, medians of five runs on two shared cores with client-go 0.37, controller-runtime 0.25 and kube-runtime 5.
+//! The Go queues are shown with their metrics, which this queue always keeps, and without.
+//!
+//! | workload | this queue | client-go | controller-runtime | kube-rs |
+//! |---|---|---|---|---|
+//! | 1,000,000 distinct keys from one thread to another, keys/s | 2.3 M | 0.4 (bare: 1.3) | 0.1 (0.3) | 0.6 |
+//! | the same with strings of 26 bytes | 2.1 M | 0.3 (0.8) | 0.1 (0.2) | 0.4 |
+//! | 5,000,000 adds of 1,000 keys by 4 threads, 2 workers, adds/s | 40 M | 0.6 (0.4) | 0.1 (0.1) | 0.2 |
+//! | 200,000 delays up to 1 s, lateness p50 / p99 | 0.6 / 1.5 ms | 1.1 / 12 | 155 / 162 | 3.5 / 25 |
+//! | the same, processor time | 0.23 s | 2.5 | 4.0 | 1.2 |
+//! | backoff outside a queue, failures/s; forgets/s | 10 M; 13 M | 0.5; 0.7 | | |
+//! | its bytes for each key, the key included | 28 | 1.3 | | |
+//! | bytes for each ready key beside the key | 44 | 0.9 (bare) | 1.8 (bare) | 2.7 |
+//! | bytes for each delayed key beside the key | 61 | 1.4 (bare) | 1.7 (bare) | 2.0 |
+//! | a user's change while 20,000 listed keys wait for 10 workers | 1.1 ms | 1,900 | 0.01 | 1,700 |
+//!
+//! A million distinct keys at once is where a bare client-go queue is the faster one: see `designs/0005-work-queue.md`.
 
 mod add;
 mod delays;

@@ -20,16 +20,34 @@ impl Histogram {
     pub const BOUNDS: [f64; 12] = [
         1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0,
     ];
+}
 
-    pub(crate) fn observe(&mut self, duration: Duration) {
+/// A histogram as it is kept: in nanoseconds, so that an observation costs a few of them.
+#[derive(Debug, Default)]
+pub(crate) struct Durations {
+    counts: [u64; 12],
+    count: u64,
+    /// Saturates, after centuries.
+    sum: u64,
+}
+
+impl Durations {
+    pub(crate) fn observe(&mut self, nanos: u64) {
         // The bucket of n nanoseconds is the number of digits of n − 1, less one.
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = nanos.saturating_sub(1).checked_ilog10().unwrap_or(0);
         if let Some(count) = self.counts.get_mut(bucket as usize) {
             *count += 1;
         }
         self.count += 1;
-        self.sum = self.sum.saturating_add(duration);
+        self.sum = self.sum.saturating_add(nanos);
+    }
+
+    pub(crate) fn histogram(&self) -> Histogram {
+        Histogram {
+            counts: self.counts,
+            count: self.count,
+            sum: Duration::from_nanos(self.sum),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::add::{Add, Reason, Reasons, When};
 use crate::delays::Delays;
 use crate::entry::{Entry, Pace, Phase};
 use crate::limiter::Backoff;
-use crate::metrics::{Histogram, Metrics};
+use crate::metrics::{Durations, Metrics};
 use crate::ready::{FlowOf, Ready};
 use crate::slab::{KeyedSlab, Slot};
 
@@ -127,12 +127,15 @@ pub(crate) struct State<K> {
     epoch: Instant,
     adds: u64,
     retries: u64,
-    queue_duration: Histogram,
-    work_duration: Histogram,
+    queue_duration: Durations,
+    work_duration: Durations,
 }
 
+/// In words of 64 bits, since this is done for each turn.
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).map_or(END_OF_TIME, |nanos| nanos.min(END_OF_TIME))
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    let nanos = seconds.saturating_add(u64::from(duration.subsec_nanos()));
+    nanos.min(END_OF_TIME)
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
@@ -153,8 +156,8 @@ impl<K: Clone + Eq + Hash> State<K> {
             epoch: now,
             adds: 0,
             retries: 0,
-            queue_duration: Histogram::default(),
-            work_duration: Histogram::default(),
+            queue_duration: Durations::default(),
+            work_duration: Durations::default(),
         }
     }
 
@@ -280,7 +283,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             since: time,
             reasons: reasons.clone(),
         });
-        let waited = Duration::from_nanos(time.saturating_sub(entry.at));
+        let waited = time.saturating_sub(entry.at);
         self.queue_duration.observe(waited);
         Next::Turn(Turn {
             key: entry.key.clone(),
@@ -288,7 +291,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             priority: entry.priority,
             failures: u32::from(entry.failures),
             reasons,
-            waited,
+            waited: Duration::from_nanos(waited),
         })
     }
 
@@ -305,8 +308,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some(moved) = self.hands.get(place) {
             self.keys.get_mut(moved.slot).prev = place as Slot;
         }
-        self.work_duration
-            .observe(Duration::from_nanos(time.saturating_sub(hand.since)));
+        self.work_duration.observe(time.saturating_sub(hand.since));
 
         let entry = self.keys.get_mut(slot);
         let (at, pace, reason) = match outcome {
@@ -438,8 +440,8 @@ impl<K: Clone + Eq + Hash> State<K> {
             delayed: self.delays.len(),
             adds: self.adds,
             retries: self.retries,
-            queue_duration: self.queue_duration.clone(),
-            work_duration: self.work_duration.clone(),
+            queue_duration: self.queue_duration.histogram(),
+            work_duration: self.work_duration.histogram(),
             ..Metrics::default()
         };
         for hand in &self.hands {
