@@ -224,6 +224,18 @@ impl Collector for Queues {
                     .encode_gauge(&i64::try_from(*depth).unwrap_or(i64::MAX))?;
             }
         }
+        let help = "How long the key that is next has been ready";
+        let name = "workqueue_longest_waiting_seconds";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, figures) in &rows {
+            for (priority, waited) in &figures.longest_waiting {
+                let mut labels = labels.clone();
+                labels.push(("priority", priority.to_string()));
+                metric
+                    .encode_family(&labels)?
+                    .encode_gauge(&waited.as_secs_f64())?;
+            }
+        }
         let help = "Times a key became ready";
         counter(&mut encoder, "workqueue_adds", help, &rows, |figures| {
             figures.adds

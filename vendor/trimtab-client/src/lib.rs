@@ -20,8 +20,8 @@ pub mod workqueue {
     #[doc(inline)]
     pub use trimtab_client_workqueue::{
         Add, Backoff, Bucket, Builder, Exponential, FastSlow, Histogram, InvalidLimiter, InvalidQueue,
-        Jittered, KeySnapshot, KeyedBackoff, Leftover, MaxOf, MaxWait, Metrics, NoBackoff, Phase, Reason, Reasons, Refused,
-        Shutdown, Work, WorkQueue,
+        Jittered, KeySnapshot, KeyedBackoff, Leftover, MaxOf, MaxWait, Metrics, NoBackoff, Phase, Reason,
+        Reasons, Refused, Shutdown, Work, WorkQueue,
     };
 }
 

@@ -179,6 +179,7 @@ async fn figures_have_the_names_that_dashboards_know() {
         format!(r#"controller_runtime_reconcile_time_seconds_count{{controller="widget"}} {turns}"#),
         format!(r#"workqueue_work_duration_seconds_count{{name="widget",controller="widget"}} {turns}"#),
         r#"workqueue_longest_running_processor_seconds{name="widget",controller="widget"} 0.0"#.to_owned(),
+        "# TYPE workqueue_longest_waiting_seconds gauge".to_owned(),
     ] {
         assert!(
             text.lines().any(|found| found == line),
