@@ -38,8 +38,8 @@ fn what_tasks_share_can_be_shared() {
 
 #[tokio::test]
 async fn what_runs_for_long_can_run_on_any_thread() {
-    let queue = client::workqueue::WorkQueue::builder()
-        .build::<u8>()
+    let queue = client::workqueue::WorkQueue::<u8>::builder()
+        .build()
         .expect("the defaults make sense");
     queue.add(1).expect("it is open");
     let taken = tokio::spawn(sent(async move { queue.get().await.map(|work| *work.key()) }));
