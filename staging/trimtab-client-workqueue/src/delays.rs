@@ -49,7 +49,7 @@ impl Delays {
         }
     }
 
-    /// Takes out a key that is in here. Its phase must change before the next call.
+    /// Takes out a key that is in here, whose time has been changed already.
     pub(crate) fn remove(&mut self) {
         self.len -= 1;
     }

@@ -1,9 +1,9 @@
 //! The ready keys in the order in which they go: priorities first, ageing, and turns between flows.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use hashbrown::HashMap;
+use foldhash::fast::RandomState;
 
 use crate::entry::{Entry, Phase};
 use crate::slab::{Keyed, KeyedSlab, NONE, Slot};
@@ -51,7 +51,7 @@ struct List {
 
 #[derive(Debug, Default)]
 struct Flows {
-    lists: HashMap<u64, List>,
+    lists: HashMap<u64, List, RandomState>,
     /// The flows of `lists`, each once, the one whose turn it is first. A flow that lost its keys by another way than
     /// its turn stays until then.
     turns: VecDeque<u64>,
@@ -98,7 +98,7 @@ impl<K: Clone + Eq + Hash> Ready<K> {
 
     /// Puts an entry at the end of its priority.
     pub(crate) fn push(&mut self, slot: Slot, keys: &mut KeyedSlab<Entry<K>>) {
-        let (priority, at) = (keys.get(slot).priority, keys.get(slot).at);
+        let (priority, flow) = (keys.get(slot).priority, self.flow(slot, keys));
         let index = match self
             .levels
             .binary_search_by_key(&priority, |level| level.priority)
@@ -121,19 +121,15 @@ impl<K: Clone + Eq + Hash> Ready<K> {
         let level = &mut self.levels[index];
         self.len += 1;
         level.len += 1;
-        match (&mut level.order, &self.flow_of) {
-            (Order::Flows(flows), Some(flow_of)) => {
-                let flow = flow_of(keys.get(slot).key());
-                flows.push(flow, at, slot, level.len, priority, keys);
-            }
-            (Order::Arrival(list), _) => list.push(slot, keys),
-            (Order::Flows(_), None) => unreachable!("levels have flows if the queue has"),
+        match &mut level.order {
+            Order::Arrival(list) => list.push(slot, keys),
+            Order::Flows(flows) => flows.push(flow, slot, level.len, keys),
         }
     }
 
     /// Takes an entry out that is in here.
     pub(crate) fn remove(&mut self, slot: Slot, keys: &mut KeyedSlab<Entry<K>>) {
-        let priority = keys.get(slot).priority;
+        let (priority, flow) = (keys.get(slot).priority, self.flow(slot, keys));
         let Ok(index) = self
             .levels
             .binary_search_by_key(&priority, |level| level.priority)
@@ -141,15 +137,13 @@ impl<K: Clone + Eq + Hash> Ready<K> {
             return;
         };
         let level = &mut self.levels[index];
-        match (&mut level.order, &self.flow_of) {
-            (Order::Arrival(list), _) => list.unlink(slot, keys),
-            (Order::Flows(flows), Some(flow_of)) => {
-                let flow = flow_of(keys.get(slot).key());
+        match &mut level.order {
+            Order::Arrival(list) => list.unlink(slot, keys),
+            Order::Flows(flows) => {
                 if let Some(list) = flows.lists.get_mut(&flow) {
                     list.unlink(slot, keys);
                 }
             }
-            (Order::Flows(_), None) => unreachable!("levels have flows if the queue has"),
         }
         self.shorten(index);
     }
@@ -187,6 +181,12 @@ impl<K: Clone + Eq + Hash> Ready<K> {
         });
         let (since, index) = oldest.min()?;
         self.is_overdue(since, now).then_some(index)
+    }
+
+    /// The flow of an entry; all are one flow if nobody has said otherwise.
+    fn flow(&self, slot: Slot, keys: &KeyedSlab<Entry<K>>) -> u64 {
+        let flow_of = self.flow_of.as_ref();
+        flow_of.map_or(0, |flow_of| flow_of(keys.get(slot).key()))
     }
 
     fn shorten(&mut self, index: usize) {
@@ -259,15 +259,15 @@ impl List {
 // === impl Flows ===
 
 impl Flows {
+    /// Puts an entry at the end of its flow. `len` is how many there are with it.
     fn push<K: Clone + Eq + Hash>(
         &mut self,
         flow: u64,
-        at: u64,
         slot: Slot,
         len: usize,
-        priority: i32,
         keys: &mut KeyedSlab<Entry<K>>,
     ) {
+        let (at, priority) = (keys.get(slot).at, keys.get(slot).priority);
         let list = self.lists.entry(flow).or_insert_with(|| {
             self.turns.push_back(flow);
             List::EMPTY

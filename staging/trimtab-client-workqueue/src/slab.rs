@@ -4,7 +4,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::RandomState;
 
 use crate::index::Index;
 
@@ -29,7 +29,7 @@ pub(crate) trait Keyed {
 pub(crate) struct KeyedSlab<T> {
     slots: Slab<T>,
     index: Index,
-    hasher: DefaultHashBuilder,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl<T: Keyed> KeyedSlab<T> {
                 absent: Vec::new(),
             },
             index: Index::default(),
-            hasher: DefaultHashBuilder::default(),
+            hasher: RandomState::default(),
         }
     }
 

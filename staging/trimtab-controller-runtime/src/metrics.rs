@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -213,29 +213,16 @@ impl Collector for Queues {
             .collect();
         drop(queues);
 
-        let mut metric =
-            encoder.encode_descriptor("workqueue_depth", "Ready keys", None, MetricType::Gauge)?;
-        for (labels, figures) in &rows {
-            for (priority, depth) in &figures.depth {
-                let mut labels = labels.clone();
-                labels.push(("priority", priority.to_string()));
-                metric
-                    .encode_family(&labels)?
-                    .encode_gauge(&i64::try_from(*depth).unwrap_or(i64::MAX))?;
-            }
-        }
+        by_priority(&mut encoder, "workqueue_depth", "Ready keys", &rows, |f| {
+            let depth = |depth: &usize| i64::try_from(*depth).unwrap_or(i64::MAX);
+            f.depth.iter().map(|(p, keys)| (*p, depth(keys))).collect()
+        })?;
         let help = "How long the key that is next has been ready";
         let name = "workqueue_longest_waiting_seconds";
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, figures) in &rows {
-            for (priority, waited) in &figures.longest_waiting {
-                let mut labels = labels.clone();
-                labels.push(("priority", priority.to_string()));
-                metric
-                    .encode_family(&labels)?
-                    .encode_gauge(&waited.as_secs_f64())?;
-            }
-        }
+        by_priority(&mut encoder, name, help, &rows, |f| {
+            let waiting = f.longest_waiting.iter();
+            waiting.map(|(p, waited)| (*p, waited.as_secs_f64())).collect()
+        })?;
         let help = "Times a key became ready";
         counter(&mut encoder, "workqueue_adds", help, &rows, |figures| {
             figures.adds
@@ -285,6 +272,24 @@ fn each(
     let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
     for (labels, figures) in rows {
         one(&mut metric.encode_family(labels)?, figures)?;
+    }
+    Ok(())
+}
+
+fn by_priority<V: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[Row],
+    of: fn(&workqueue::Metrics) -> Vec<(i32, V)>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, figures) in rows {
+        for (priority, value) in of(figures) {
+            let mut labels = labels.clone();
+            labels.push(("priority", priority.to_string()));
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::Add;
 use crate::state::{Mode, Next, Outcome};
 
 use super::clauses::{self, Event};
-use super::world::{AGEING, Op, World, flow, ops};
+use super::world::{AGEING, Adding, Op, World, flow, ops};
 
 fn run(ops: &[Op], fair: bool) -> World {
     let mut world = World::new(fair);
@@ -72,15 +72,11 @@ proptest! {
     fn nobody_starves(adds in prop::collection::vec((0u8..8, -2i32..3), 300), pace in 1u64..12) {
         let mut world = World::new(false);
         for (key, priority) in adds {
-            let op = Op::Add {
+            let op = Op::Add(Adding {
                 key,
-                delay: Duration::ZERO,
-                rate_limited: false,
                 priority,
-                lower: false,
-                end_backoff: false,
-                reason: None,
-            };
+                ..Adding::default()
+            });
             world.apply(&op);
             world.apply(&Op::Take);
             world.apply(&Op::Done(0));

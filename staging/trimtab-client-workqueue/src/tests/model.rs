@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{Add, Phase, WorkQueue};
 
-use super::world::{Op, base_backoff};
+use super::world::{Adding, base_backoff};
 
 /// A turn that a key is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,19 +79,16 @@ impl Model {
         self.ripen();
     }
 
-    pub(super) fn add(&mut self, key: u8, add: &Op) {
-        let Op::Add {
+    pub(super) fn add(&mut self, add: &Adding) {
+        let Adding {
+            key,
             delay,
             rate_limited,
             priority,
             lower,
             end_backoff,
             reason,
-            ..
-        } = *add
-        else {
-            unreachable!("only adds come here")
-        };
+        } = *add;
         let now = self.now;
         let entry = self.keys.entry(key).or_default();
         let delay = if rate_limited {
@@ -353,33 +350,21 @@ fn earlier(owed: &mut Owed, claim: &Owed) {
     }
 }
 
-/// The add that an [`Op::Add`] stands for.
-pub(super) fn add_of(op: &Op) -> Add {
-    let Op::Add {
-        delay,
-        rate_limited,
-        priority,
-        lower,
-        end_backoff,
-        reason,
-        ..
-    } = *op
-    else {
-        unreachable!("only adds come here")
-    };
-    let mut add = match (rate_limited, delay) {
+/// The same add for the queue.
+pub(super) fn add_of(adding: &Adding) -> Add {
+    let mut add = match (adding.rate_limited, adding.delay) {
         (true, _) => Add::rate_limited(),
         (false, Duration::ZERO) => Add::now(),
         (false, delay) => Add::after(delay),
     }
-    .priority(priority);
-    if lower {
+    .priority(adding.priority);
+    if adding.lower {
         add = add.lower();
     }
-    if end_backoff {
+    if adding.end_backoff {
         add = add.end_backoff();
     }
-    match reason {
+    match adding.reason {
         Some(reason) => add.because(reason),
         None => add,
     }

@@ -18,21 +18,25 @@ pub(super) const AGEING: Duration = Duration::from_millis(40);
 /// What may be done with a queue. Workers are counted from the one who has held its key longest.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    Add {
-        key: u8,
-        delay: Duration,
-        rate_limited: bool,
-        priority: i32,
-        lower: bool,
-        end_backoff: bool,
-        reason: Option<&'static str>,
-    },
+    Add(Adding),
     Take,
     Done(usize),
     Retry(usize),
     After(usize, Duration),
     Forget(usize),
     Pass(Duration),
+}
+
+/// One add, with all that can be said of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Adding {
+    pub(super) key: u8,
+    pub(super) delay: Duration,
+    pub(super) rate_limited: bool,
+    pub(super) priority: i32,
+    pub(super) lower: bool,
+    pub(super) end_backoff: bool,
+    pub(super) reason: Option<&'static str>,
 }
 
 pub(super) fn base_backoff(failures: u32) -> Duration {
@@ -56,14 +60,16 @@ fn add(rich: bool) -> impl Strategy<Value = Op> {
         often_none,
     )
         .prop_map(
-            move |(key, delay, rate_limited, priority, lower, end_backoff, reason)| Op::Add {
-                key,
-                delay,
-                rate_limited: rich && rate_limited,
-                priority,
-                lower: rich && lower,
-                end_backoff: rich && end_backoff,
-                reason,
+            move |(key, delay, rate_limited, priority, lower, end_backoff, reason)| {
+                Op::Add(Adding {
+                    key,
+                    delay,
+                    rate_limited: rich && rate_limited,
+                    priority,
+                    lower: rich && lower,
+                    end_backoff: rich && end_backoff,
+                    reason,
+                })
             },
         )
 }
@@ -121,20 +127,16 @@ impl World {
     /// Does the same to both, and compares them.
     pub(super) fn apply(&mut self, op: &Op) {
         match op {
-            Op::Add {
-                key, delay, priority, ..
-            } => {
+            Op::Add(add) => {
                 let now = self.now();
-                assert!(
-                    self.state.add(*key, add_of(op), || now).is_some(),
-                    "the queue is open"
-                );
-                self.model.add(*key, op);
+                let taken = self.state.add(add.key, add_of(add), || now);
+                assert!(taken.is_some(), "the queue is open");
+                self.model.add(add);
                 self.history.push(Event::Add {
-                    key: *key,
+                    key: add.key,
                     now: self.model.now,
-                    due: self.model.now + *delay,
-                    priority: *priority,
+                    due: self.model.now + add.delay,
+                    priority: add.priority,
                 });
             }
             Op::Take => drop(self.take()),

@@ -20,7 +20,7 @@ use peak_alloc::PeakAlloc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
-use crate::report::{Figures, cpu_seconds, heap_per_key, millis};
+use crate::report::{Figures, heap_per_key, lateness, millis};
 use crate::{ADDS, CHANGE_AT_MS, KEYS, LISTED, MERGED_KEYS, PRODUCERS, WORKERS, delays, string_key};
 
 type Requests<K> = UnboundedReceiver<ScheduleRequest<K>>;
@@ -156,31 +156,21 @@ fn merged() -> Figures {
 
 fn delayed() -> Figures {
     let (sender, mut queue) = queue::<u64>();
-    let delays = delays();
-    let count = delays.len();
-    let origin = Instant::now();
-    let cpu = cpu_seconds();
-    let runtime = one_thread();
-    let consumer = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut in_hand = HashSet::new();
-            let mut taken = Vec::with_capacity(count);
-            for _ in 0..count {
-                let key = turn(&mut queue, &mut in_hand).await;
-                taken.push((key, origin.elapsed().as_nanos() as i64));
-            }
-            taken
-        })
-    });
-    let mut due = Vec::with_capacity(count);
-    for (key, delay) in delays.iter().enumerate() {
-        due.push(origin.elapsed().as_nanos() as i64 + *delay as i64);
-        add(&sender, key as u64, Duration::from_nanos(*delay));
-    }
-    let taken = consumer.join().expect("the consumer");
-    let cpu = cpu_seconds() - cpu;
-    let late = taken.iter().map(|(key, at)| at - due[*key as usize]).collect();
-    Figures::default().with_lateness(late).with("cpu_s", cpu)
+    lateness(
+        &delays(),
+        move |origin, count| {
+            one_thread().block_on(async {
+                let mut in_hand = HashSet::new();
+                let mut taken = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let key = turn(&mut queue, &mut in_hand).await;
+                    taken.push((key, origin.elapsed()));
+                }
+                taken
+            })
+        },
+        |key, delay| add(&sender, key, delay),
+    )
 }
 
 fn startup() -> Figures {

@@ -12,7 +12,7 @@ use peak_alloc::PeakAlloc;
 use tokio::runtime::{Builder, Runtime};
 use trimtab_client_workqueue::{Add, Exponential, KeyedBackoff, WorkQueue};
 
-use crate::report::{Figures, cpu_seconds, heap_per_key, millis};
+use crate::report::{Figures, heap_per_key, lateness, millis};
 use crate::{ADDS, CHANGE_AT_MS, KEYS, LISTED, MERGED_KEYS, PRODUCERS, WORKERS, delays, string_key};
 
 /// The priority of the initial list, as controller-runtime's.
@@ -147,36 +147,22 @@ fn merged() -> Figures {
 
 fn delayed() -> Figures {
     let queue = queue::<u64>();
-    let delays = delays();
-    let count = delays.len();
-    let origin = Instant::now();
-    let cpu = cpu_seconds();
-    let consumer = {
-        let queue = queue.clone();
-        let runtime = one_thread();
-        thread::spawn(move || {
-            runtime.block_on(async {
+    let consumer = queue.clone();
+    lateness(
+        &delays(),
+        move |origin, count| {
+            one_thread().block_on(async {
                 let mut taken = Vec::with_capacity(count);
                 for _ in 0..count {
-                    let work = queue.get().await.expect("open");
-                    taken.push((*work.key(), origin.elapsed().as_nanos() as i64));
+                    let work = consumer.get().await.expect("open");
+                    taken.push((*work.key(), origin.elapsed()));
                     work.done();
                 }
                 taken
             })
-        })
-    };
-    let mut due = Vec::with_capacity(count);
-    for (key, delay) in delays.iter().enumerate() {
-        due.push(origin.elapsed().as_nanos() as i64 + *delay as i64);
-        queue
-            .add_after(key as u64, Duration::from_nanos(*delay))
-            .expect("open");
-    }
-    let taken = consumer.join().expect("the consumer");
-    let cpu = cpu_seconds() - cpu;
-    let late = taken.iter().map(|(key, at)| at - due[*key as usize]).collect();
-    Figures::default().with_lateness(late).with("cpu_s", cpu)
+        },
+        |key, delay| queue.add_after(key, delay).expect("open"),
+    )
 }
 
 fn startup() -> Figures {

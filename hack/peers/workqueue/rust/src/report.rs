@@ -1,6 +1,7 @@
 //! What a run measured, and how it is printed.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -17,7 +18,7 @@ impl Figures {
     }
 
     /// The median and the 99th percentile of latenesses in nanoseconds, in milliseconds.
-    pub(crate) fn with_lateness(self, mut late: Vec<i64>) -> Self {
+    fn with_lateness(self, mut late: Vec<i64>) -> Self {
         late.sort_unstable();
         let at = |percent: usize| late[(late.len() - 1) * percent / 100] as f64 / 1e6;
         let (p50, p99) = (at(50), at(99));
@@ -37,7 +38,7 @@ impl Figures {
 }
 
 /// CPU seconds that the process has used so far, in user and system mode.
-pub(crate) fn cpu_seconds() -> f64 {
+fn cpu_seconds() -> f64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(f64::NAN, |usage| {
         (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
     })
@@ -45,6 +46,32 @@ pub(crate) fn cpu_seconds() -> f64 {
 
 pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+/// Adds a key for each of `delays`, in nanoseconds, while `consume` on another thread notes when it was handed each of so
+/// many keys; reports how late they were, and the CPU seconds.
+pub(crate) fn lateness(
+    delays: &[u64],
+    consume: impl FnOnce(Instant, usize) -> Vec<(u64, Duration)> + Send + 'static,
+    add: impl Fn(u64, Duration),
+) -> Figures {
+    let count = delays.len();
+    let origin = Instant::now();
+    let cpu = cpu_seconds();
+    let consumer = thread::spawn(move || consume(origin, count));
+    let mut due = Vec::with_capacity(count);
+    for (key, delay) in delays.iter().enumerate() {
+        let delay = Duration::from_nanos(*delay);
+        due.push(origin.elapsed() + delay);
+        add(key as u64, delay);
+    }
+    let taken = consumer.join().expect("the consumer");
+    let cpu = cpu_seconds() - cpu;
+    let nanos = |time: Duration| time.as_nanos() as i64;
+    let late = |(key, at): &(u64, Duration)| nanos(*at) - nanos(due[*key as usize]);
+    Figures::default()
+        .with_lateness(taken.iter().map(late).collect())
+        .with("cpu_s", cpu)
 }
 
 /// Runs `fill` and reports the live and the peak bytes for each of `keys`, less `own` bytes that are the key's.
