@@ -1,12 +1,12 @@
 //! Tells on standard output what happens: one line for each object that comes, changes or goes, and for each event.
 
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::core::PartialObjectMeta;
 use tokio_util::sync::CancellationToken;
-use trimtab::client::cache::{Delta, InformerFactory, Selection};
+use trimtab::client::cache::{Cached, Delta, InformerFactory, Selection};
 
 /// The kinds that people make and look at. Pods and the like only follow from them.
 const KINDS: [(&str, &str, &str); 9] = [
@@ -41,8 +41,13 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
         Delta::Added {
             object,
             initial: false,
-        } => tell_event(object),
-        Delta::Updated { new, .. } => tell_event(new),
+        }
+        | Delta::Updated { new: object, .. } => {
+            // The cache says what cannot be decoded.
+            if let Ok(event) = object.decode_once() {
+                tell_event(&event);
+            }
+        }
         _ => {}
     });
     stop.cancelled().await;
@@ -79,29 +84,27 @@ fn tell_event(event: &Event) {
 fn change(delta: &Delta<Metadata>) -> Option<(&'static str, String)> {
     match delta {
         Delta::Added { initial: true, .. } => None,
-        Delta::Added { object, .. } => Some(("created", by(&object.metadata, None)?)),
-        Delta::Updated { old, new } => {
-            let (old, new) = (&old.metadata, &new.metadata);
-            if new.deletion_timestamp.is_none() {
-                return Some(("changed", by(new, Some(old))?));
-            }
-            old.deletion_timestamp
-                .is_none()
-                .then(|| ("deleting", String::new()))
+        Delta::Added { object, .. } => Some(("created", by(&managers(object), None)?)),
+        Delta::Updated { old, new } if new.is_deleting() => {
+            (!old.is_deleting()).then(|| ("deleting", String::new()))
         }
+        Delta::Updated { old, new } => Some(("changed", by(&managers(new), Some(&managers(old)))?)),
         Delta::Deleted { .. } => Some(("deleted", String::new())),
         _ => None,
     }
 }
 
+fn managers(object: &Cached<Metadata>) -> Vec<ManagedFieldsEntry> {
+    let entries = object.read(["metadata", "managedFields"]);
+    entries.unwrap_or_default().unwrap_or_default()
+}
+
 /// Whose entries of the managed fields are new, status aside.
-fn by(new: &ObjectMeta, old: Option<&ObjectMeta>) -> Option<String> {
-    let before = old
-        .and_then(|old| old.managed_fields.as_deref())
-        .unwrap_or_default();
-    let entries = new.managed_fields.as_deref().unwrap_or_default().iter();
-    let changed =
-        entries.filter(|entry| entry.subresource.as_deref() != Some("status") && !before.contains(entry));
+fn by(new: &[ManagedFieldsEntry], old: Option<&[ManagedFieldsEntry]>) -> Option<String> {
+    let before = old.unwrap_or_default();
+    let changed = new
+        .iter()
+        .filter(|entry| entry.subresource.as_deref() != Some("status") && !before.contains(entry));
     let who: Vec<&str> = changed.filter_map(|entry| entry.manager.as_deref()).collect();
     match (who.is_empty(), old) {
         (true, Some(_)) => None,
@@ -112,13 +115,13 @@ fn by(new: &ObjectMeta, old: Option<&ObjectMeta>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
+    use trimtab::client::cache::Form;
+    use trimtab::client::cache::cached::Codec;
 
     use super::*;
 
-    fn object(entries: Value, deleting: bool) -> Arc<Metadata> {
+    fn object(entries: Value, deleting: bool) -> Cached<Metadata> {
         let deletion = if deleting {
             json!("2026-01-01T00:00:00Z")
         } else {
@@ -126,7 +129,11 @@ mod tests {
         };
         let object =
             json!({"metadata": {"name": "a", "managedFields": entries, "deletionTimestamp": deletion}});
-        Arc::new(serde_json::from_value(object).expect("an object"))
+        let kind = ApiResource::erase::<Event>(&());
+        let mut codec = Codec::new(&kind, Form::default());
+        codec
+            .encode_json(object.to_string().as_bytes())
+            .expect("an object")
     }
 
     #[test]

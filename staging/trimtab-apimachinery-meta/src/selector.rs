@@ -134,8 +134,9 @@ impl LabelSelector {
     }
 
     /// Whether labels match, given as a lookup.
-    pub fn matches_with<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.requirements.iter().all(|r| r.matches(label(&r.key)))
+    pub fn matches_with<T: AsRef<str>>(&self, label: impl Fn(&str) -> Option<T>) -> bool {
+        let holds = |r: &Requirement| r.matches(label(&r.key).as_ref().map(T::as_ref));
+        self.requirements.iter().all(holds)
     }
 
     /// Whether `metadata.labels`, a JSON object or null, match.

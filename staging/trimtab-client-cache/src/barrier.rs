@@ -10,6 +10,7 @@ use std::time::Duration;
 use kube::Resource;
 use trimtab_apimachinery_meta::ObjectKey;
 
+use crate::cached::Cached;
 use crate::object::version;
 use crate::store::{Store, WaitError};
 
@@ -30,6 +31,8 @@ trait Pending: Send + Sync {
 
 struct Wrote<K> {
     store: Store<K>,
+    /// Where the object is, if that is known.
+    namespace: Option<String>,
     version: String,
 }
 
@@ -48,22 +51,27 @@ impl WriteBarrier {
     /// Notes a create, an update or a patch. `answer` is the object as the server returned it, and `store` must watch
     /// it. An answer without resource version, as of a dry run, is not waited for.
     pub fn wrote<K: Resource + Send + Sync + 'static>(&mut self, store: &Store<K>, answer: &K) {
-        self.wrote_version(store, version(answer));
+        self.note(store, version(answer), answer.meta().namespace.clone());
     }
 
     /// Notes a write of which only the resource version is known.
     pub fn wrote_version<K: Send + Sync + 'static>(&mut self, store: &Store<K>, resource_version: &str) {
-        if trimtab_apimachinery_meta::resource_version::compare(resource_version, resource_version).is_ok() {
+        self.note(store, resource_version, None);
+    }
+
+    fn note<K: Send + Sync + 'static>(&mut self, store: &Store<K>, version: &str, namespace: Option<String>) {
+        if trimtab_apimachinery_meta::resource_version::compare(version, version).is_ok() {
             self.pending.push_back(Box::new(Wrote {
                 store: store.clone(),
-                version: resource_version.to_owned(),
+                namespace,
+                version: version.to_owned(),
             }));
         }
     }
 
     /// Notes a delete of the object with this key and UID. It is visible when the object is gone from the store, is
     /// being deleted there, or another one has its name.
-    pub fn deleted<K: Resource + Send + Sync + 'static>(
+    pub fn deleted<K: Send + Sync + 'static>(
         &mut self,
         store: &Store<K>,
         key: ObjectKey,
@@ -114,7 +122,7 @@ impl fmt::Debug for WriteBarrier {
 
 impl<K: Send + Sync + 'static> Pending for Wrote<K> {
     fn is_visible(&self) -> bool {
-        self.store.has_reached(&self.version)
+        self.store.has_reached(&self.version, self.namespace.as_deref())
     }
 
     fn at(&self) -> String {
@@ -122,22 +130,19 @@ impl<K: Send + Sync + 'static> Pending for Wrote<K> {
     }
 
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {
-        Box::pin(self.store.reached(&self.version))
+        Box::pin(self.store.reached(&self.version, self.namespace.as_deref()))
     }
 }
 
-impl<K: Resource> Deleted<K> {
-    fn is_going(&self, stored: Option<&K>) -> bool {
-        stored.is_none_or(|object| {
-            let meta = object.meta();
-            meta.deletion_timestamp.is_some() || meta.uid.as_deref() != Some(&*self.uid)
-        })
+impl<K> Deleted<K> {
+    fn is_going(&self, stored: Option<&Cached<K>>) -> bool {
+        stored.is_none_or(|object| object.is_deleting() || object.uid() != self.uid)
     }
 }
 
-impl<K: Resource + Send + Sync + 'static> Pending for Deleted<K> {
+impl<K: Send + Sync + 'static> Pending for Deleted<K> {
     fn is_visible(&self) -> bool {
-        self.is_going(self.store.get(&self.key).as_deref())
+        self.is_going(self.store.get(&self.key).as_ref())
     }
 
     fn at(&self) -> String {
@@ -145,8 +150,7 @@ impl<K: Resource + Send + Sync + 'static> Pending for Deleted<K> {
     }
 
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {
-        let going =
-            |stored: Option<&std::sync::Arc<K>>| self.is_going(stored.map(|object| &**object)).then_some(());
+        let going = |stored: Option<&Cached<K>>| self.is_going(stored).then_some(());
         Box::pin(self.store.wait_for(&self.key, going))
     }
 }

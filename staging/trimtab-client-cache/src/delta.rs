@@ -1,12 +1,10 @@
 //! One change of one object, as told to handlers.
 
 use std::fmt;
-use std::sync::Arc;
 
-use kube::Resource;
 use trimtab_apimachinery_meta::ObjectKey;
 
-use crate::object::key_of;
+use crate::cached::Cached;
 
 /// One change of one object. The store has it already when a handler is told.
 ///
@@ -17,21 +15,22 @@ pub enum Delta<K> {
     /// The handler has not seen this object before.
     Added {
         /// The object.
-        object: Arc<K>,
+        object: Cached<K>,
         /// Whether it was there when the handler joined or the informer started.
         initial: bool,
     },
-    /// The object has another resource version than when the handler last saw it.
+    /// The object has another resource version than when the handler last saw it; or it is told again, with the same state
+    /// twice, to a handler that asked for it ([`Delta::is_resync`]).
     Updated {
         /// What the handler saw last.
-        old: Arc<K>,
+        old: Cached<K>,
         /// What is now.
-        new: Arc<K>,
+        new: Cached<K>,
     },
     /// The object is gone. A handler that is behind may hear of the end of an object that it has never seen.
     Deleted {
         /// Its last known state.
-        last: Arc<K>,
+        last: Cached<K>,
         /// Whether the server told of the deletion. Otherwise it was inferred, and `last` may be older than what was
         /// deleted.
         observed: bool,
@@ -40,7 +39,7 @@ pub enum Delta<K> {
 
 impl<K> Delta<K> {
     /// The newest state of the object.
-    pub fn object(&self) -> &Arc<K> {
+    pub fn object(&self) -> &Cached<K> {
         match self {
             Self::Added { object, .. } => object,
             Self::Updated { new, .. } => new,
@@ -49,10 +48,15 @@ impl<K> Delta<K> {
     }
 }
 
-impl<K: Resource> Delta<K> {
+impl<K> Delta<K> {
     /// The key of the object.
-    pub fn key(&self) -> ObjectKey {
-        key_of(&**self.object())
+    pub fn key(&self) -> &ObjectKey {
+        self.object().key()
+    }
+
+    /// Whether nothing has changed: the handler asked to be told again from time to time.
+    pub fn is_resync(&self) -> bool {
+        matches!(self, Self::Updated { old, new } if old.is(new))
     }
 }
 
@@ -75,7 +79,7 @@ impl<K> Clone for Delta<K> {
     }
 }
 
-impl<K: Resource> fmt::Debug for Delta<K> {
+impl<K> fmt::Debug for Delta<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self {
             Self::Added { initial: true, .. } => "added initially",

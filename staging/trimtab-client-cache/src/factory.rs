@@ -9,26 +9,27 @@ use kube::Client;
 use parking_lot::Mutex;
 
 use crate::Object;
-use crate::informer::{Core, SharedInformer};
-use crate::reflector::{Config, Reflector};
-
-/// Which objects of a kind to watch. The default is all of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Selection {
-    /// Only this namespace.
-    pub namespace: Option<String>,
-    /// Only objects whose labels match this selector; empty for all.
-    pub labels: String,
-    /// Only objects whose fields match this selector; empty for all.
-    pub fields: String,
-}
+use crate::informer::{Core, InformerStatus, SharedInformer};
+use crate::reflector::Config;
+use crate::selection::Selection;
 
 /// Hands out informers. Those who ask for the same type and selection get the same one while it runs. Clones share.
 #[derive(Clone)]
 pub struct InformerFactory {
     client: Client,
     config: Config,
-    running: Arc<Mutex<HashMap<Identity, Weak<dyn Any + Send + Sync>>>>,
+    running: Arc<Mutex<HashMap<Identity, Weak<dyn Running>>>>,
+}
+
+/// An informer of any kind.
+trait Running: Any + Send + Sync {
+    fn status(&self) -> InformerStatus;
+}
+
+impl<K: Object> Running for Core<K> {
+    fn status(&self) -> InformerStatus {
+        Core::status(self)
+    }
 }
 
 /// What makes two informers the same.
@@ -37,39 +38,6 @@ struct Identity {
     form: TypeId,
     path: String,
     selection: Selection,
-}
-
-impl Selection {
-    /// All objects of the kind.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// The objects of one namespace.
-    pub fn in_namespace(namespace: impl Into<String>) -> Self {
-        Self {
-            namespace: Some(namespace.into()),
-            ..Self::default()
-        }
-    }
-
-    /// Of these, the objects whose labels match.
-    #[must_use]
-    pub fn labels(self, selector: impl Into<String>) -> Self {
-        Self {
-            labels: selector.into(),
-            ..self
-        }
-    }
-
-    /// Of these, the objects whose fields match.
-    #[must_use]
-    pub fn fields(self, selector: impl Into<String>) -> Self {
-        Self {
-            fields: selector.into(),
-            ..self
-        }
-    }
 }
 
 impl InformerFactory {
@@ -115,16 +83,26 @@ impl InformerFactory {
             selection: selection.clone(),
         };
         let mut running = self.running.lock();
-        let known = running.get(&identity).and_then(Weak::upgrade);
+        let known: Option<Arc<dyn Any + Send + Sync>> = running
+            .get(&identity)
+            .and_then(Weak::upgrade)
+            .map(|core| core as _);
         if let Some(core) = known.and_then(|core| core.downcast::<Core<K>>().ok()) {
             return SharedInformer::from_core(core);
         }
         running.retain(|_, core| core.strong_count() > 0);
-        let reflector = Reflector::new(self.client.clone(), kind, selection, self.config.clone());
-        let informer = SharedInformer::start(reflector);
-        let core: Arc<dyn Any + Send + Sync> = informer.core().clone();
+        let informer = SharedInformer::start(self.client.clone(), kind, selection, &self.config);
+        let core: Arc<dyn Running> = informer.core().clone();
         running.insert(identity, Arc::downgrade(&core));
         informer
+    }
+
+    /// What the running informers are doing, ordered by kind.
+    pub fn status(&self) -> Vec<InformerStatus> {
+        let running: Vec<_> = self.running.lock().values().filter_map(Weak::upgrade).collect();
+        let mut statuses: Vec<_> = running.iter().map(|core| core.status()).collect();
+        statuses.sort_by(|a, b| a.kind.cmp(&b.kind));
+        statuses
     }
 }
 

@@ -4,22 +4,26 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use kube::Resource;
 use trimtab_apimachinery_meta::ObjectKey;
+
+use crate::Object;
+use crate::cached::Cached;
 
 /// The built-in index by namespace.
 pub const NAMESPACE: &str = "namespace";
 /// The built-in index by the UIDs of an object's owners.
 pub const OWNER_UID: &str = "owner-uid";
 
-type Values<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+type Values<K> = Arc<dyn Fn(&Cached<K>) -> Vec<String> + Send + Sync>;
 
 /// A named function from an object to the values that it is found by: none, one or several.
 ///
-/// The function must be pure and must not panic. It runs while the store is locked, so it must be quick.
+/// The function must be pure and must not panic.
 pub struct Index<K> {
     name: String,
     values: Values<K>,
+    /// Whether values are too dear to be asked for twice, because objects are decoded for them.
+    dear: bool,
 }
 
 /// Why an index cannot be added or used.
@@ -34,13 +38,51 @@ pub enum IndexError {
     Unknown(String),
 }
 
-impl<K> Index<K> {
-    /// Names an index function.
+impl<K: Object> Index<K> {
+    /// Names an index function of whole objects. Each new state of an object is decoded once for it; an object that cannot
+    /// be decoded has no values. Where a field or the metadata is enough, [`Index::by_field`] and [`Index::by`] cost less.
     pub fn new(name: impl Into<String>, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) -> Self {
+        let values = move |object: &Cached<K>| match object.decode() {
+            Ok(object) => values(&object),
+            Err(_) => Vec::new(),
+        };
+        Self {
+            dear: true,
+            ..Self::by(name, values)
+        }
+    }
+}
+
+impl<K> Index<K> {
+    /// Names an index function of what is at hand of cached objects without decoding them.
+    pub fn by(
+        name: impl Into<String>,
+        values: impl Fn(&Cached<K>) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
             values: Arc::new(values),
+            dear: false,
         }
+    }
+
+    /// An index by a string in the objects, at a path as of [`Cached::text`], for example `["spec", "nodeName"]`.
+    pub fn by_field<P: Into<String>>(name: impl Into<String>, path: impl IntoIterator<Item = P>) -> Self {
+        let path: Vec<String> = path.into_iter().map(Into::into).collect();
+        Self::by(name, move |object| {
+            let text = object.text(path.iter().map(String::as_str));
+            text.map(std::borrow::Cow::into_owned).into_iter().collect()
+        })
+    }
+
+    pub(crate) fn by_owner() -> Self {
+        Self::by(OWNER_UID, |object| {
+            object
+                .owner_uids()
+                .into_iter()
+                .map(std::borrow::Cow::into_owned)
+                .collect()
+        })
     }
 
     /// The index's name.
@@ -49,20 +91,12 @@ impl<K> Index<K> {
     }
 }
 
-impl<K: Resource> Index<K> {
-    pub(crate) fn by_owner() -> Self {
-        Self::new(OWNER_UID, |object: &K| {
-            let owners = object.meta().owner_references.iter().flatten();
-            owners.map(|owner| owner.uid.clone()).collect()
-        })
-    }
-}
-
 impl<K> Clone for Index<K> {
     fn clone(&self) -> Self {
         Self {
             name: self.name.clone(),
             values: self.values.clone(),
+            dear: self.dear,
         }
     }
 }
@@ -78,7 +112,9 @@ impl<K> fmt::Debug for Index<K> {
 /// An index with what it holds: by value, the keys of the objects that have it. No value's set is empty.
 pub(crate) struct Filled<K> {
     index: Index<K>,
-    keys: HashMap<String, BTreeSet<Arc<ObjectKey>>>,
+    keys: HashMap<Arc<str>, BTreeSet<Arc<ObjectKey>>>,
+    /// The values of each object, of a dear index.
+    told: HashMap<Arc<ObjectKey>, Box<[Arc<str>]>>,
 }
 
 impl<K> Filled<K> {
@@ -86,6 +122,7 @@ impl<K> Filled<K> {
         Self {
             index,
             keys: HashMap::new(),
+            told: HashMap::new(),
         }
     }
 
@@ -93,27 +130,52 @@ impl<K> Filled<K> {
         self.keys.get(value).into_iter().flatten()
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &String> {
-        self.keys.keys()
+    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(|value| &**value)
     }
 
     /// Takes note that the object under `key` was `old` and is `new`.
-    pub(crate) fn change(&mut self, key: &Arc<ObjectKey>, old: Option<&K>, new: Option<&K>) {
-        let before = old.map(&*self.index.values).unwrap_or_default();
-        let after = new.map(&*self.index.values).unwrap_or_default();
-        if before == after {
-            return;
-        }
-        for value in before {
-            if let Some(keys) = self.keys.get_mut(&value) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.keys.remove(&value);
+    pub(crate) fn change(&mut self, key: &Arc<ObjectKey>, old: Option<&Cached<K>>, new: Option<&Cached<K>>) {
+        let after: Vec<Arc<str>> = self.ask(new);
+        let before = if self.index.dear {
+            self.told.remove(key).unwrap_or_default().into_vec()
+        } else {
+            self.ask(old)
+        };
+        if before != after {
+            for value in &before {
+                if let Some(keys) = self.keys.get_mut(value) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.keys.remove(value);
+                    }
                 }
             }
+            for value in &after {
+                self.keys.entry(value.clone()).or_default().insert(key.clone());
+            }
         }
-        for value in after {
-            self.keys.entry(value).or_default().insert(key.clone());
+        if self.index.dear && !after.is_empty() {
+            self.told.insert(key.clone(), after.into());
+        }
+    }
+
+    fn ask(&self, object: Option<&Cached<K>>) -> Vec<Arc<str>> {
+        let values = object.map(&*self.index.values).unwrap_or_default();
+        let known = |value: String| match self.keys.get_key_value(&*value) {
+            Some((known, _)) => known.clone(),
+            None => Arc::from(value),
+        };
+        values.into_iter().map(known).collect()
+    }
+}
+
+impl<K> Clone for Filled<K> {
+    fn clone(&self) -> Self {
+        Self {
+            index: self.index.clone(),
+            keys: self.keys.clone(),
+            told: self.told.clone(),
         }
     }
 }

@@ -9,27 +9,51 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
+use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use crate::factory::{InformerFactory, Selection};
+use crate::cached::{Cached, Undecodables};
+pub use crate::factory::InformerFactory;
 use crate::lister::Lister;
-use crate::mailbox::Mailbox;
-use crate::reflector::{Reflector, Sink, Status, StatusHandle};
+use crate::mailbox::{Everything, Mailbox};
+use crate::reflector::{Config, Reflector, Sink, StatusHandle};
+pub use crate::selection::Selection;
 use crate::store::{self, Replacement, Store, WaitError, Writer};
 use crate::{Delta, Object};
 
+mod status;
+
+pub use status::{HandlerStatus, InformerStatus, Unhealthy};
+
 /// After how many deltas a handler's task lets others run.
 const DELTAS_PER_TURN: u32 = 32;
+
+/// The shortest time between two resyncs of a handler; as client-go's.
+const SHORTEST_RESYNC: Duration = Duration::from_secs(1);
 
 /// A running informer. Clones share it; it stops when the last clone, registration and stream is dropped. Stores and
 /// listers do not keep it running: after it has stopped they show what was seen last.
 pub struct SharedInformer<K> {
     core: Arc<Core<K>>,
+}
+
+/// How a handler is told. The default is without a name and without resyncs.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Handling {
+    /// What the handler is called in status, metrics and logs.
+    pub name: String,
+    /// After how long the handler is told of every object again, in the state that it knows, as an update from that state to
+    /// itself ([`Delta::is_resync`]). Shorter times than a second count as a second. What has to be told otherwise comes
+    /// first, and no resync begins before the one before it has ended.
+    pub resync: Option<Duration>,
 }
 
 /// A handler's place at an informer. Dropping it leaves: the handler is told nothing more.
@@ -44,33 +68,19 @@ pub struct Registration<K: Object> {
 #[must_use = "streams do nothing unless polled"]
 pub struct Deltas<K: Object> {
     seat: Seat<K>,
+    line: Line<K>,
 }
 
 /// Says when a handler has seen the whole initial list (*Synced*). Clones say the same.
 #[derive(Clone, Debug)]
 pub struct Synced(watch::Receiver<bool>);
 
-/// What an informer is doing, for people and metrics.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct InformerStatus {
-    /// Whether the first list is in the store.
-    pub synced: bool,
-    /// The resource version that the store is at.
-    pub resource_version: String,
-    /// How many objects are stored.
-    pub objects: usize,
-    /// For each handler how many objects it still has to be told of.
-    pub backlogs: Vec<usize>,
-    /// How many deltas were lost to a panic of their handler.
-    pub handler_panics: u64,
-    /// What the reflector has done and what it struggles with.
-    pub reflector: Status,
-}
-
 pub(crate) struct Core<K> {
     hub: Arc<Hub<K>>,
-    status: StatusHandle,
+    kind: String,
+    selection: Selection,
+    statuses: Vec<StatusHandle>,
+    undecodable: Undecodables,
     _stop: DropGuard,
 }
 
@@ -83,13 +93,46 @@ struct Hub<K> {
 }
 
 struct Inlet<K> {
-    writer: Writer<K>,
-    handlers: Vec<Arc<Mailbox<K>>>,
+    /// One for each reflector.
+    writers: Vec<Writer<K>>,
+    handlers: Vec<Handler<K>>,
+}
+
+struct Handler<K> {
+    name: String,
+    mailbox: Arc<Mailbox<K>>,
 }
 
 struct Seat<K: Object> {
     mailbox: Arc<Mailbox<K>>,
     core: Arc<Core<K>>,
+}
+
+/// Where a handler's deltas come from. It does not keep the informer running.
+struct Line<K> {
+    mailbox: Arc<Mailbox<K>>,
+    hub: Arc<Hub<K>>,
+    resync: Option<Interval>,
+}
+
+impl Handling {
+    /// Calls the handler by a name.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Tells of everything again after this time.
+    #[must_use]
+    pub fn resync(self, period: Duration) -> Self {
+        Self {
+            resync: Some(period),
+            ..self
+        }
+    }
 }
 
 // === impl SharedInformer ===
@@ -111,30 +154,39 @@ impl<K: Object> fmt::Debug for SharedInformer<K> {
 }
 
 impl<K: Object> SharedInformer<K> {
-    /// Starts an informer of its own on a reflector. [`InformerFactory`] hands out shared ones.
+    /// Starts an informer of its own. [`InformerFactory`] hands out shared ones.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(reflector: Reflector<K>) -> Self {
-        let (store, writer) = store::store();
+    pub fn start(client: Client, kind: &K::DynamicType, selection: Selection, config: &Config) -> Self {
+        let namespaces: Vec<_> = selection.namespaces().map(str::to_owned).collect();
+        let (store, writers) = store::store_of_namespaces(&namespaces);
+        let reflectors = Reflector::of_each_namespace(&client, kind, &selection, config);
         let hub = Arc::new(Hub {
             store,
             panics: AtomicU64::new(0),
             inlet: Mutex::new(Inlet {
-                writer,
+                writers,
                 handlers: Vec::new(),
             }),
         });
         let stop = CancellationToken::new();
-        let status = reflector.status_handle();
-        let (stopped, mut sink) = (stop.clone(), Feed(hub.clone()));
-        tokio::spawn(async move {
-            stopped.run_until_cancelled(reflector.run(&mut sink)).await;
-        });
+        let statuses = reflectors.iter().map(Reflector::status_handle).collect();
+        let undecodable = reflectors.first().map(Reflector::undecodable).unwrap_or_default();
+        for (part, reflector) in reflectors.into_iter().enumerate() {
+            let hub = hub.clone();
+            let (stopped, mut sink) = (stop.clone(), Feed { hub, part });
+            tokio::spawn(async move {
+                stopped.run_until_cancelled(reflector.run(&mut sink)).await;
+            });
+        }
         Self {
             core: Arc::new(Core {
                 hub,
-                status,
+                kind: K::kind(kind).into_owned(),
+                selection,
+                statuses,
+                undecodable,
                 _stop: stop.drop_guard(),
             }),
         }
@@ -166,16 +218,28 @@ impl<K: Object> SharedInformer<K> {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn add_handler(&self, mut handler: impl FnMut(Delta<K>) + Send + 'static) -> Registration<K> {
-        let seat = self.join();
-        let (mailbox, hub) = (seat.mailbox.clone(), self.core.hub.clone());
+    pub fn add_handler(&self, handler: impl FnMut(Delta<K>) + Send + 'static) -> Registration<K> {
+        self.add_handler_with(Handling::default(), handler)
+    }
+
+    /// [`SharedInformer::add_handler`], with a name or resyncs.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn add_handler_with(
+        &self,
+        handling: Handling,
+        mut handler: impl FnMut(Delta<K>) + Send + 'static,
+    ) -> Registration<K> {
+        let (name, kind) = (handling.name.clone(), self.core.kind.clone());
+        let Deltas { seat, mut line } = self.deltas_with(handling);
         let task = tokio::spawn(async move {
             let mut handled = 0_u32;
-            while let Some(delta) = std::future::poll_fn(|cx| mailbox.poll_next(cx)).await {
-                let key = delta.key();
+            while let Some(delta) = std::future::poll_fn(|cx| line.poll_next(cx)).await {
+                let key = delta.object().shared_key().clone();
                 if catch_unwind(AssertUnwindSafe(|| handler(delta))).is_err() {
-                    hub.panics.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(kind = %std::any::type_name::<K>(), %key, "a handler panicked; it has not seen this change");
+                    line.hub.panics.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(%kind, handler = %name, %key, "a handler panicked; it has not seen this change");
                 }
                 handled = handled.wrapping_add(1);
                 if handled.is_multiple_of(DELTAS_PER_TURN) {
@@ -191,7 +255,21 @@ impl<K: Object> SharedInformer<K> {
 
     /// The deltas as a stream, beginning with all objects that are there.
     pub fn deltas(&self) -> Deltas<K> {
-        Deltas { seat: self.join() }
+        self.join(String::new(), None)
+    }
+
+    /// [`SharedInformer::deltas`], with a name or resyncs.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn deltas_with(&self, handling: Handling) -> Deltas<K> {
+        let resync = handling.resync.map(|period| {
+            let period = period.max(SHORTEST_RESYNC);
+            let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
+        self.join(handling.name, resync)
     }
 
     /// Waits until the store has the first list.
@@ -204,45 +282,31 @@ impl<K: Object> SharedInformer<K> {
 
     /// What the informer is doing.
     pub fn status(&self) -> InformerStatus {
-        let hub = &self.core.hub;
-        let backlogs = hub
-            .inlet
-            .lock()
-            .handlers
-            .iter()
-            .map(|handler| handler.backlog())
-            .collect();
-        InformerStatus {
-            synced: hub.store.is_synced(),
-            resource_version: hub.store.resource_version(),
-            objects: hub.store.len(),
-            backlogs,
-            handler_panics: hub.panics.load(Ordering::Relaxed),
-            reflector: self.core.status.snapshot(),
-        }
+        self.core.status()
     }
 
-    fn join(&self) -> Seat<K> {
+    fn join(&self, name: String, resync: Option<Interval>) -> Deltas<K> {
         let hub = &self.core.hub;
         let mailbox = Arc::new(Mailbox::new());
         let mut inlet = hub.inlet.lock();
-        let stored = hub.store.list();
-        let initial: Vec<_> = stored
-            .into_iter()
-            .map(|object| Delta::Added {
-                object,
-                initial: true,
-            })
-            .collect();
-        mailbox.push(&initial);
         if hub.store.is_synced() {
-            mailbox.listed();
+            mailbox.begin(hub.store.list().into());
         }
-        inlet.handlers.push(mailbox.clone());
+        inlet.handlers.push(Handler {
+            name,
+            mailbox: mailbox.clone(),
+        });
         drop(inlet);
-        Seat {
-            mailbox,
-            core: self.core.clone(),
+        Deltas {
+            line: Line {
+                mailbox: mailbox.clone(),
+                hub: hub.clone(),
+                resync,
+            },
+            seat: Seat {
+                mailbox,
+                core: self.core.clone(),
+            },
         }
     }
 }
@@ -305,8 +369,21 @@ impl<K: Object> fmt::Debug for Deltas<K> {
 impl<K: Object> Stream for Deltas<K> {
     type Item = Delta<K>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delta<K>>> {
-        self.seat.mailbox.poll_next(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delta<K>>> {
+        self.line.poll_next(cx)
+    }
+}
+
+impl<K> Line<K> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delta<K>>> {
+        while self
+            .resync
+            .as_mut()
+            .is_some_and(|interval| interval.poll_tick(cx).is_ready())
+        {
+            self.mailbox.resync(self.hub.store.list().into());
+        }
+        self.mailbox.poll_next(&self.hub.store, cx)
     }
 }
 
@@ -323,44 +400,62 @@ impl Synced {
     }
 }
 
+impl<K> Hub<K> {
+    fn leave(&self, mailbox: &Arc<Mailbox<K>>) {
+        let mut inlet = self.inlet.lock();
+        inlet
+            .handlers
+            .retain(|other| !Arc::ptr_eq(&other.mailbox, mailbox));
+    }
+}
+
 impl<K: Object> Drop for Seat<K> {
     fn drop(&mut self) {
         self.mailbox.close();
-        let mut inlet = self.core.hub.inlet.lock();
-        inlet.handlers.retain(|other| !Arc::ptr_eq(other, &self.mailbox));
+        self.core.hub.leave(&self.mailbox);
     }
 }
 
 // === impl Feed ===
 
-/// The reflector's end of the hub. When the reflector ends, handlers finish what they have and end too.
-struct Feed<K: Object>(Arc<Hub<K>>);
+/// One reflector's end of the hub. When all reflectors have ended, handlers finish what they have and end too.
+struct Feed<K: Object> {
+    hub: Arc<Hub<K>>,
+    part: usize,
+}
 
 impl<K: Object> Feed<K> {
     fn apply(&self, change: impl FnOnce(&mut Writer<K>) -> Vec<Delta<K>>) {
-        let mut inlet = self.0.inlet.lock();
-        let deltas = change(&mut inlet.writer);
-        for handler in &inlet.handlers {
-            handler.push(&deltas);
+        let Inlet { writers, handlers } = &mut *self.hub.inlet.lock();
+        let deltas = change(&mut writers[self.part]);
+        // Before the first list is complete, handlers wait for it.
+        if !deltas.is_empty() && self.hub.store.is_synced() {
+            handlers.iter().for_each(|handler| handler.mailbox.push(&deltas));
         }
     }
 }
 
 impl<K: Object> Sink<K> for Feed<K> {
     fn replace(&mut self, replacement: Replacement<K>) {
-        let mut inlet = self.0.inlet.lock();
-        let deltas = inlet.writer.replace(replacement);
-        for handler in &inlet.handlers {
-            handler.push(&deltas);
-            handler.listed();
+        let Inlet { writers, handlers } = &mut *self.hub.inlet.lock();
+        let store = &self.hub.store;
+        let was_synced = store.is_synced();
+        let deltas = writers[self.part].replace(replacement);
+        if was_synced {
+            handlers.iter().for_each(|handler| handler.mailbox.push(&deltas));
+        } else if store.is_synced() {
+            let all: Everything<K> = store.list().into();
+            handlers
+                .iter()
+                .for_each(|handler| handler.mailbox.begin(all.clone()));
         }
     }
 
-    fn upsert(&mut self, object: K) {
+    fn upsert(&mut self, object: Cached<K>) {
         self.apply(|writer| writer.upsert(object));
     }
 
-    fn delete(&mut self, last: K) {
+    fn delete(&mut self, last: Cached<K>) {
         self.apply(|writer| writer.delete(last));
     }
 
@@ -369,25 +464,31 @@ impl<K: Object> Sink<K> for Feed<K> {
     }
 
     fn bookmark(&mut self, resource_version: &str) {
-        self.0.inlet.lock().writer.bookmark(resource_version);
+        self.hub.inlet.lock().writers[self.part].bookmark(resource_version);
     }
 
     fn resource_version(&self) -> String {
-        self.0.store.resource_version()
+        self.hub.inlet.lock().writers[self.part].resource_version()
+    }
+
+    fn stored(&self, key: &trimtab_apimachinery_meta::ObjectKey) -> Option<Cached<K>> {
+        self.hub.store.get(key)
     }
 }
 
 impl<K: Object> Drop for Feed<K> {
     fn drop(&mut self) {
-        for handler in &self.0.inlet.lock().handlers {
-            handler.finish();
+        let inlet = self.hub.inlet.lock();
+        inlet.writers[self.part].stop();
+        if self.hub.store.is_stopped() {
+            inlet.handlers.iter().for_each(|handler| handler.mailbox.finish());
         }
-        self.0.store.stop();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::atomic::AtomicBool;
 
     use futures::{FutureExt, StreamExt};
@@ -395,6 +496,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cached::{Codec, Form};
     use crate::tests::clauses::{Ordered, complete, view};
 
     fn object(version: u32) -> ConfigMap {
@@ -411,21 +513,33 @@ mod tests {
             store: store.clone(),
             panics: AtomicU64::new(0),
             inlet: Mutex::new(Inlet {
-                writer,
+                writers: vec![writer],
                 handlers: Vec::new(),
             }),
         });
-        let mut feed = Feed(hub.clone());
+        let mut feed = Feed {
+            hub: hub.clone(),
+            part: 0,
+        };
+        let mut codec = Codec::new(&(), Form::default());
+        feed.replace(Replacement {
+            objects: Vec::new(),
+            skipped: HashMap::new(),
+            resource_version: "1".into(),
+        });
         let informer = SharedInformer::from_core(Arc::new(Core {
             hub,
-            status: StatusHandle::default(),
+            kind: "ConfigMap".into(),
+            selection: Selection::all(),
+            statuses: Vec::new(),
+            undecodable: Undecodables::default(),
             _stop: CancellationToken::new().drop_guard(),
         }));
         let (begun, enough) = (AtomicBool::new(false), AtomicBool::new(false));
         let joined = std::thread::scope(|scope| {
             scope.spawn(|| {
-                for version in 1..3000 {
-                    feed.upsert(object(version));
+                for version in 2..3000 {
+                    feed.upsert(codec.encode_object(&object(version)).unwrap());
                     begun.store(true, Ordering::Relaxed);
                     if enough.load(Ordering::Relaxed) {
                         break;

@@ -18,7 +18,11 @@
 //!
 //! What does not: a handler sees every state only if it keeps up, and two informers are at two points in time.
 
+pub mod cached;
+mod compact;
 mod object;
+mod projection;
+mod selection;
 
 pub mod delta;
 pub mod index;
@@ -33,6 +37,7 @@ pub mod informer;
 mod mailbox;
 pub mod reflector;
 
+pub use cached::{Cached, Form};
 pub use delta::Delta;
 pub use object::{Object, key_of};
 

@@ -1,10 +1,8 @@
 //! Listers: reading a store by namespace and label selector.
 
-use std::sync::Arc;
-
-use kube::Resource;
 use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 
+use crate::cached::Cached;
 use crate::store::Store;
 
 /// Reads a store, all of it or one namespace.
@@ -23,7 +21,7 @@ impl<K> Clone for Lister<K> {
     }
 }
 
-impl<K: Resource> Lister<K> {
+impl<K> Lister<K> {
     /// Reads all of the store.
     pub fn new(store: Store<K>) -> Self {
         Self {
@@ -42,7 +40,7 @@ impl<K: Resource> Lister<K> {
     }
 
     /// The object of this name in the lister's namespace, or the cluster-scoped one if the lister reads all.
-    pub fn get(&self, name: &str) -> Option<Arc<K>> {
+    pub fn get(&self, name: &str) -> Option<Cached<K>> {
         self.store.get(&ObjectKey {
             namespace: self.namespace.clone().unwrap_or_default(),
             name: name.to_owned(),
@@ -50,15 +48,17 @@ impl<K: Resource> Lister<K> {
     }
 
     /// The objects that match, ordered by namespace and name.
-    pub fn list(&self, selector: &LabelSelector) -> Vec<Arc<K>> {
+    pub fn list(&self, selector: &LabelSelector) -> Vec<Cached<K>> {
         let mut found = match &self.namespace {
             Some(namespace) => self.store.list_in(namespace),
             None => self.store.list(),
         };
-        found.retain(|object| {
-            let labels = object.meta().labels.as_ref();
-            selector.matches_with(|key| labels?.get(key).map(String::as_str))
-        });
+        found.retain(|object| matches(selector, object));
         found
     }
+}
+
+/// Whether the object's labels match. Nothing is decoded for it.
+pub fn matches<K>(selector: &LabelSelector, object: &Cached<K>) -> bool {
+    selector.matches_with(|name| object.label(name))
 }

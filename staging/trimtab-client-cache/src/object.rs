@@ -24,8 +24,3 @@ pub fn key_of<K: Resource>(object: &K) -> ObjectKey {
 pub(crate) fn version<K: Resource>(object: &K) -> &str {
     object.meta().resource_version.as_deref().unwrap_or_default()
 }
-
-/// Whether both are the same object, not two that had the same name after each other.
-pub(crate) fn same_uid<K: Resource>(a: &K, b: &K) -> bool {
-    a.meta().uid == b.meta().uid
-}

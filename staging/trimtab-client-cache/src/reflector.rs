@@ -8,26 +8,29 @@
 mod backoff;
 mod decode;
 mod failure;
+mod listing;
 mod run;
 mod status;
 mod transport;
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use parking_lot::Mutex;
+use tracing::Instrument;
 use trimtab_apimachinery_meta::ObjectKey;
 
 pub use failure::Failure;
 pub use status::{Status, StatusHandle};
 
-use crate::informer::Selection;
+use crate::cached::{Cached, Codec, Undecodables};
+use crate::selection::Selection;
 use crate::store::{Replacement, Writer};
 use crate::{Delta, Object};
 use backoff::Backoff;
-use decode::Decoder;
 use transport::Endpoint;
 
 /// Where a reflector puts what it learns.
@@ -35,15 +38,17 @@ pub trait Sink<K> {
     /// All objects, at one moment.
     fn replace(&mut self, replacement: Replacement<K>);
     /// One object has been created or changed.
-    fn upsert(&mut self, object: K);
+    fn upsert(&mut self, object: Cached<K>);
     /// One object is gone; `last` is its last state.
-    fn delete(&mut self, last: K);
+    fn delete(&mut self, last: Cached<K>);
     /// One object is gone, and its last state cannot be decoded.
     fn delete_key(&mut self, key: &ObjectKey, resource_version: &str);
     /// Every write up to this version has been told.
     fn bookmark(&mut self, resource_version: &str);
     /// The version up to which everything has been told; empty before the first list.
     fn resource_version(&self) -> String;
+    /// What the sink has of an object, so that a list need not bring it once more.
+    fn stored(&self, key: &ObjectKey) -> Option<Cached<K>>;
 }
 
 /// How a reflector behaves. The defaults are client-go's, except where a comment says why not.
@@ -92,7 +97,7 @@ impl Default for Config {
 pub struct Reflector<K> {
     client: Client,
     endpoint: Endpoint,
-    decoder: Decoder,
+    codec: Arc<Mutex<Codec<K>>>,
     config: Config,
     backoff: Backoff,
     status: StatusHandle,
@@ -102,28 +107,39 @@ pub struct Reflector<K> {
     resumable: bool,
     /// How many lists in a row were older than what was seen.
     backwards: u32,
-    kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Object> Reflector<K> {
-    /// A reflector of the selected objects of a kind.
-    pub fn new(client: Client, kind: &K::DynamicType, selection: Selection, config: Config) -> Self {
-        Self {
-            client,
+    /// The reflectors of the selected objects of a kind: one for each selected namespace, or one for all.
+    pub fn of_each_namespace(
+        client: &Client,
+        kind: &K::DynamicType,
+        selection: &Selection,
+        config: &Config,
+    ) -> Vec<Self> {
+        let codec = Codec::with_projection(kind, selection.projection.clone());
+        let codec = Arc::new(Mutex::new(codec));
+        let of = |namespace: Option<&str>| Self {
+            client: client.clone(),
             endpoint: Endpoint {
-                path: K::url_path(kind, selection.namespace.as_deref()),
+                path: K::url_path(kind, namespace),
                 metadata_only: K::metadata_api(),
-                selection,
+                selection: selection.clone(),
             },
-            decoder: Decoder::new::<K>(kind),
+            codec: codec.clone(),
             backoff: Backoff::new(config.backoff_first, config.backoff_max),
             status: StatusHandle::default(),
-            streams: config.streamed_lists,
+            // The end of a streamed list does not say whether it was sharded.
+            streams: config.streamed_lists && selection.shard.is_empty(),
             resumable: true,
             backwards: 0,
-            config,
-            kind: PhantomData,
-        }
+            config: config.clone(),
+        };
+        let each: Vec<_> = selection
+            .namespaces()
+            .map(|namespace| of(Some(namespace)))
+            .collect();
+        if each.is_empty() { vec![of(None)] } else { each }
     }
 
     /// What reads the reflector's status while it runs.
@@ -131,11 +147,21 @@ impl<K: Object> Reflector<K> {
         self.status.clone()
     }
 
+    pub(crate) fn undecodable(&self) -> Undecodables {
+        self.codec.lock().undecodables()
+    }
+
     /// Feeds the sink for ever. Cancelling stops between two changes.
     pub async fn run(mut self, sink: &mut impl Sink<K>) -> std::convert::Infallible {
-        loop {
-            self.list_and_watch(sink).await;
-        }
+        self.status
+            .begin(self.config.silence_timeout + self.config.answer_timeout);
+        let span = tracing::info_span!("reflector", path = %self.endpoint.path);
+        let forever = async {
+            loop {
+                self.list_and_watch(sink).await;
+            }
+        };
+        forever.instrument(span).await
     }
 }
 
@@ -153,11 +179,11 @@ impl<K: Object> Sink<K> for Writer<K> {
         ignore(Writer::replace(self, replacement));
     }
 
-    fn upsert(&mut self, object: K) {
+    fn upsert(&mut self, object: Cached<K>) {
         ignore(Writer::upsert(self, object));
     }
 
-    fn delete(&mut self, last: K) {
+    fn delete(&mut self, last: Cached<K>) {
         ignore(Writer::delete(self, last));
     }
 
@@ -170,7 +196,11 @@ impl<K: Object> Sink<K> for Writer<K> {
     }
 
     fn resource_version(&self) -> String {
-        self.reader().resource_version()
+        Writer::resource_version(self)
+    }
+
+    fn stored(&self, key: &ObjectKey) -> Option<Cached<K>> {
+        self.reader().get(key)
     }
 }
 

@@ -4,41 +4,27 @@
 //! reader sees all of a replacement or none of it. *Monotonic*: what is older than what the store has is dropped.
 //! Readers copy pointers, never objects, and hold the lock no longer than that takes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Resource;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_apimachinery_meta::resource_version::{self, InvalidResourceVersion};
 
-use crate::Delta;
+use crate::Object;
+use crate::cached::Cached;
 use crate::index::{self, Filled, Index, IndexError};
-use crate::object::{key_of, same_uid, version};
+
+mod writer;
+
+pub use writer::{Replacement, Writer};
 
 /// A reader of the watched objects of one kind. Clones read the same objects.
 pub struct Store<K> {
     shared: Arc<Shared<K>>,
-}
-
-/// The one that changes a store. Each change returns what handlers are to be told.
-pub struct Writer<K> {
-    shared: Arc<Shared<K>>,
-}
-
-/// The whole content of a store at one moment, as a list gives it.
-#[derive(Debug)]
-pub struct Replacement<K> {
-    /// All objects, in any order.
-    pub objects: Vec<K>,
-    /// Objects that the server has but that could not be decoded, with their UIDs. What the store knows of them stays;
-    /// what it has under the same name with another UID is gone.
-    pub skipped: HashMap<ObjectKey, String>,
-    /// The resource version of the list.
-    pub resource_version: String,
 }
 
 /// Why the awaited resource version was not seen.
@@ -57,39 +43,74 @@ pub enum WaitError {
 }
 
 struct Shared<K> {
+    /// Held by who prepares a change, so that the state stays as it is meanwhile, but can be read.
+    /// Lock order: this, then the state.
+    changing: Mutex<()>,
     state: RwLock<State<K>>,
     /// Changes after every write, to what the state then is.
     progress: watch::Sender<Progress>,
 }
 
-#[derive(Clone, Default)]
+/// How far the store is: at least one part, each fed by a watch of its own.
 struct Progress {
+    parts: Vec<Part>,
+}
+
+#[derive(Default)]
+struct Part {
+    namespace: Option<String>,
     version: String,
     synced: bool,
     stopped: bool,
 }
 
 struct State<K> {
-    objects: BTreeMap<Arc<ObjectKey>, Arc<K>>,
+    objects: BTreeMap<Arc<ObjectKey>, Cached<K>>,
     indexes: HashMap<String, Filled<K>>,
+    /// Bytes of all objects, without what they share.
+    size: usize,
 }
 
 /// A new, empty store: its reader and its writer.
 ///
 /// An informer makes its own. This is for feeding a store from elsewhere: a test, another protocol.
-pub fn store<K: Resource + 'static>() -> (Store<K>, Writer<K>) {
+pub fn store<K: Object>() -> (Store<K>, Writer<K>) {
+    let (store, mut writers) = store_of_namespaces(&[]);
+    // Without namespaces there is one writer.
+    let writer = writers.remove(0);
+    (store, writer)
+}
+
+/// A new, empty store with a writer for each namespace; with one for all, if no namespace is given.
+pub(crate) fn store_of_namespaces<K: Object>(namespaces: &[String]) -> (Store<K>, Vec<Writer<K>>) {
     let by_owner = (index::OWNER_UID.to_owned(), Filled::new(Index::by_owner()));
+    let scopes: Vec<_> = match namespaces {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    let parts = scopes.iter().map(|namespace| Part {
+        namespace: namespace.clone(),
+        ..Part::default()
+    });
+    let progress = Progress {
+        parts: parts.collect(),
+    };
     let shared = Arc::new(Shared {
+        changing: Mutex::default(),
         state: RwLock::new(State {
             objects: BTreeMap::new(),
             indexes: HashMap::from([by_owner]),
+            size: 0,
         }),
-        progress: watch::Sender::default(),
+        progress: watch::Sender::new(progress),
     });
-    let writer = Writer {
+    let writers = scopes.into_iter().enumerate().map(|(part, namespace)| Writer {
         shared: shared.clone(),
-    };
-    (Store { shared }, writer)
+        part,
+        namespace,
+    });
+    let writers = writers.collect();
+    (Store { shared }, writers)
 }
 
 // === impl Store ===
@@ -113,35 +134,39 @@ impl<K> fmt::Debug for Store<K> {
 
 impl<K> Store<K> {
     /// The object under this key.
-    pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
+    pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
         self.shared.state.read().objects.get(key).cloned()
     }
 
     /// All objects, ordered by namespace and name.
-    pub fn list(&self) -> Vec<Arc<K>> {
+    pub fn list(&self) -> Vec<Cached<K>> {
         self.shared.state.read().objects.values().cloned().collect()
     }
 
     /// The objects of one namespace, ordered by name. The empty namespace is that of cluster-scoped objects.
-    pub fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.shared.state.read().in_namespace(namespace)
+    pub fn list_in(&self, namespace: &str) -> Vec<Cached<K>> {
+        let state = self.shared.state.read();
+        state
+            .in_namespace(namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     /// The objects that have this value in the index, ordered by namespace and name.
     ///
     /// # Errors
     /// [`IndexError::Unknown`]: no such index.
-    pub fn by_index(&self, index: &str, value: &str) -> Result<Vec<Arc<K>>, IndexError> {
-        let state = self.shared.state.read();
+    pub fn by_index(&self, index: &str, value: &str) -> Result<Vec<Cached<K>>, IndexError> {
         if index == index::NAMESPACE {
-            return Ok(state.in_namespace(value));
+            return Ok(self.list_in(value));
         }
+        let state = self.shared.state.read();
         let unknown = || IndexError::Unknown(index.to_owned());
         let filled = state.indexes.get(index).ok_or_else(unknown)?;
-        Ok(filled
+        let found = filled
             .keys(value)
-            .filter_map(|key| state.objects.get(key).cloned())
-            .collect())
+            .filter_map(|key| state.objects.get(key).cloned());
+        Ok(found.collect())
     }
 
     /// The values that objects have in the index, in no order.
@@ -156,35 +181,34 @@ impl<K> Store<K> {
             return Ok(namespaces);
         }
         let unknown = || IndexError::Unknown(index.to_owned());
-        Ok(state
-            .indexes
-            .get(index)
-            .ok_or_else(unknown)?
-            .values()
-            .cloned()
-            .collect())
+        let filled = state.indexes.get(index).ok_or_else(unknown)?;
+        Ok(filled.values().map(str::to_owned).collect())
     }
 
     /// The objects that have an owner with this UID.
-    pub fn owned_by(&self, uid: &str) -> Vec<Arc<K>> {
+    pub fn owned_by(&self, uid: &str) -> Vec<Cached<K>> {
         self.by_index(index::OWNER_UID, uid).unwrap_or_default()
     }
 
-    /// Adds an index, also over what is stored already.
+    /// Adds an index, also over what is stored already. Readers are not held up by that.
     ///
     /// # Errors
     /// [`IndexError::Exists`]: the name is taken.
     pub fn add_index(&self, index: Index<K>) -> Result<(), IndexError> {
-        let mut state = self.shared.state.write();
         let name = index.name().to_owned();
-        if name == index::NAMESPACE || state.indexes.contains_key(&name) {
-            return Err(IndexError::Exists(name));
-        }
+        let _changing = self.shared.changing.lock();
+        let stored = {
+            let state = self.shared.state.read();
+            if name == index::NAMESPACE || state.indexes.contains_key(&name) {
+                return Err(IndexError::Exists(name));
+            }
+            state.objects.clone()
+        };
         let mut filled = Filled::new(index);
-        for (key, object) in &state.objects {
+        for (key, object) in &stored {
             filled.change(key, None, Some(object));
         }
-        state.indexes.insert(name, filled);
+        self.shared.state.write().indexes.insert(name, filled);
         Ok(())
     }
 
@@ -198,14 +222,20 @@ impl<K> Store<K> {
         self.len() == 0
     }
 
-    /// The resource version that the store is at: every write up to it is visible. Empty before the first list.
+    /// Bytes that the objects take, without what they share, their decoded values and the store itself.
+    pub fn size(&self) -> usize {
+        self.shared.state.read().size
+    }
+
+    /// The resource version that the store is at: every write up to it is visible. Empty before the first list. Of a
+    /// store of several namespaces it is the least of theirs.
     pub fn resource_version(&self) -> String {
-        self.shared.progress.borrow().version.clone()
+        self.shared.progress.borrow().version().to_owned()
     }
 
     /// Whether the first list is in the store.
     pub fn is_synced(&self) -> bool {
-        self.shared.progress.borrow().synced
+        self.shared.progress.borrow().is_synced()
     }
 
     /// Waits until the first list is in the store.
@@ -213,7 +243,7 @@ impl<K> Store<K> {
     /// # Errors
     /// [`WaitError::Stopped`]: the writer is gone and there will be no list.
     pub async fn synced(&self) -> Result<(), WaitError> {
-        self.changed_until(|progress, _| progress.synced.then_some(Ok(())))
+        self.progressed(|progress| progress.is_synced().then_some(()))
             .await
     }
 
@@ -226,245 +256,144 @@ impl<K> Store<K> {
     /// See [`WaitError`].
     pub async fn wait_until(&self, resource_version: &str, patience: Duration) -> Result<(), WaitError> {
         resource_version::compare(resource_version, resource_version)?;
-        tokio::time::timeout(patience, self.reached(resource_version))
+        tokio::time::timeout(patience, self.reached(resource_version, None))
             .await
             .unwrap_or_else(|_| Err(WaitError::TimedOut(self.resource_version())))
     }
 
-    /// Waits until a condition on one object holds. The condition gets `None` while there is no such object; what it
-    /// returns is returned.
+    /// Waits until a condition on one object holds. The condition gets `None` while there is no such object, and is asked
+    /// again when the object has changed; what it returns is returned.
     ///
     /// # Errors
     /// [`WaitError::Stopped`]: the writer is gone.
     pub async fn wait_for<T>(
         &self,
         key: &ObjectKey,
-        condition: impl Fn(Option<&Arc<K>>) -> Option<T>,
-    ) -> Result<T, WaitError> {
-        self.changed_until(|_, state| condition(state.objects.get(key)).map(Ok))
-            .await
-    }
-
-    /// Says that nobody writes any more: who waits need not wait longer.
-    pub(crate) fn stop(&self) {
-        self.shared
-            .progress
-            .send_modify(|progress| progress.stopped = true);
-    }
-
-    pub(crate) async fn reached(&self, resource_version: &str) -> Result<(), WaitError> {
-        self.changed_until(|progress, _| has_reached(&progress.version, resource_version).then_some(Ok(())))
-            .await
-    }
-
-    pub(crate) fn has_reached(&self, resource_version: &str) -> bool {
-        has_reached(&self.shared.progress.borrow().version, resource_version)
-    }
-
-    async fn changed_until<T>(
-        &self,
-        done: impl Fn(&Progress, &State<K>) -> Option<Result<T, WaitError>>,
+        condition: impl Fn(Option<&Cached<K>>) -> Option<T>,
     ) -> Result<T, WaitError> {
         let mut progress = self.shared.progress.subscribe();
+        let mut asked: Option<Option<Cached<K>>> = None;
         loop {
-            let now = progress.borrow_and_update().clone();
-            if let Some(result) = done(&now, &self.shared.state.read()) {
-                return result;
+            let stopped = progress.borrow_and_update().is_stopped();
+            let now = self.get(key);
+            let changed = asked.as_ref().is_none_or(|before| match (before, &now) {
+                (Some(before), Some(now)) => !before.is(now),
+                (None, None) => false,
+                _ => true,
+            });
+            if changed && let Some(result) = condition(now.as_ref()) {
+                return Ok(result);
             }
-            if now.stopped || progress.changed().await.is_err() {
+            asked = Some(now);
+            if stopped || progress.changed().await.is_err() {
+                return Err(WaitError::Stopped);
+            }
+        }
+    }
+
+    /// Whether nobody writes any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.progress.borrow().is_stopped()
+    }
+
+    /// Waits for a version of what is in one namespace; without one, of everything.
+    pub(crate) async fn reached(
+        &self,
+        resource_version: &str,
+        namespace: Option<&str>,
+    ) -> Result<(), WaitError> {
+        self.progressed(|progress| progress.has_reached(resource_version, namespace).then_some(()))
+            .await
+    }
+
+    pub(crate) fn has_reached(&self, resource_version: &str, namespace: Option<&str>) -> bool {
+        self.shared
+            .progress
+            .borrow()
+            .has_reached(resource_version, namespace)
+    }
+
+    async fn progressed<T>(&self, done: impl Fn(&Progress) -> Option<T>) -> Result<T, WaitError> {
+        let mut progress = self.shared.progress.subscribe();
+        loop {
+            {
+                let now = progress.borrow_and_update();
+                if let Some(result) = done(&now) {
+                    return Ok(result);
+                }
+                if now.is_stopped() {
+                    return Err(WaitError::Stopped);
+                }
+            }
+            if progress.changed().await.is_err() {
                 return Err(WaitError::Stopped);
             }
         }
     }
 }
 
-fn has_reached(version: &str, wanted: &str) -> bool {
-    resource_version::compare(version, wanted).is_ok_and(|order| order.is_ge())
+impl Progress {
+    fn version(&self) -> &str {
+        let versions = self.parts.iter().map(|part| &*part.version);
+        versions
+            .reduce(|least, other| if is_older(other, least) { other } else { least })
+            .unwrap_or_default()
+    }
+
+    fn is_synced(&self) -> bool {
+        self.parts.iter().all(|part| part.synced)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.parts.iter().all(|part| part.stopped)
+    }
+
+    fn has_reached(&self, wanted: &str, namespace: Option<&str>) -> bool {
+        let part = self
+            .parts
+            .iter()
+            .find(|part| part.namespace.is_some() && part.namespace.as_deref() == namespace);
+        let version = part.map_or_else(|| self.version(), |part| &part.version);
+        resource_version::compare(version, wanted).is_ok_and(|order| order.is_ge())
+    }
+}
+
+/// Whether a version is older; the empty one is the oldest.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.is_empty(), than.is_empty()) {
+        (true, other) => !other,
+        (false, true) => false,
+        _ => resource_version::compare(version, than).is_ok_and(|order| order.is_lt()),
+    }
 }
 
 impl<K> State<K> {
-    fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&Arc<ObjectKey>, &Cached<K>)> {
         let first = ObjectKey::namespaced(namespace, "");
-        let from_first = self.objects.range::<ObjectKey, _>(&first..);
-        from_first
-            .take_while(|(key, _)| key.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+        let from_first = self.objects.range::<ObjectKey, _>(first..);
+        from_first.take_while(move |(key, _)| key.namespace == namespace)
     }
 
-    fn put(&mut self, key: &Arc<ObjectKey>, new: Option<Arc<K>>) -> Option<Arc<K>> {
+    fn put(&mut self, key: &Arc<ObjectKey>, new: Option<Cached<K>>) -> Option<Cached<K>> {
+        self.size += new.as_ref().map_or(0, Cached::size);
         let old = match &new {
             Some(object) => self.objects.insert(key.clone(), object.clone()),
             None => self.objects.remove(key),
         };
+        self.size -= old.as_ref().map_or(0, Cached::size);
         for index in self.indexes.values_mut() {
-            index.change(key, old.as_deref(), new.as_deref());
+            index.change(key, old.as_ref(), new.as_ref());
         }
         old
     }
 }
 
-// === impl Writer ===
-
-impl<K> fmt::Debug for Writer<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").finish_non_exhaustive()
-    }
-}
-
-impl<K> Drop for Writer<K> {
-    fn drop(&mut self) {
-        self.shared
-            .progress
-            .send_modify(|progress| progress.stopped = true);
-    }
-}
-
-impl<K> Writer<K> {
-    /// A reader of the store that this changes.
-    pub fn reader(&self) -> Store<K> {
-        Store {
-            shared: self.shared.clone(),
+impl<K> Clone for State<K> {
+    fn clone(&self) -> Self {
+        Self {
+            objects: self.objects.clone(),
+            indexes: self.indexes.clone(),
+            size: self.size,
         }
     }
-}
-
-impl<K: Resource> Writer<K> {
-    /// Replaces all that is stored, in one step. Objects that are no longer there come first in what is returned
-    /// (*Complete*); of objects that have not changed nothing is said.
-    pub fn replace(&mut self, replacement: Replacement<K>) -> Vec<Delta<K>> {
-        let initial = !self.shared.progress.borrow().synced;
-        let mut deltas = Vec::new();
-        let mut state = self.shared.state.write();
-        let is_skipped = |key: &ObjectKey, object: &K| {
-            let uid = replacement.skipped.get(key);
-            uid.is_some_and(|uid| object.meta().uid.as_ref() == Some(uid))
-        };
-        let stored = state.objects.iter();
-        let mut vanished: HashSet<Arc<ObjectKey>> = stored
-            .filter(|(key, object)| !is_skipped(key, object))
-            .map(|(key, _)| key.clone())
-            .collect();
-
-        let mut changes = Vec::with_capacity(replacement.objects.len());
-        for object in replacement.objects {
-            let key = Arc::new(key_of(&object));
-            vanished.remove(&key);
-            changes.push((key, Arc::new(object)));
-        }
-        for key in vanished {
-            if let Some(last) = state.put(&key, None) {
-                deltas.push(Delta::Deleted {
-                    last,
-                    observed: false,
-                });
-            }
-        }
-        for (key, object) in changes {
-            state.set(key, object, initial, &mut deltas);
-        }
-        drop(state);
-        self.advance(&replacement.resource_version, true);
-        deltas
-    }
-
-    /// Stores a new state of an object. An older state than the stored one is dropped.
-    pub fn upsert(&mut self, object: K) -> Vec<Delta<K>> {
-        let key = Arc::new(key_of(&object));
-        let version = version(&object).to_owned();
-        let mut deltas = Vec::new();
-        let mut state = self.shared.state.write();
-        let outdated = state
-            .objects
-            .get(&key)
-            .is_some_and(|stored| is_newer(&**stored, &version));
-        if !outdated {
-            state.set(key, Arc::new(object), false, &mut deltas);
-        }
-        drop(state);
-        self.advance(&version, false);
-        deltas
-    }
-
-    /// Removes an object of which the server says that it is gone. `last` is its last state. The deletion of an older
-    /// object that had the same name is dropped.
-    pub fn delete(&mut self, last: K) -> Vec<Delta<K>> {
-        let (key, version) = (key_of(&last), version(&last).to_owned());
-        let removed = self.remove(&key, &version);
-        removed
-            .map(|stored| {
-                let last = if same_uid(&*stored, &last) {
-                    Arc::new(last)
-                } else {
-                    stored
-                };
-                Delta::Deleted { last, observed: true }
-            })
-            .into_iter()
-            .collect()
-    }
-
-    /// Removes an object that is gone and whose last state could not be decoded.
-    pub fn delete_key(&mut self, key: &ObjectKey, resource_version: &str) -> Vec<Delta<K>> {
-        let removed = self.remove(key, resource_version);
-        removed
-            .map(|last| Delta::Deleted { last, observed: true })
-            .into_iter()
-            .collect()
-    }
-
-    /// Takes note that the store has seen every write up to this resource version.
-    pub fn bookmark(&mut self, resource_version: &str) {
-        self.advance(resource_version, false);
-    }
-
-    fn remove(&mut self, key: &ObjectKey, version: &str) -> Option<Arc<K>> {
-        let mut state = self.shared.state.write();
-        let stored = state
-            .objects
-            .get(key)
-            .filter(|stored| !is_newer(&***stored, version));
-        let removed = match stored {
-            Some(_) => state.put(&Arc::new(key.clone()), None),
-            None => None,
-        };
-        drop(state);
-        self.advance(version, false);
-        removed
-    }
-
-    /// Moves on to a version, which a replacement may set to any value, and wakes those who wait.
-    fn advance(&mut self, version: &str, replaced: bool) {
-        self.shared.progress.send_modify(|progress| {
-            if replaced
-                || resource_version::compare(&progress.version, version).is_ok_and(|order| order.is_lt())
-            {
-                progress.version = version.to_owned();
-            }
-            progress.synced |= replaced;
-        });
-    }
-}
-
-impl<K: Resource> State<K> {
-    /// Stores the object and says what that changes.
-    fn set(&mut self, key: Arc<ObjectKey>, new: Arc<K>, initial: bool, deltas: &mut Vec<Delta<K>>) {
-        let old = self.put(&key, Some(new.clone()));
-        match old {
-            Some(old) if !same_uid(&*old, &*new) => {
-                deltas.push(Delta::Deleted {
-                    last: old,
-                    observed: false,
-                });
-                deltas.push(Delta::Added { object: new, initial });
-            }
-            Some(old) if version(&*old) == version(&*new) => {}
-            Some(old) => deltas.push(Delta::Updated { old, new }),
-            None => deltas.push(Delta::Added { object: new, initial }),
-        }
-    }
-}
-
-fn is_newer<K: Resource>(stored: &K, version_text: &str) -> bool {
-    resource_version::compare(version(stored), version_text).is_ok_and(|order| order.is_gt())
 }

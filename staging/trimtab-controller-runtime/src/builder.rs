@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_cache::Cached;
 use trimtab_client_workqueue::{Add, Backoff, Exponential, Jittered, Reason, WorkQueue};
 
 use crate::controller::{Described, Settings};
@@ -83,13 +84,13 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
     /// Watches a kind whose objects concern `K`s in another way: a change triggers the keys that `map` finds for the
     /// object before and after it. `map` must be quick and must not depend on what it was asked before.
     pub fn watches<T: Reconciled>(self, map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static) -> Self {
-        self.source(Sight::Hidden, map)
+        self.source(Sight::Hidden, source::decoded(map))
     }
 
     fn source<T: Reconciled>(
         mut self,
         sight: Sight,
-        map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static,
+        map: impl Fn(&Cached<T>) -> Vec<ObjectKey> + Send + 'static,
     ) -> Self {
         self.sources.push(Box::new(move |inlet| {
             source::watch::<T>(inlet, sight, map, source::any)

@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::informer::{InformerFactory, Selection};
-use trimtab_client_cache::key_of;
 use trimtab_client_coordination::events::Recorder;
 use trimtab_client_workqueue::{Add, Shutdown, Work, WorkQueue};
 
@@ -199,7 +198,7 @@ impl<K: Reconciled, R: Reconcile<K>> Running<K, R> {
     fn resync(&self) {
         for object in self.inner.world.store.list() {
             let add = Add::now().priority(LOW).because("resync");
-            let _shut_down = self.queue.add_with(key_of(&*object), add);
+            let _shut_down = self.queue.add_with(object.key().clone(), add);
         }
     }
 }
@@ -208,7 +207,7 @@ impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
     /// One turn, with all that follows from how it ends.
     async fn turn(self: Arc<Self>, work: Work<ObjectKey>, permit: OwnedSemaphorePermit) {
         let (key, begun) = (work.key().clone(), Instant::now());
-        let view = || self.world.view(self.world.store.get(&key).as_deref());
+        let view = || self.world.view(self.world.store.get(&key).as_ref());
         if let Some(wait) = self.failing.wait_for(&key, begun, view) {
             if let WaitFor::Backoff(rest) = wait {
                 self.again(&work, rest, None);
@@ -257,6 +256,7 @@ impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
 
     /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
     async fn reconcile(&self, turn: &mut Turn<K>) -> Result<Next, Ended> {
+        turn.readable().map_err(Ended::Failed)?;
         let reconciled = AssertUnwindSafe(async { self.reconciler.reconcile(turn).await })
             .catch_unwind()
             .await;

@@ -1,6 +1,7 @@
 //! What can go wrong in a turn or around it, and what is to be done about it.
 
 use trimtab_apimachinery_meta::owner::OwnerError;
+use trimtab_client_cache::cached::Undecodable;
 
 /// The result of a reconcile and of what a turn does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,6 +36,9 @@ pub enum Error {
     /// An object or a status cannot be written as JSON.
     #[error("cannot encode: {0}")]
     Encode(#[from] serde_json::Error),
+    /// An object in a cache is not of its type. A turn whose own object is such does not begin.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
     /// The turn's object is gone, and what was asked for needs it.
     #[error("{0} is gone")]
     Gone(String),
@@ -77,7 +81,11 @@ impl Error {
     pub fn is_terminal(&self) -> bool {
         matches!(
             self,
-            Self::Terminal(_) | Self::NotWatched(_) | Self::Invalid(_) | Self::Encode(_)
+            Self::Terminal(_)
+                | Self::NotWatched(_)
+                | Self::Invalid(_)
+                | Self::Encode(_)
+                | Self::Undecodable(_)
         )
     }
 }

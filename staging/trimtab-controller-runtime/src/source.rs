@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use kube::core::ObjectMeta;
 use trimtab_apimachinery_meta::{GroupKind, ObjectKey, owner};
 use trimtab_client_cache::informer::{InformerFactory, Registration, Selection, SharedInformer};
-use trimtab_client_cache::{Delta, key_of};
+use trimtab_client_cache::{Cached, Delta};
 use trimtab_client_workqueue::{Add, WorkQueue};
 
 use crate::failing::Failing;
@@ -75,8 +76,8 @@ impl Inlet {
 pub(crate) fn watch<T: Reconciled>(
     inlet: Inlet,
     sight: Sight,
-    map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static,
-    matters: impl Fn(&T, &T) -> bool + Send + 'static,
+    map: impl Fn(&Cached<T>) -> Vec<ObjectKey> + Send + 'static,
+    matters: impl Fn(&Cached<T>, &Cached<T>) -> bool + Send + 'static,
 ) -> Source {
     Box::new(move |factory, selection, stores| {
         let kind = T::kind(&T::DynamicType::default()).into_owned();
@@ -113,7 +114,7 @@ fn trigger<T: Reconciled>(
     sight: Sight,
     kind: &str,
     delta: &Delta<T>,
-    map: &impl Fn(&T) -> Vec<ObjectKey>,
+    map: &impl Fn(&Cached<T>) -> Vec<ObjectKey>,
 ) {
     let (objects, verb) = match delta {
         Delta::Added { object, .. } => (vec![object], "added"),
@@ -126,7 +127,7 @@ fn trigger<T: Reconciled>(
     } else {
         0
     };
-    let keys: BTreeSet<ObjectKey> = objects.into_iter().flat_map(|object| map(object)).collect();
+    let keys: BTreeSet<ObjectKey> = objects.into_iter().flat_map(map).collect();
     for key in keys {
         let add = Add::now()
             .priority(priority)
@@ -136,22 +137,34 @@ fn trigger<T: Reconciled>(
 }
 
 /// The object itself.
-pub(crate) fn itself<K: Reconciled>(object: &K) -> Vec<ObjectKey> {
-    vec![key_of(object)]
+pub(crate) fn itself<K: Reconciled>(object: &Cached<K>) -> Vec<ObjectKey> {
+    vec![object.key().clone()]
+}
+
+/// What is found for the object as a value of its type. For one that cannot be decoded nothing is, until it changes; the
+/// cache has said so.
+pub(crate) fn decoded<T: Reconciled>(
+    map: impl Fn(&T) -> Vec<ObjectKey>,
+) -> impl Fn(&Cached<T>) -> Vec<ObjectKey> {
+    move |object| object.decode().map(|object| map(&object)).unwrap_or_default()
 }
 
 /// The object's controller, if that is a `K`.
-pub(crate) fn controller<K: Reconciled, T: Reconciled>(object: &T) -> Vec<ObjectKey> {
+pub(crate) fn controller<K: Reconciled, T: Reconciled>(object: &Cached<T>) -> Vec<ObjectKey> {
     let owner_kind = K::DynamicType::default();
     let wanted = GroupKind::new(K::group(&owner_kind), K::kind(&owner_kind));
-    let reference = owner::controller_of(object.meta()).filter(|reference| {
+    let owners = ObjectMeta {
+        owner_references: object.read(["metadata", "ownerReferences"]).unwrap_or_default(),
+        ..ObjectMeta::default()
+    };
+    let reference = owner::controller_of(&owners).filter(|reference| {
         let group = reference
             .api_version
             .split_once('/')
             .map_or("", |(group, _)| group);
         GroupKind::new(group, &reference.kind) == wanted
     });
-    let namespace = object.meta().namespace.clone().filter(|_| is_namespaced::<K>());
+    let namespace = is_namespaced::<K>().then(|| object.namespace().to_owned());
     let key = reference.map(|reference| ObjectKey {
         namespace: namespace.unwrap_or_default(),
         name: reference.name.clone(),
@@ -160,21 +173,25 @@ pub(crate) fn controller<K: Reconciled, T: Reconciled>(object: &T) -> Vec<Object
 }
 
 /// Any new version is a change.
-pub(crate) fn any<T: Reconciled>(_: &T, _: &T) -> bool {
+pub(crate) fn any<T: Reconciled>(_: &Cached<T>, _: &Cached<T>) -> bool {
     true
 }
 
 /// Whether more than the status has changed: the spec, by its generation, or the metadata that people and finalizers
 /// change.
-pub(crate) fn beyond_status<T: Reconciled>(old: &T, new: &T) -> bool {
-    let (old, new) = (old.meta(), new.meta());
-    old.generation != new.generation
-        || new.generation.is_none()
-        || old.labels != new.labels
-        || old.annotations != new.annotations
-        || old.finalizers != new.finalizers
-        || old.owner_references != new.owner_references
-        || old.deletion_timestamp != new.deletion_timestamp
+pub(crate) fn beyond_status<T: Reconciled>(old: &Cached<T>, new: &Cached<T>) -> bool {
+    const WATCHED: [&str; 5] = [
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+        "deletionTimestamp",
+    ];
+    old.generation() != new.generation()
+        || new.generation().is_none()
+        || WATCHED
+            .iter()
+            .any(|field| !old.has_same(new, ["metadata", field]))
 }
 
 impl<T: Reconciled> Watch for Watching<T> {
@@ -191,6 +208,7 @@ impl<T: Reconciled> Watch for Watching<T> {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.informer.status().reflector.trouble
+        let reflectors = self.informer.status().reflectors;
+        reflectors.into_iter().find_map(|reflector| reflector.trouble)
     }
 }

@@ -123,11 +123,11 @@ where
     );
     let keys = queue.clone();
     let by_namespace = namespaces.add_handler(move |delta| {
-        let _refused_when_stopping = keys.add_with(delta.key().name, Add::now().end_backoff());
+        let _refused_when_stopping = keys.add_with(delta.key().name.clone(), Add::now().end_backoff());
     });
     let keys = queue.clone();
     let by_object = objects.add_handler(move |delta| {
-        let _refused_when_stopping = keys.add_with(delta.key().namespace, Add::now().end_backoff());
+        let _refused_when_stopping = keys.add_with(delta.key().namespace.clone(), Add::now().end_backoff());
     });
     let both = async {
         by_namespace.synced().await;
@@ -141,6 +141,7 @@ where
             let (client, standing) = (client.clone(), standing.clone());
             let (namespace, objects) = (namespaces.get(&ObjectKey::cluster(&name)), objects.clone());
             async move {
+                let namespace = namespace.and_then(|namespace| namespace.decode().ok());
                 let Some(namespace) = namespace.filter(|namespace| is_active(namespace)) else {
                     return Outcome::Done;
                 };
@@ -184,7 +185,11 @@ where
             created => created.map(drop),
         };
     };
-    let mut mended = (*found).clone();
+    // What cannot be decoded is not what is wanted either.
+    let mut mended = match found.decode() {
+        Ok(found) => (*found).clone(),
+        Err(_) => standing.wanted.clone(),
+    };
     if !(standing.mend)(&mut mended, &standing.wanted) {
         return Ok(());
     }

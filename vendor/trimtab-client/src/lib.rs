@@ -11,7 +11,8 @@ pub mod cache {
     pub use trimtab_client_cache::informer::{InformerFactory, Selection, SharedInformer};
     #[doc(inline)]
     pub use trimtab_client_cache::{
-        Delta, Object, barrier, delta, index, informer, key_of, lister, predicate, reflector, store,
+        Cached, Delta, Form, Object, barrier, cached, delta, index, informer, key_of, lister, predicate,
+        reflector, store,
     };
 }
 

@@ -1,45 +1,22 @@
-//! From the bytes of lists and events to objects. One object that cannot be decoded does not stop the others.
+//! From the lines of a watch to events.
 
-use std::any::TypeId;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use trimtab_apimachinery_meta::ObjectKey;
 
 use super::failure::Failure;
-use crate::Object;
 
 /// One line of a watch, its object still as text.
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event<'a> {
-    #[serde(rename = "type", borrow)]
     pub(super) kind: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(super) object: &'a RawValue,
+    pub(super) object: &'a [u8],
 }
 
-/// One page of a list, its items still as text.
-#[derive(Deserialize)]
-pub(super) struct Page<'a> {
-    #[serde(default)]
-    pub(super) metadata: PageMeta,
-    #[serde(borrow, default)]
-    pub(super) items: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PageMeta {
-    #[serde(default)]
-    pub(super) resource_version: String,
-    #[serde(rename = "continue", default)]
-    pub(super) continue_token: Option<String>,
-}
-
-/// The part of an object that names it: all that is read of bookmarks and of objects that cannot be decoded.
+/// The part of an object that names it: all that is read of bookmarks and of objects that are gone.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub(super) struct Named {
@@ -51,7 +28,6 @@ pub(super) struct Named {
 pub(super) struct NameMeta {
     namespace: String,
     name: String,
-    pub(super) uid: String,
     pub(super) resource_version: String,
     pub(super) annotations: Option<BTreeMap<String, String>>,
 }
@@ -65,63 +41,71 @@ impl Named {
     }
 }
 
-/// An object that cannot be decoded.
-#[derive(Debug)]
-pub(super) struct Undecodable {
-    pub(super) named: Named,
-    pub(super) why: serde_json::Error,
-}
-
-/// Decodes objects of one kind.
-#[derive(Debug)]
-pub(super) struct Decoder {
-    /// What the items of a list are, for forms that must be told: a list says it once for all of its items.
-    item_type: Option<String>,
-}
-
-impl Decoder {
-    pub(super) fn new<K: Object>(kind: &K::DynamicType) -> Self {
-        let knows_its_type = TypeId::of::<K::DynamicType>() == TypeId::of::<()>() || K::metadata_api();
-        let item_type = || {
-            let (api_version, kind) = (K::api_version(kind), K::kind(kind));
-            format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\",")
-        };
-        Self {
-            item_type: (!knows_its_type).then(item_type),
+impl<'a> Event<'a> {
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, Failure> {
+        if let Some(event) = Self::as_servers_write(line) {
+            return Ok(event);
         }
-    }
-
-    /// Decodes the object of an event.
-    ///
-    /// The outer error is a text that names no object at all.
-    pub(super) fn object<K: Object>(&self, text: &RawValue) -> Result<Result<K, Undecodable>, Failure> {
-        Self::decode(text.get())
-    }
-
-    /// Decodes an item of a list.
-    pub(super) fn item<K: Object>(&self, text: &RawValue) -> Result<Result<K, Undecodable>, Failure> {
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Typed {
-            kind: Option<IgnoredAny>,
+        struct Wire<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
+            #[serde(borrow)]
+            object: &'a RawValue,
         }
-        if let Some(prefix) = &self.item_type
-            && let Some(fields) = text.get().trim_start().strip_prefix('{')
-            && serde_json::from_str::<Typed>(text.get()).is_ok_and(|typed| typed.kind.is_none())
-            && !fields.trim_start().starts_with('}')
-        {
-            return Self::decode(&format!("{prefix}{fields}"));
-        }
-        Self::decode(text.get())
+        let wire: Wire<'_> =
+            serde_json::from_slice(line).map_err(|error| Failure::Malformed(error.to_string()))?;
+        Ok(Self {
+            kind: wire.kind,
+            object: wire.object.get().as_bytes(),
+        })
     }
 
-    fn decode<K: Object>(text: &str) -> Result<Result<K, Undecodable>, Failure> {
-        match serde_json::from_str(text) {
-            Ok(object) => Ok(Ok(object)),
-            Err(why) => match serde_json::from_str::<Named>(text) {
-                Ok(named) if !named.metadata.name.is_empty() => Ok(Err(Undecodable { named, why })),
-                _ => Err(Failure::Malformed(why.to_string())),
-            },
+    /// The event, if it is written as the servers that there are do, so that its end need not be looked for. That the object
+    /// is well-formed, and ends where the event does, is seen when it is decoded.
+    fn as_servers_write(line: &'a [u8]) -> Option<Self> {
+        let rest = line.trim_ascii().strip_prefix(b"{\"type\":\"")?;
+        let end = rest.iter().position(|byte| !byte.is_ascii_uppercase())?;
+        let (kind, rest) = rest.split_at(end);
+        let object = rest.strip_prefix(b"\",\"object\":")?.strip_suffix(b"}")?;
+        Some(Self {
+            kind: Cow::Borrowed(std::str::from_utf8(kind).ok()?),
+            object,
+        })
+    }
+
+    pub(super) fn named(&self) -> Result<Named, Failure> {
+        serde_json::from_slice(self.object).map_err(|error| Failure::Malformed(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_however_they_are_written() {
+        let plain = br#"{"type":"ADDED","object":{"a":{}}}"#;
+        let others: [&[u8]; 4] = [
+            b" {\"type\":\"ADDED\",\"object\":{\"a\":{}}}\r",
+            br#"{ "type": "ADDED", "object": {"a":{}} }"#,
+            br#"{"object":{"a":{}},"type":"ADDED"}"#,
+            br#"{"type":"\u0041DDED","object":{"a":{}}}"#,
+        ];
+        let expected = Event::as_servers_write(plain).unwrap();
+        assert_eq!((&*expected.kind, expected.object), ("ADDED", &br#"{"a":{}}"#[..]));
+        for other in others {
+            assert_eq!(Event::parse(other).unwrap(), expected);
+        }
+        for malformed in [
+            &b"{"[..],
+            b"[]",
+            b"{}",
+            br#"{"type":"ADDED"}"#,
+            br#"{"type":"ADDED","object":{"a""#,
+        ] {
+            let refused = Event::parse(malformed).and_then(|event| event.named().map(drop));
+            assert!(refused.is_err(), "{}", malformed.escape_ascii());
         }
     }
 }

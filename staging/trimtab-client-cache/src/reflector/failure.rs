@@ -32,6 +32,9 @@ pub enum Failure {
     /// The stream was closed before the initial list was complete.
     #[error("stream was closed in the middle of the initial list")]
     CutShort,
+    /// A shard was asked for, and the server does not say that it has sharded its list.
+    #[error("server does not shard lists: it needs the feature ShardedListAndWatch")]
+    NotSharded,
     /// The server does not stream initial lists.
     #[error("server does not stream initial lists")]
     NotStreaming,

@@ -1,18 +1,21 @@
 //! One round of list and watch, and what follows from each way it can end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::core::Status as WireStatus;
 use tokio::time::Instant;
 use trimtab_apimachinery_meta::{ApiError, ObjectKey, resource_version};
 
-use super::decode::{Event, Named, Page, Undecodable};
+use super::decode::Event;
 use super::failure::{Failure, Recovery};
-use super::transport::{Lines, read_all, send};
+use super::listing::{ListMeta, ListReader};
+use super::transport::{Lines, next_chunk, send};
 use super::{Reflector, Sink};
+use crate::Object;
+use crate::cached::{Cached, NoObject, Undecodable};
 use crate::store::Replacement;
-use crate::{Object, key_of};
 
 /// On a bookmark: all objects of the initial list have been sent.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -22,7 +25,7 @@ const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// A list while it is being read.
 struct Listing<K> {
-    objects: HashMap<ObjectKey, K>,
+    objects: HashMap<Arc<ObjectKey>, Cached<K>>,
     skipped: HashMap<ObjectKey, String>,
 }
 
@@ -41,9 +44,15 @@ impl<K: Object> Reflector<K> {
             };
             let Err(failure) = watched else { continue };
             let recovery = failure.recovery();
+            if recovery == Recovery::Relist {
+                self.status.count(|status| match () {
+                    () if failure.is_expired() => status.relists_expired += 1,
+                    () if failure.is_too_large() => status.relists_unknown += 1,
+                    () => status.relists_failed += 1,
+                });
+            }
             self.pause(failure).await;
             if recovery == Recovery::Relist {
-                self.status.count(|status| status.relists += 1);
                 return;
             }
         }
@@ -103,11 +112,11 @@ impl<K: Object> Reflector<K> {
                 Err(Failure::Silent(_)) => return Err(Failure::NotStreaming),
                 next => next?.ok_or(Failure::CutShort)?,
             };
-            self.status.heard();
-            let event = parse(&line)?;
+            self.status.heard(line.len());
+            let event = Event::parse(&line)?;
             match &*event.kind {
                 "BOOKMARK" => {
-                    let bookmark = named(&event)?;
+                    let bookmark = event.named()?;
                     let annotations = bookmark.metadata.annotations.unwrap_or_default();
                     if annotations
                         .get(INITIAL_EVENTS_END)
@@ -118,10 +127,10 @@ impl<K: Object> Reflector<K> {
                     break bookmark.metadata.resource_version;
                 }
                 "ADDED" | "MODIFIED" => {
-                    let decoded = self.decoder.object::<K>(event.object)?;
-                    self.put(&mut listing, decoded);
+                    let made = self.codec.lock().encode_json(event.object);
+                    self.put(&mut listing, sink, made)?;
                 }
-                "DELETED" => listing.remove(&named(&event)?.key()),
+                "DELETED" => listing.remove(&event.named()?.key()),
                 _ => return Err(error_event(&event)),
             }
         };
@@ -141,7 +150,7 @@ impl<K: Object> Reflector<K> {
         let (mut limit, mut token) = (self.config.page_size, String::new());
         let mut listing = Listing::new();
         let version = loop {
-            let page = self.page(limit, &token, &mut listing).await;
+            let page = self.page(limit, &token, &mut listing, sink).await;
             match page {
                 // A later page of a snapshot that is gone: all at once, since another snapshot might go as well.
                 Err(failure) if failure.is_expired() && !token.is_empty() => {
@@ -160,41 +169,66 @@ impl<K: Object> Reflector<K> {
         Ok(())
     }
 
+    /// Reads a page, each object when it has arrived. Gives the list's version and how to ask for the next page.
     async fn page(
         &mut self,
         limit: u32,
         token: &str,
         listing: &mut Listing<K>,
+        sink: &impl Sink<K>,
     ) -> Result<(String, Option<String>), Failure> {
+        let patience = self.config.answer_timeout;
         let request = self.endpoint.list(limit, token)?;
-        let response = send(&self.client, request, self.config.answer_timeout).await?;
-        let body = read_all(response.into_body(), self.config.answer_timeout).await?;
-        self.status.heard();
-        let page: Page<'_> =
-            serde_json::from_slice(&body).map_err(|error| Failure::Malformed(error.to_string()))?;
-        for item in page.items.into_iter().flatten() {
-            let decoded = self.decoder.item::<K>(item)?;
-            self.put(listing, decoded);
+        let mut body = send(&self.client, request, patience).await?.into_body();
+        let mut page = ListReader::new();
+        while let Some(chunk) = next_chunk(&mut body, patience).await? {
+            self.status.heard(chunk.len());
+            page.push(chunk);
+            while let Some(item) = page.next_item()? {
+                let made = self.codec.lock().encode_item(&item);
+                self.put(listing, sink, made)?;
+            }
         }
-        let next = page.metadata.continue_token.filter(|token| !token.is_empty());
-        Ok((page.metadata.resource_version, next))
+        let ListMeta {
+            resource_version,
+            continue_token,
+            shard,
+        } = page.finish()?;
+        if !self.endpoint.selection.shard.is_empty() && shard.is_none() {
+            return Err(Failure::NotSharded);
+        }
+        Ok((resource_version, continue_token))
     }
 
     // === both ===
 
-    fn put(&self, listing: &mut Listing<K>, decoded: Result<K, Undecodable>) {
-        match decoded {
+    fn put(
+        &self,
+        listing: &mut Listing<K>,
+        sink: &impl Sink<K>,
+        made: Result<Cached<K>, NoObject>,
+    ) -> Result<(), Failure> {
+        match made {
             Ok(object) => {
-                let key = key_of(&object);
-                listing.skipped.remove(&key);
-                listing.objects.insert(key, object);
+                // What is in the store already is kept once.
+                let object = sink
+                    .stored(object.key())
+                    .filter(|stored| {
+                        stored.is_same_object(&object)
+                            && stored.resource_version() == object.resource_version()
+                    })
+                    .unwrap_or(object);
+                listing.skipped.remove(object.key());
+                listing.objects.insert(object.shared_key().clone(), object);
+                Ok(())
             }
-            Err(undecodable) => {
+            Err(NoObject::Undecodable(undecodable)) => {
                 self.report(&undecodable);
-                let key = undecodable.named.key();
-                listing.objects.remove(&key);
-                listing.skipped.insert(key, undecodable.named.metadata.uid);
+                listing.objects.remove(&undecodable.key);
+                listing.skipped.insert(undecodable.key, undecodable.uid);
+                Ok(())
             }
+            Err(NoObject::Malformed(why)) => Err(Failure::Malformed(why)),
         }
     }
 
@@ -226,8 +260,8 @@ impl<K: Object> Reflector<K> {
 
     fn report(&self, undecodable: &Undecodable) {
         self.status.count(|status| status.undecodable += 1);
-        let (key, error) = (undecodable.named.key(), &undecodable.why);
-        tracing::warn!(path = %self.endpoint.path, %key, %error, "skipping an object that cannot be decoded, until it changes");
+        let Undecodable { key, why, .. } = undecodable;
+        tracing::warn!(path = %self.endpoint.path, %key, error = %why, "skipping an object that cannot be decoded, until it changes");
     }
 
     // === the watch ===
@@ -255,8 +289,8 @@ impl<K: Object> Reflector<K> {
                 self.succeeded();
             }
             let Some(line) = next? else { break };
-            self.status.heard();
-            self.pass_on(&parse(&line)?, sink)?;
+            self.status.heard(line.len());
+            self.pass_on(&Event::parse(&line)?, sink)?;
             if !std::mem::replace(&mut told, true) {
                 self.succeeded();
             }
@@ -270,22 +304,23 @@ impl<K: Object> Reflector<K> {
 
     fn pass_on(&mut self, event: &Event<'_>, sink: &mut impl Sink<K>) -> Result<(), Failure> {
         match &*event.kind {
-            "ADDED" | "MODIFIED" => match self.decoder.object(event.object)? {
-                Ok(object) => sink.upsert(object),
-                Err(undecodable) => {
-                    self.report(&undecodable);
-                    sink.bookmark(&undecodable.named.metadata.resource_version);
+            kind @ ("ADDED" | "MODIFIED" | "DELETED") => {
+                let made = self.codec.lock().encode_json(event.object);
+                match (made, kind) {
+                    (Ok(last), "DELETED") => sink.delete(last),
+                    (Ok(object), _) => sink.upsert(object),
+                    (Err(NoObject::Undecodable(gone)), "DELETED") => {
+                        sink.delete_key(&gone.key, &gone.resource_version)
+                    }
+                    (Err(NoObject::Undecodable(undecodable)), _) => {
+                        self.report(&undecodable);
+                        sink.bookmark(&undecodable.resource_version);
+                    }
+                    (Err(NoObject::Malformed(why)), _) => return Err(Failure::Malformed(why)),
                 }
-            },
-            "DELETED" => match self.decoder.object(event.object)? {
-                Ok(last) => sink.delete(last),
-                Err(undecodable) => {
-                    let named = undecodable.named;
-                    sink.delete_key(&named.key(), &named.metadata.resource_version);
-                }
-            },
+            }
             "BOOKMARK" => {
-                sink.bookmark(&named(event)?.metadata.resource_version);
+                sink.bookmark(&event.named()?.metadata.resource_version);
                 self.status.count(|status| status.bookmarks += 1);
                 return Ok(());
             }
@@ -315,16 +350,8 @@ impl<K> Listing<K> {
     }
 }
 
-fn parse(line: &[u8]) -> Result<Event<'_>, Failure> {
-    serde_json::from_slice(line).map_err(|error| Failure::Malformed(error.to_string()))
-}
-
-fn named(event: &Event<'_>) -> Result<Named, Failure> {
-    serde_json::from_str(event.object.get()).map_err(|error| Failure::Malformed(error.to_string()))
-}
-
 fn error_event(event: &Event<'_>) -> Failure {
-    match serde_json::from_str::<WireStatus>(event.object.get()) {
+    match serde_json::from_slice::<WireStatus>(event.object) {
         Ok(status) if event.kind == "ERROR" => Failure::InStream(ApiError::from_status(&status)),
         _ => Failure::Malformed(format!("event of type {:?}", event.kind)),
     }

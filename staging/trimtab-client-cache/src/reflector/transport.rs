@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use form_urlencoded::Serializer;
 use http::{Request, Response, header};
 use http_body_util::BodyExt;
@@ -12,11 +12,13 @@ use kube::core::Status;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::failure::Failure;
-use crate::informer::Selection;
+use crate::selection::Selection;
 
 const JSON: &str = "application/json";
 const METADATA_LIST: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+/// The most bytes of an answer that is an error.
+const MOST_OF_AN_ERROR: usize = 1 << 20;
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// Where the objects are, and in which form they are wanted.
@@ -80,6 +82,9 @@ impl Endpoint {
         if !self.selection.fields.is_empty() {
             query.append_pair("fieldSelector", &self.selection.fields);
         }
+        if !self.selection.shard.is_empty() {
+            query.append_pair("shardSelector", &self.selection.shard);
+        }
         query
     }
 
@@ -127,11 +132,32 @@ pub(super) async fn send(
     Err(Failure::Refused(error))
 }
 
-/// Reads a whole body whose parts come no further apart than `patience`.
-pub(super) async fn read_all(body: Body, patience: Duration) -> Result<Bytes, Failure> {
-    let mut lines = Lines::new(body);
-    while lines.read_more(patience).await? {}
-    Ok(lines.buffer.freeze())
+/// Reads a whole body whose parts come no further apart than `patience`. Of a longer one than anybody would send here only
+/// the beginning is read.
+async fn read_all(mut body: Body, patience: Duration) -> Result<Bytes, Failure> {
+    let mut all = BytesMut::new();
+    while all.len() < MOST_OF_AN_ERROR
+        && let Some(chunk) = next_chunk(&mut body, patience).await?
+    {
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.freeze())
+}
+
+/// The next part of a body; `None` at the end. Fails if nothing arrives for as long as `patience`.
+pub(super) async fn next_chunk(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let frame = tokio::time::timeout(patience, body.frame()).await;
+        match frame.map_err(|_| Failure::Silent(patience))? {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                Err(_trailers) => {}
+            },
+            Some(Err(error)) => return Err(Failure::Connection(with_sources(&error))),
+            None => return Ok(None),
+        }
+    }
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {
@@ -151,52 +177,43 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 pub(super) struct Lines {
     body: Body,
-    buffer: BytesMut,
-    /// How much of the buffer is known to hold no end of line.
-    searched: usize,
+    /// What has arrived last and is not handed out yet.
+    chunk: Bytes,
+    /// The beginning of a line that came in earlier chunks.
+    begun: BytesMut,
 }
 
 impl Lines {
     pub(super) fn new(body: Body) -> Self {
         Self {
             body,
-            buffer: BytesMut::new(),
-            searched: 0,
+            chunk: Bytes::new(),
+            begun: BytesMut::new(),
         }
     }
 
     /// The next line that is not empty; `None` at the end. Fails if nothing arrives for as long as `patience`.
     pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, Failure> {
         loop {
-            if let Some(end) = self.buffer[self.searched..]
-                .iter()
-                .position(|byte| *byte == b'\n')
-            {
-                let line = self.buffer.split_to(self.searched + end + 1).freeze();
-                self.searched = 0;
+            if let Some(end) = memchr::memchr(b'\n', &self.chunk) {
+                let line = if self.begun.is_empty() {
+                    self.chunk.split_to(end)
+                } else {
+                    self.begun.extend_from_slice(&self.chunk[..end]);
+                    self.chunk.advance(end);
+                    self.begun.split().freeze()
+                };
+                self.chunk.advance(1);
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
                 return Ok(Some(line));
             }
-            self.searched = self.buffer.len();
-            if !self.read_more(patience).await? {
-                return Ok(None);
+            self.begun.extend_from_slice(&self.chunk);
+            match next_chunk(&mut self.body, patience).await? {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(None),
             }
-        }
-    }
-
-    async fn read_more(&mut self, patience: Duration) -> Result<bool, Failure> {
-        let frame = tokio::time::timeout(patience, self.body.frame()).await;
-        match frame.map_err(|_| Failure::Silent(patience))? {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.buffer.extend_from_slice(&data);
-                }
-                Ok(true)
-            }
-            Some(Err(error)) => Err(Failure::Connection(with_sources(&error))),
-            None => Ok(false),
         }
     }
 }

@@ -7,7 +7,7 @@ use trimtab_apimachinery_meta::{ObjectKey, resource_version};
 
 use super::world::Objects;
 use crate::store::Store;
-use crate::{Delta, key_of};
+use crate::{Cached, Delta};
 
 /// What identifies a state of an object: the object's UID and its version.
 pub(crate) type Mark = (String, u64);
@@ -17,20 +17,16 @@ pub(crate) type View = BTreeMap<ObjectKey, Mark>;
 
 pub(crate) type Verdict = Result<(), String>;
 
-pub(super) fn mark(object: &ConfigMap) -> Mark {
-    let version = object.metadata.resource_version.as_deref().unwrap_or_default();
-    let uid = object.metadata.uid.clone().unwrap_or_default();
-    (
-        uid,
-        resource_version::parse(version).expect("objects have versions"),
-    )
+pub(super) fn mark(object: &Cached<ConfigMap>) -> Mark {
+    let version = resource_version::parse(&object.resource_version()).expect("objects have versions");
+    (object.uid().into_owned(), version)
 }
 
 pub(crate) fn view(store: &Store<ConfigMap>) -> View {
     store
         .list()
         .iter()
-        .map(|object| (key_of(&**object), mark(object)))
+        .map(|object| (object.key().clone(), mark(object)))
         .collect()
 }
 
@@ -64,7 +60,7 @@ pub(crate) struct Ordered {
 
 impl Ordered {
     pub(crate) fn told(&mut self, delta: &Delta<ConfigMap>) -> Verdict {
-        let key = delta.key();
+        let key = delta.key().clone();
         let (uid, version) = mark(delta.object());
         let known = self.known.get(&key).cloned();
         let newest = self.newest.entry(key.clone()).or_default();
@@ -163,7 +159,7 @@ pub(super) fn bounded(backlog: usize, objects: usize) -> Verdict {
 pub(super) fn bounded_takings(taken: &[Delta<ConfigMap>]) -> Verdict {
     let mut seen = BTreeMap::<ObjectKey, Vec<bool>>::new();
     for delta in taken {
-        seen.entry(delta.key())
+        seen.entry(delta.key().clone())
             .or_default()
             .push(matches!(delta, Delta::Deleted { .. }));
     }

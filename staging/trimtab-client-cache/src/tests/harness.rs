@@ -12,7 +12,7 @@ use super::clauses::{self, Monotonic, Ordered, Synced, Verdict, View, complete, 
 use super::server::Server;
 use crate::Delta;
 use crate::informer::{self, Deltas, Registration, Selection, SharedInformer};
-use crate::reflector::{Config, Reflector};
+use crate::reflector::Config;
 
 /// Long enough for all that is ready to run, on paused time.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -27,7 +27,7 @@ pub(super) fn start(server: &Server, config: Config) -> SharedInformer<ConfigMap
 }
 
 pub(super) fn start_selected(server: &Server, config: Config, which: Selection) -> SharedInformer<ConfigMap> {
-    SharedInformer::start(Reflector::new(server.client(), &(), which, config))
+    SharedInformer::start(server.client(), &(), which, &config)
 }
 
 /// By pages only.
@@ -94,7 +94,7 @@ impl Called {
         let registration = informer.add_handler(move |delta| {
             let mut told = heard.lock();
             told.hear(&delta, asked.lock().as_ref());
-            told.synced.handled(delta.key());
+            told.synced.handled(delta.key().clone());
         });
         *signal.lock() = Some(registration.sync_signal());
         if informer.store().is_synced() {
@@ -149,7 +149,7 @@ impl Slow {
             let Some(delta) = next else { break };
             let signal = self.deltas.sync_signal();
             self.told.hear(&delta, Some(&signal));
-            self.in_hand = Some(delta.key());
+            self.in_hand = Some(delta.key().clone());
             taken.push(delta);
         }
         taken
@@ -211,10 +211,10 @@ impl Watched {
             slow.told.verdict.clone().map_or(Ok(()), Err)?;
             slow.told.synced.says(slow.deltas.sync_signal().is_synced())?;
         }
-        let backlogs = self.informer.status().backlogs;
-        backlogs
+        let handlers = self.informer.status().handlers;
+        handlers
             .iter()
-            .try_for_each(|backlog| clauses::bounded(*backlog, names))
+            .try_for_each(|handler| clauses::bounded(handler.backlog, names))
     }
 
     /// At the end: who takes all that is pending knows what there is.

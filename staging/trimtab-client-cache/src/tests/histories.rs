@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::harness::{Called, Slow, Watched, caught_up, settle, start_selected};
 use super::server::{Fault, Server};
+use crate::cached::Form;
 use crate::informer::Selection;
 use crate::reflector::Config;
 
@@ -78,15 +79,15 @@ fn put(server: &Server, name: usize, label: bool) {
     );
 }
 
-async fn live(seed: u64, config: Config, before: usize, steps: Vec<Step>) -> Result<(), String> {
+async fn live(seed: u64, config: Config, form: Form, before: usize, steps: Vec<Step>) -> Result<(), String> {
     fastrand::seed(seed);
     let server = Server::new();
     (0..before).for_each(|name| put(&server, name, true));
-    let all = start_selected(&server, config.clone(), Selection::all());
+    let all = start_selected(&server, config.clone(), Selection::all().form(form));
     let some = start_selected(
         &server,
         config,
-        Selection::in_namespace("default").labels("team=a"),
+        Selection::in_namespace("default").labels("team=a").form(form),
     );
     let mut watched = [Watched::new(all, ""), Watched::new(some, "team=a")];
     for step in steps {
@@ -138,11 +139,12 @@ proptest! {
     fn every_clause_holds_whatever_fails(
         seed: u64,
         config in config(),
+        form in prop_oneof![Just(Form::Typed), Just(Form::Compact { hot: 2 })],
         before in 0..=NAMES,
         steps in prop::collection::vec(step(), 0..60),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let verdict = runtime.unwrap().block_on(live(seed, config, before, steps));
+        let verdict = runtime.unwrap().block_on(live(seed, config, form, before, steps));
         prop_assert_eq!(verdict, Ok(()));
     }
 }

@@ -16,7 +16,7 @@ use crate::informer::{InformerFactory, Selection};
 use crate::predicate;
 use crate::reflector::Config;
 use crate::store::WaitError;
-use crate::{Delta, key_of};
+use crate::{Cached, Delta};
 
 #[tokio::test(start_paused = true)]
 async fn who_joins_late_is_told_all_that_is_there_then_what_changes() {
@@ -66,7 +66,7 @@ async fn a_slow_handler_has_one_entry_per_object_and_misses_no_end() {
     }
     server.delete("brief");
     caught_up(&server, &informer).await;
-    assert_eq!(informer.status().backlogs, [5]);
+    assert_eq!(informer.status().handlers[0].backlog, 5);
     let taken = slow.take(99);
     bounded_takings(&taken).unwrap();
     let mut told: Vec<_> = taken
@@ -76,11 +76,7 @@ async fn a_slow_handler_has_one_entry_per_object_and_misses_no_end() {
     told.sort();
     let brief = taken.iter().find(|delta| delta.key().name == "brief").unwrap();
     let last = server.state().world.version.to_string();
-    assert_eq!(
-        brief.object().metadata.resource_version,
-        Some(last),
-        "the last of its name"
-    );
+    assert_eq!(brief.object().resource_version(), last, "the last of its name");
     let expected = [
         "again added",
         "again deleted",
@@ -102,7 +98,7 @@ async fn a_panic_costs_the_handler_one_delta_and_others_nothing() {
     let hears = heard.clone();
     let fragile = informer.add_handler(move |delta: Delta<ConfigMap>| {
         assert_ne!(delta.key().name, "b", "a test's panic");
-        hears.lock().push(delta.key().name);
+        hears.lock().push(delta.key().name.clone());
     });
     caught_up(&server, &informer).await;
     heard.lock().sort();
@@ -127,7 +123,7 @@ async fn who_leaves_is_told_nothing_more() {
     server.put("b", &[]);
     caught_up(&server, &informer).await;
     assert_eq!((told.lock().log.len(), dropped_told.lock().log.len()), (1, 1));
-    assert_eq!(informer.status().backlogs, [0; 0]);
+    assert_eq!(informer.status().handlers, []);
     // Ends, since nobody can become synced here any more.
     signal.wait().await;
     assert!(!signal.is_synced());
@@ -209,7 +205,12 @@ async fn objects_known_only_at_run_time_say_what_they_are() {
         let kind = ApiResource::erase::<ConfigMap>(&());
         let informer = factory.informer_of::<DynamicObject>(&kind, Selection::all());
         informer.synced().await.unwrap();
-        let types = informer.store().list()[0].types.clone().unwrap();
+        let types = informer.store().list()[0]
+            .decode()
+            .unwrap()
+            .types
+            .clone()
+            .unwrap();
         assert_eq!((&*types.api_version, &*types.kind), ("v1", "ConfigMap"));
     }
 }
@@ -253,13 +254,7 @@ async fn a_filtered_handler_loses_no_deletion() {
     let informer = start(&server, Config::default());
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();
-    let matches = |object: &ConfigMap| {
-        object
-            .metadata
-            .labels
-            .as_ref()
-            .is_some_and(|labels| labels["team"] == "a")
-    };
+    let matches = |object: &Cached<ConfigMap>| object.label("team").is_some_and(|team| team == "a");
     let _handler = informer.add_handler(predicate::filtered(matches, move |delta| {
         hears.lock().push(format!("{delta:?}").replace("default/", ""));
     }));
@@ -293,5 +288,5 @@ async fn a_metadata_informer_asks_for_metadata() {
     };
     assert_eq!(accepts, [form(""), form("List"), form("")]);
     assert_eq!(server.count(Kind::List), 1);
-    assert_eq!(key_of(&*informer.store().list()[0]).name, "a");
+    assert_eq!(informer.store().list()[0].name(), "a");
 }

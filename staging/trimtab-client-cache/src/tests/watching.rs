@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::clauses::{complete, view, view_of};
 use super::harness::{Called, caught_up, paged, settle, start, start_selected};
 use super::server::{Fault, Kind, Server};
+use crate::cached::Form;
 use crate::informer::{Selection, SharedInformer};
 use crate::reflector::Config;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -19,7 +20,7 @@ fn lists(server: &Server) -> usize {
 
 async fn status_of_trouble(informer: &SharedInformer<ConfigMap>) -> String {
     settle().await;
-    informer.status().reflector.trouble.unwrap_or_default()
+    informer.status().reflectors.remove(0).trouble.unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,9 +68,9 @@ async fn an_interrupted_watch_resumes_and_only_a_lost_version_is_listed_again() 
                 begun.elapsed()
             );
             tokio::time::sleep(seconds(10)).await;
-            let status = informer.status().reflector;
+            let status = informer.status().reflectors.remove(0);
             let more = status.paged_lists + status.streamed_lists - 1;
-            assert_eq!((more, status.relists), (more_lists, more_lists), "{fault:?}");
+            assert_eq!((more, status.relists()), (more_lists, more_lists), "{fault:?}");
         }
     }
 }
@@ -147,7 +148,7 @@ async fn bookmarks_carry_a_quiet_watch_past_compactions() {
         server.state().world.version.to_string(),
     );
     assert!(before != after && after == now, "{before} to {after}, not {now}");
-    assert!(informer.status().reflector.bookmarks > 0);
+    assert!(informer.status().reflectors[0].bookmarks > 0);
     server.compact();
     server.cut();
     tokio::time::sleep(Duration::from_secs(61)).await;
@@ -195,20 +196,53 @@ async fn an_unknown_resource_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_compact_cache_says_what_cannot_be_decoded_when_it_is_looked_at() {
+    for config in [Config::default(), paged()] {
+        let server = Server::new();
+        let broken = |name: &str| server.change(|state| state.world.put(name, json!({"data": 1})));
+        broken("a");
+        server.put_all(["b", "c"]);
+        let informer = start(&server, config);
+        let handler = Called::join(&informer);
+        caught_up(&server, &informer).await;
+        let expected = ["a added initially", "b added initially", "c added initially"];
+        assert_eq!(handler.heard_sorted(), expected);
+        let store = informer.store();
+        let key = "default/a".parse().unwrap();
+        let undecodable = store.get(&key).unwrap().decode().unwrap_err();
+        let said = "ConfigMap default/a cannot be decoded: invalid type: integer `1`, expected a map";
+        assert_eq!(undecodable.to_string(), said);
+        assert_eq!(
+            undecodable.resource_version,
+            store.get(&key).unwrap().resource_version()
+        );
+        assert_eq!(informer.status().undecodable, 1);
+        assert!(store.list()[1..].iter().all(|object| object.decode().is_ok()));
+        server.put("a", &[]);
+        caught_up(&server, &informer).await;
+        assert!(store.get(&key).unwrap().decode().is_ok(), "it has changed");
+        assert_eq!(
+            (handler.heard(), informer.status().undecodable),
+            (vec!["a updated".to_owned()], 1)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_decoded_stops_nobody_else() {
     for config in [Config::default(), paged()] {
         let server = Server::new();
         let broken = |name: &str| server.change(|state| state.world.put(name, json!({"data": 1})));
         broken("a");
         server.put_all(["b", "c", "d"]);
-        let informer = start(&server, config);
+        let informer = start_selected(&server, config, Selection::all().form(Form::Typed));
         let handler = Called::join(&informer);
         caught_up(&server, &informer).await;
         assert_eq!(
             handler.heard_sorted(),
             ["b added initially", "c added initially", "d added initially"]
         );
-        assert_eq!(informer.status().reflector.undecodable, 1);
+        assert_eq!(informer.status().reflectors[0].undecodable, 1);
 
         let known = view(&informer.store());
         let last = broken("b");
@@ -231,7 +265,7 @@ async fn what_cannot_be_decoded_stops_nobody_else() {
         });
         caught_up(&server, &informer).await;
         assert_eq!(handler.heard(), ["c found deleted"]);
-        assert_eq!(informer.status().reflector.undecodable, 5);
+        assert_eq!(informer.status().reflectors[0].undecodable, 5);
 
         server.put("a", &[]);
         server.delete("b");
@@ -263,7 +297,7 @@ async fn a_server_that_does_not_stream_lists_is_read_in_pages() {
         assert_eq!(informer.store().len(), 4);
         let counts = [Kind::StreamedList, Kind::List].map(|kind| server.count(kind));
         // Streams are asked for once; two pages of each of the lists.
-        let status = informer.status().reflector;
+        let status = informer.status().reflectors.remove(0);
         assert_eq!(
             (counts, status.paged_lists, status.streamed_lists),
             ([1, 4], 2, 0),
@@ -288,7 +322,10 @@ async fn a_bookmark_in_between_is_not_the_end_of_a_list() {
     server.cut();
     tokio::time::sleep(Duration::from_secs(90)).await;
     assert_eq!(
-        (informer.store().len(), informer.status().reflector.paged_lists),
+        (
+            informer.store().len(),
+            informer.status().reflectors[0].paged_lists
+        ),
         (1, 1)
     );
 }
@@ -307,7 +344,7 @@ async fn a_list_whose_pages_expire_is_read_at_once() {
         &view_of(&server.state().world.objects()),
     )
     .unwrap();
-    assert_eq!(informer.status().reflector.failures, 0);
+    assert_eq!(informer.status().reflectors[0].failures, 0);
     let limits = server
         .state()
         .requests
@@ -336,7 +373,7 @@ async fn a_stale_list_is_refused_and_a_server_that_was_set_back_is_followed() {
             (Vec::new(), 3),
             "no list of the past is taken"
         );
-        assert_eq!(informer.status().reflector.trouble, None);
+        assert_eq!(informer.status().reflectors.remove(0).trouble, None);
 
         server.change(|state| {
             state.world.restore(3);

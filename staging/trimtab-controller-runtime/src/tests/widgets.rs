@@ -74,7 +74,7 @@ impl Widgets {
         let child = turn
             .store::<ConfigMap>()?
             .get(turn.key())
-            .and_then(|child| child.resource_version());
+            .map(|child| child.resource_version().into_owned());
         self.diary.lock().push(Seen {
             at: Instant::now(),
             name: turn.key().name.clone(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
+use kube::core::ObjectMeta;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_apimachinery_meta::owner::{self, OwnerError};
@@ -71,12 +72,13 @@ impl<K: Reconciled> Turn<K> {
         };
         let cached = store.get(&child.key);
         if let Some(cached) = &cached {
-            refuse_foreign(&*owner, &**cached)?;
+            refuse_foreign(&*owner, cached.meta()?)?;
         }
         let wish = serde_json::to_value(&object)?;
         let with_status = wish.get("status").is_some_and(|status| !status.is_null());
         let wish_digest = digest(&wish);
-        if let Some(cached) = cached
+        // What cannot be decoded may be mended by being applied.
+        if let Some(cached) = cached.and_then(|cached| cached.decode().ok())
             && self.is_as_applied(&child, wish_digest, &*cached, with_status)?
         {
             return Ok(cached);
@@ -142,8 +144,7 @@ fn lacks<T: Reconciled>(what: &str, owner: &ObjectKey) -> Error {
 
 /// An object that is managed by another controller stays with it. The server refuses a second controller too, so a
 /// cache that is behind does no harm.
-fn refuse_foreign<K: Reconciled, T: Reconciled>(owner: &K, cached: &T) -> Result<(), OwnerError> {
-    let mut metadata = cached.meta().clone();
+fn refuse_foreign<K: Reconciled>(owner: &K, mut metadata: ObjectMeta) -> Result<(), OwnerError> {
     owner::set_controller_reference(owner, &mut metadata)
 }
 

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use kube::Client;
 use kube::api::Preconditions;
 use trimtab_apimachinery_meta::ObjectKey;
-use trimtab_client_cache::key_of;
+use trimtab_client_cache::cached::Undecodable;
 use trimtab_client_cache::store::Store;
+use trimtab_client_cache::{Cached, key_of};
 use trimtab_client_coordination::events::Note;
 use trimtab_client_workqueue::Reasons;
 
@@ -41,6 +42,8 @@ pub struct Turn<K: Reconciled> {
     attempt: u32,
     /// The main object as this turn knows it: from the cache, then from the answers to the turn's own writes.
     latest: Option<Arc<K>>,
+    /// Why `latest` is not known, though the object is there.
+    unreadable: Option<Undecodable>,
     /// What the turn has written.
     unseen: Unseen<K>,
     draft: Option<Box<dyn Draft<K>>>,
@@ -51,12 +54,17 @@ pub struct Turn<K: Reconciled> {
 
 impl<K: Reconciled> Turn<K> {
     pub(crate) fn new(world: Arc<World<K>>, key: ObjectKey, reasons: Reasons, attempt: u32) -> Self {
-        let latest = world.store.get(&key);
-        if latest.is_none() {
+        let cached = world.store.get(&key);
+        if cached.is_none() {
             world.forget(&key);
         }
+        let (latest, unreadable) = match cached.as_ref().map(Cached::decode).transpose() {
+            Ok(latest) => (latest, None),
+            Err(undecodable) => (None, Some(undecodable)),
+        };
         Self {
-            view: world.view(latest.as_deref()),
+            view: world.view(cached.as_ref()),
+            unreadable,
             key,
             reasons,
             attempt,
@@ -65,6 +73,13 @@ impl<K: Reconciled> Turn<K> {
             draft: None,
             world,
         }
+    }
+
+    /// Whether the turn can begin: its object is gone, or can be decoded.
+    pub(crate) fn readable(&mut self) -> Result<()> {
+        self.unreadable
+            .take()
+            .map_or(Ok(()), |undecodable| Err(undecodable.into()))
     }
 
     /// The key.
@@ -110,11 +125,12 @@ impl<K: Reconciled> Turn<K> {
     /// the object is gone.
     ///
     /// # Errors
-    /// [`Error::NotWatched`].
+    /// [`Error::NotWatched`]; [`Error::Undecodable`] if one of them is not of its type.
     pub fn owned<T: Reconciled>(&self) -> Result<Vec<Arc<T>>> {
         let store = self.store::<T>()?;
         let uid = self.latest.as_ref().and_then(|owner| owner.meta().uid.clone());
-        Ok(uid.map(|uid| store.owned_by(&uid)).unwrap_or_default())
+        let owned = uid.map(|uid| store.owned_by(&uid)).unwrap_or_default();
+        Ok(owned.iter().map(Cached::decode).collect::<Result<_, _>>()?)
     }
 
     /// Deletes an object, unless another one has its name by now; one that is gone is no error. Its own dependents are

@@ -1,12 +1,11 @@
 //! What a turn has written and caches may not show yet: the reason for which a key waits after its turn.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use trimtab_apimachinery_meta::{ObjectKey, finalizers};
 use trimtab_client_cache::barrier::WriteBarrier;
-use trimtab_client_cache::key_of;
 use trimtab_client_cache::store::{Store, WaitError};
+use trimtab_client_cache::{Cached, key_of};
 
 use crate::reconcile::Reconciled;
 
@@ -68,10 +67,10 @@ impl<K: Reconciled> Unseen<K> {
 
 impl<K: Reconciled> Released<K> {
     async fn seen(&self) -> Result<(), WaitError> {
-        let without = |stored: Option<&Arc<K>>| {
+        let without = |stored: Option<&Cached<K>>| {
             let still = stored.is_some_and(|object| {
-                let meta = object.meta();
-                meta.uid == self.uid && finalizers::contains(meta, &self.finalizer)
+                let meta = object.meta().unwrap_or_default();
+                meta.uid == self.uid && finalizers::contains(&meta, &self.finalizer)
             });
             (!still).then_some(())
         };

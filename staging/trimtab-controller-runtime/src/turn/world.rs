@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use kube::Client;
 use parking_lot::Mutex;
 use trimtab_apimachinery_meta::ObjectKey;
-use trimtab_client_cache::key_of;
 use trimtab_client_cache::store::Store;
+use trimtab_client_cache::{Cached, key_of};
 use trimtab_client_coordination::events::Recorder;
 
 use super::apply::{Applied, Child};
@@ -44,7 +44,7 @@ impl<T: Reconciled> AnyStore for Store<T> {
 
     fn add_owned(&self, owner: &str, view: &mut View) {
         let owned = self.owned_by(owner);
-        view.extend(owned.iter().map(|object| view_of(&**object)));
+        view.extend(owned.iter().map(cached_view_of));
     }
 }
 
@@ -54,6 +54,13 @@ pub(super) fn view_of<T: Reconciled>(object: &T) -> ((TypeId, ObjectKey), Option
         (TypeId::of::<T>(), key_of(object)),
         object.meta().resource_version.clone(),
     )
+}
+
+/// An object of a cache as views have it.
+fn cached_view_of<T: Reconciled>(object: &Cached<T>) -> ((TypeId, ObjectKey), Option<String>) {
+    let version = object.resource_version();
+    let version = (!version.is_empty()).then(|| version.into_owned());
+    ((TypeId::of::<T>(), object.key().clone()), version)
 }
 
 impl Stores {
@@ -74,12 +81,12 @@ impl Stores {
 
 impl<K: Reconciled> World<K> {
     /// What a turn of this key has in view now.
-    pub(crate) fn view(&self, object: Option<&K>) -> View {
+    pub(crate) fn view(&self, object: Option<&Cached<K>>) -> View {
         let mut view = View::new();
         if let Some(object) = object {
-            view.extend([view_of(object)]);
+            view.extend([cached_view_of(object)]);
             for store in self.stores.0.values() {
-                store.add_owned(object.meta().uid.as_deref().unwrap_or_default(), &mut view);
+                store.add_owned(&object.uid(), &mut view);
             }
         }
         view

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kube::core::ApiResource;
 use tokio::sync::Notify;
-use trimtab_client_cache::Delta;
 use trimtab_client_cache::informer::{InformerFactory, Registration, Selection};
+use trimtab_client_cache::{Delta, Form};
 
 use super::collector::{Collector, references};
 use super::decide::deletion;
@@ -99,7 +99,13 @@ impl Monitors {
     }
 
     fn watch(&self, api: &ApiResource) -> Registration<Slim> {
-        let informer = self.informers.informer_of::<Slim>(api, Selection::all());
+        // Each object is looked at once, when it changes.
+        let selection = Selection::all()
+            .without_bookkeeping()
+            .without(["metadata", "annotations"])
+            .without(["metadata", "labels"])
+            .form(Form::Compact { hot: 0 });
+        let informer = self.informers.informer_of::<Slim>(api, selection);
         let kind = Arc::new(Kind {
             api_version: api.api_version.clone(),
             kind: api.kind.clone(),
@@ -118,7 +124,10 @@ impl Monitors {
 }
 
 fn tell(collector: &Collector, kind: &Arc<Kind>, delta: &Delta<Slim>) {
-    let metadata = kube::Resource::meta(&**delta.object());
+    let Ok(object) = delta.object().decode_once() else {
+        return;
+    };
+    let metadata = kube::Resource::meta(&*object);
     let Some(uid) = metadata.uid.as_deref() else {
         return;
     };

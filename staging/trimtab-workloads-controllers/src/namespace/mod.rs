@@ -46,8 +46,8 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
     let (keys, delay) = (queue.clone(), options.namespace_delay);
     let namespaces = informers.informer::<Namespace>(Selection::all());
     let registration = namespaces.add_handler(move |delta| {
-        if is_ours(delta.object()) {
-            let _refused_when_stopping = keys.add_with(delta.key().name, Add::after(delay));
+        if delta.object().decode().is_ok_and(|namespace| is_ours(&namespace)) {
+            let _refused_when_stopping = keys.add_with(delta.key().name.clone(), Add::after(delay));
         }
     });
     if stop.run_until_cancelled(registration.synced()).await.is_some() {

@@ -1,0 +1,168 @@
+//! The table of words: strings that documents name by number.
+//!
+//! Words are only ever added, by the one who encodes, so that readers need no lock. The table is bounded: when it is
+//! full, further strings are written out. A string must be seen more than once to become a word.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+/// How many words there can be: what the tags can name.
+pub(crate) const MOST_WORDS: usize = 128 + 32 * 256;
+/// The longest word, in bytes. With [`MOST_WORDS`] this bounds the table to half a megabyte.
+const LONGEST_WORD: usize = 64;
+/// The shortest string that takes less as a word.
+const SHORTEST_WORD: usize = 2;
+/// How often a value is seen before it is a word, so that names of fields, which recur in all objects, find room.
+const VALUE_SIGHTINGS: u8 = 6;
+/// How often the name of a field is seen before it is a word.
+const NAME_SIGHTINGS: u8 = 2;
+
+const CHUNK: usize = 128;
+const CHUNKS: usize = MOST_WORDS / CHUNK;
+
+type Chunk = Box<[OnceLock<Arc<str>>]>;
+
+/// Words by number, for readers.
+pub(crate) struct Words {
+    chunks: [OnceLock<Chunk>; CHUNKS],
+}
+
+/// Numbers by word, for the one who encodes.
+pub(crate) struct Dictionary {
+    words: Arc<Words>,
+    numbers: HashMap<Arc<str>, u16, foldhash::fast::RandomState>,
+    sightings: Sightings,
+}
+
+/// What a string is used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Name,
+    Value,
+}
+
+impl Words {
+    pub(crate) fn get(&self, number: u16) -> Option<&str> {
+        let number = usize::from(number);
+        let word = self
+            .chunks
+            .get(number / CHUNK)?
+            .get()?
+            .get(number % CHUNK)?
+            .get()?;
+        Some(word)
+    }
+
+    fn set(&self, number: usize, word: Arc<str>) {
+        let chunk = self.chunks[number / CHUNK].get_or_init(|| (0..CHUNK).map(|_| OnceLock::new()).collect());
+        // Each number is given once.
+        let _new = chunk[number % CHUNK].set(word);
+    }
+}
+
+impl Dictionary {
+    pub(crate) fn new() -> Self {
+        let words = Words {
+            chunks: [const { OnceLock::new() }; CHUNKS],
+        };
+        Self {
+            words: Arc::new(words),
+            numbers: HashMap::default(),
+            sightings: Sightings::new(16),
+        }
+    }
+
+    pub(crate) fn words(&self) -> &Arc<Words> {
+        &self.words
+    }
+
+    /// The number of a string, if it is a word or has now become one. `hash` is of the string.
+    pub(crate) fn number(&mut self, string: &str, hash: u64, used: Use) -> Option<u16> {
+        if !(SHORTEST_WORD..=LONGEST_WORD).contains(&string.len()) {
+            return None;
+        }
+        if let Some(number) = self.numbers.get(string) {
+            return Some(*number);
+        }
+        let needed = match used {
+            Use::Name => NAME_SIGHTINGS,
+            Use::Value => VALUE_SIGHTINGS,
+        };
+        let next = self.numbers.len();
+        if next == MOST_WORDS || self.sightings.see(hash) < needed {
+            return None;
+        }
+        let (word, number) = (Arc::<str>::from(string), u16::try_from(next).ok()?);
+        self.words.set(next, word.clone());
+        self.numbers.insert(word, number);
+        Some(number)
+    }
+}
+
+/// How often things were seen, by their hashes, in bounded space: who is not seen again soon is forgotten.
+pub(crate) struct Sightings {
+    /// The upper 28 bits of the hash's lower half, then how often it was seen.
+    slots: Vec<u32>,
+    used: usize,
+    most_bits: u32,
+}
+
+const COUNT: u32 = 0xf;
+
+impl Sightings {
+    /// Remembers at most `2^most_bits` things.
+    pub(crate) fn new(most_bits: u32) -> Self {
+        Self {
+            slots: vec![0; 256],
+            used: 0,
+            most_bits,
+        }
+    }
+
+    /// Sees a thing, and says how often it was seen, this time included; at least that often, as hashes collide.
+    pub(crate) fn see(&mut self, hash: u64) -> u8 {
+        if self.used * 2 > self.slots.len() && self.slots.len() < 1 << self.most_bits {
+            self.grow();
+        }
+        let mark = (hash >> 32) as u32 & !COUNT;
+        let at = self.place(mark);
+        let pair = [at, at ^ 1];
+        let known = pair
+            .into_iter()
+            .find(|at| self.slots[*at] != 0 && self.slots[*at] & !COUNT == mark);
+        if let Some(at) = known {
+            let count = (self.slots[at] & COUNT).saturating_add(1).min(COUNT);
+            self.slots[at] = mark | count;
+            return count as u8;
+        }
+        let rarer = if self.slots[pair[1]] & COUNT < self.slots[pair[0]] & COUNT {
+            pair[1]
+        } else {
+            pair[0]
+        };
+        match self.slots[rarer] & COUNT {
+            // Who was seen often stays for a while, or two that meet here would make each other forgotten for ever.
+            count @ 2.. => self.slots[rarer] = self.slots[rarer] & !COUNT | (count - 1),
+            count => {
+                self.used += usize::from(count == 0);
+                self.slots[rarer] = mark | 1;
+            }
+        }
+        1
+    }
+
+    fn place(&self, mark: u32) -> usize {
+        (mark >> 4) as usize & (self.slots.len() - 1)
+    }
+
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.slots = vec![0; old.len() * 4];
+        self.used = 0;
+        for slot in old.into_iter().filter(|slot| *slot != 0) {
+            let at = self.place(slot & !COUNT);
+            self.slots[at] = slot;
+            self.used += 1;
+        }
+    }
+}
