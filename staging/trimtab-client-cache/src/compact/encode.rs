@@ -19,7 +19,8 @@ const LEAST_DIGITS: usize = 16;
 pub(crate) struct Encoder {
     dictionary: Dictionary,
     pool: Pool,
-    hasher: foldhash::fast::RandomState,
+    /// The same in every process: who makes hashes collide has objects of his own written out, and nothing else.
+    hasher: foldhash::fast::FixedState,
     drops: Drops,
     bytes: Vec<u8>,
     shared: Vec<Shared>,
@@ -67,7 +68,7 @@ impl Encoder {
         Self {
             dictionary: Dictionary::new(),
             pool: Pool::new(),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: foldhash::fast::FixedState::default(),
             drops,
             bytes: Vec::new(),
             shared: Vec::new(),

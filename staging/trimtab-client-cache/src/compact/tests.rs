@@ -126,14 +126,14 @@ fn equal_parts_are_kept_once_and_go_with_the_last_who_has_them() {
         .collect();
     let largest = documents
         .iter()
-        .skip(10)
+        .skip(50)
         .map(|document| document.bytes.len())
         .max()
         .unwrap();
     assert!(largest < 24, "a name and a pointer, not {largest} bytes");
     let spec = &documents[99].shared[0];
     assert!(
-        documents[10..]
+        documents[50..]
             .iter()
             .all(|document| std::sync::Arc::ptr_eq(&document.shared[0], spec))
     );

@@ -104,6 +104,7 @@ pub(crate) struct Sightings {
     /// The upper 28 bits of the hash's lower half, then how often it was seen.
     slots: Vec<u32>,
     used: usize,
+    turn: bool,
     most_bits: u32,
 }
 
@@ -113,15 +114,16 @@ impl Sightings {
     /// Remembers at most `2^most_bits` things.
     pub(crate) fn new(most_bits: u32) -> Self {
         Self {
-            slots: vec![0; 256],
+            slots: vec![0; 1024],
             used: 0,
+            turn: false,
             most_bits,
         }
     }
 
     /// Sees a thing, and says how often it was seen, this time included; at least that often, as hashes collide.
     pub(crate) fn see(&mut self, hash: u64) -> u8 {
-        if self.used * 2 > self.slots.len() && self.slots.len() < 1 << self.most_bits {
+        if self.used * 4 > self.slots.len() && self.slots.len() < 1 << self.most_bits {
             self.grow();
         }
         let mark = (hash >> 32) as u32 & !COUNT;
@@ -143,9 +145,16 @@ impl Sightings {
         match self.slots[rarer] & COUNT {
             // Who was seen often stays for a while, or two that meet here would make each other forgotten for ever.
             count @ 2.. => self.slots[rarer] = self.slots[rarer] & !COUNT | (count - 1),
-            count => {
-                self.used += usize::from(count == 0);
+            0 => {
+                self.used += 1;
                 self.slots[rarer] = mark | 1;
+            }
+            // Every other time, for the same reason.
+            _ => {
+                self.turn = !self.turn;
+                if self.turn {
+                    self.slots[rarer] = mark | 1;
+                }
             }
         }
         1
