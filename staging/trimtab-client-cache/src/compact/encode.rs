@@ -89,10 +89,12 @@ impl Encoder {
         text: &[u8],
         says_not: Option<&TypeMeta>,
     ) -> Result<Document, serde_json::Error> {
+        // All at once, which is quicker than string by string.
+        let text = std::str::from_utf8(text).map_err(Error::custom)?;
         self.bytes.clear();
         self.shared.clear();
         let drops = std::mem::take(&mut self.drops);
-        let mut json = serde_json::Deserializer::from_slice(text);
+        let mut json = serde_json::Deserializer::from_str(text);
         let root = Value {
             encoder: self,
             drops: Some(&drops),

@@ -20,7 +20,7 @@ const NAME_SIGHTINGS: u8 = 2;
 const CHUNK: usize = 128;
 const CHUNKS: usize = MOST_WORDS / CHUNK;
 
-type Chunk = Box<[OnceLock<Arc<str>>]>;
+type Chunk = Box<[OnceLock<Box<str>>]>;
 
 /// Words by number, for readers.
 pub(crate) struct Words {
@@ -30,7 +30,8 @@ pub(crate) struct Words {
 /// Numbers by word, for the one who encodes.
 pub(crate) struct Dictionary {
     words: Arc<Words>,
-    numbers: HashMap<Arc<str>, u16, foldhash::fast::RandomState>,
+    /// By the hash of the word.
+    numbers: HashMap<u64, u16, foldhash::fast::RandomState>,
     sightings: Sightings,
 }
 
@@ -53,7 +54,7 @@ impl Words {
         Some(word)
     }
 
-    fn set(&self, number: usize, word: Arc<str>) {
+    fn set(&self, number: usize, word: Box<str>) {
         let chunk = self.chunks[number / CHUNK].get_or_init(|| (0..CHUNK).map(|_| OnceLock::new()).collect());
         // Each number is given once.
         let _new = chunk[number % CHUNK].set(word);
@@ -81,8 +82,9 @@ impl Dictionary {
         if !(SHORTEST_WORD..=LONGEST_WORD).contains(&string.len()) {
             return None;
         }
-        if let Some(number) = self.numbers.get(string) {
-            return Some(*number);
+        if let Some(number) = self.numbers.get(&hash) {
+            // One of two strings of the same hash has to be written out.
+            return (self.words.get(*number) == Some(string)).then_some(*number);
         }
         let needed = match used {
             Use::Name => NAME_SIGHTINGS,
@@ -92,9 +94,9 @@ impl Dictionary {
         if next == MOST_WORDS || self.sightings.see(hash) < needed {
             return None;
         }
-        let (word, number) = (Arc::<str>::from(string), u16::try_from(next).ok()?);
-        self.words.set(next, word.clone());
-        self.numbers.insert(word, number);
+        let number = u16::try_from(next).ok()?;
+        self.words.set(next, string.into());
+        self.numbers.insert(hash, number);
         Some(number)
     }
 }
