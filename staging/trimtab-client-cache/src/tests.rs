@@ -2,6 +2,7 @@
 
 pub(crate) mod clauses;
 mod harness;
+mod selecting;
 mod server;
 mod stream;
 mod world;

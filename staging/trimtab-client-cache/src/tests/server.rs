@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) refuses_streamed_lists: bool,
     /// Ignores `sendInitialEvents`, as servers before 1.27.
     pub(super) ignores_streamed_lists: bool,
+    /// Says that its lists are the shard that was asked for.
+    pub(super) shards: bool,
     /// Deleted while a request is told that its version has expired.
     pub(super) deleted_on_expiry: Option<&'static str>,
 }
@@ -203,12 +205,28 @@ impl Server {
             ));
         }
         let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-        let Ok(selector) = LabelSelector::parse(text("labelSelector")) else {
+        let path = request.uri().path();
+        let elsewhere = path.contains("/namespaces/") && !path.contains("/namespaces/default/");
+        // All objects are in one namespace.
+        let labels = if elsewhere {
+            "nowhere=here"
+        } else {
+            text("labelSelector")
+        };
+        let Ok(selector) = LabelSelector::parse(labels) else {
             return Ok(refusal(400, "BadRequest", "unable to parse requirement", None));
         };
         if kind == Kind::List {
             let limit = text("limit").parse().unwrap_or(usize::MAX);
-            return Ok(list(&state.world, &selector, limit, text("continue"), fault));
+            let shard = Some(text("shardSelector")).filter(|shard| state.shards && !shard.is_empty());
+            return Ok(list(
+                &state.world,
+                &selector,
+                limit,
+                text("continue"),
+                shard,
+                fault,
+            ));
         }
         if kind == Kind::StreamedList && state.refuses_streamed_lists {
             let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
@@ -272,7 +290,14 @@ pub(super) fn status(code: u16, reason: &str, message: &str) -> Value {
 }
 
 /// One page. A continue token is the version of the first page and how many items were given.
-fn list(world: &World, selector: &LabelSelector, limit: usize, token: &str, fault: Option<Fault>) -> Answer {
+fn list(
+    world: &World,
+    selector: &LabelSelector,
+    limit: usize,
+    token: &str,
+    shard: Option<&str>,
+    fault: Option<Fault>,
+) -> Answer {
     let (mut version, mut skipped) = (world.version, 0);
     if let Some((of_first, given)) = token.split_once(':') {
         (version, skipped) = (of_first.parse().unwrap(), given.parse().unwrap());
@@ -291,6 +316,9 @@ fn list(world: &World, selector: &LabelSelector, limit: usize, token: &str, faul
         .skip(skipped)
         .collect();
     let mut meta = json!({"resourceVersion": version.to_string()});
+    if let Some(shard) = shard {
+        meta["shardInfo"] = json!({"selector": shard});
+    }
     if items.len() > limit {
         items.truncate(limit);
         meta["continue"] = json!(format!("{version}:{}", skipped + limit));
