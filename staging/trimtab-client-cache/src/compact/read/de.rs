@@ -1,0 +1,335 @@
+//! The deserializer over a document, and its way back to JSON.
+
+use std::borrow::Cow;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use super::{Error, Reader, broken, is_string};
+use crate::compact::tag;
+
+/// The name by which `serde_json` asks for the text of a value.
+const RAW: &str = "$serde_json::private::RawValue";
+
+macro_rules! follow_shared {
+    ($self:ident, $method:ident($($arguments:tt)*)) => {
+        if $self.peek()? == tag::SHARED {
+            $self.tag()?;
+            return (&mut $self.subtree()?).$method($($arguments)*);
+        }
+    };
+}
+
+impl<'a> Deserializer<'a> for &mut Reader<'a> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.tag()? {
+            tag::NULL => visitor.visit_unit(),
+            tag::FALSE => visitor.visit_bool(false),
+            tag::TRUE => visitor.visit_bool(true),
+            tag::UNSIGNED => visitor.visit_u64(self.varint()?),
+            tag::NEGATIVE => visitor.visit_i64(!(self.varint()? as i64)),
+            tag::FLOAT => {
+                let bytes = self.take(8)?.try_into().map_err(|_| broken())?;
+                visitor.visit_f64(f64::from_le_bytes(bytes))
+            }
+            small @ tag::SMALL..tag::SHORT => visitor.visit_u64(u64::from(small - tag::SMALL)),
+            tag::SHARED => self.subtree()?.deserialize_any(visitor),
+            tag::OBJECT => {
+                let value = visitor.visit_map(Inside(self))?;
+                self.ended()?;
+                Ok(value)
+            }
+            tag::ARRAY => {
+                let value = visitor.visit_seq(Inside(self))?;
+                self.ended()?;
+                Ok(value)
+            }
+            tag => match self.string_of(tag)? {
+                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+                Cow::Owned(text) => visitor.visit_string(text),
+            },
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.peek()? {
+            tag::NULL => {
+                self.tag()?;
+                visitor.visit_none()
+            }
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'a>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if name == RAW {
+            let text = self.json()?;
+            // Not from the slice: what is read may not borrow from it.
+            return serde_json::Deserializer::from_reader(text.as_bytes())
+                .deserialize_newtype_struct(name, visitor);
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'a>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        follow_shared!(self, deserialize_enum(name, variants, visitor));
+        match self.peek()? {
+            tag::OBJECT => {
+                self.tag()?;
+                let value = visitor.visit_enum(Variant { reader: self })?;
+                self.ended()?;
+                Ok(value)
+            }
+            tag if is_string(tag) => visitor.visit_enum(self.string()?.into_deserializer()),
+            _ => Err(Error::invalid_type(Unexpected::Other("a value"), &"an enum")),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        follow_shared!(self, deserialize_bytes(visitor));
+        match self.peek()? {
+            tag if is_string(tag) => match self.string()? {
+                Cow::Borrowed(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
+                Cow::Owned(text) => visitor.visit_byte_buf(text.into_bytes()),
+            },
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.skip()?;
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        <W: Visitor<'a>>
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string unit unit_struct seq tuple tuple_struct map
+        struct identifier
+    }
+}
+
+impl Reader<'_> {
+    /// Reads the end of an object or array. A visitor that wants fewer elements than there are leaves some.
+    fn ended(&mut self) -> Result<(), Error> {
+        match self.tag()? {
+            tag::END => Ok(()),
+            _ => Err(Error::custom("more elements than expected")),
+        }
+    }
+
+    /// The JSON text of the value.
+    pub(crate) fn json(&mut self) -> Result<String, Error> {
+        let mut text = Vec::new();
+        let mut serializer = serde_json::Serializer::new(&mut text);
+        transcode(self, &mut serializer)?;
+        String::from_utf8(text).map_err(|_| broken())
+    }
+}
+
+/// Writes the value as it is, with the order and the repetitions of its fields.
+fn transcode(reader: &mut Reader<'_>, out: &mut serde_json::Serializer<&mut Vec<u8>>) -> Result<(), Error> {
+    use serde::ser::{SerializeMap as _, SerializeSeq as _};
+
+    struct Transcoded<'r, 'a>(std::cell::RefCell<&'r mut Reader<'a>>);
+
+    impl serde::Serialize for Transcoded<'_, '_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let reader = &mut **self.0.borrow_mut();
+            write(reader, serializer)
+        }
+    }
+
+    fn write<S: serde::Serializer>(reader: &mut Reader<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error as _;
+        let failed = |error: Error| S::Error::custom(error);
+        match reader.tag().map_err(failed)? {
+            tag::NULL => serializer.serialize_unit(),
+            tag::FALSE => serializer.serialize_bool(false),
+            tag::TRUE => serializer.serialize_bool(true),
+            tag::UNSIGNED => serializer.serialize_u64(reader.varint().map_err(failed)?),
+            tag::NEGATIVE => serializer.serialize_i64(!(reader.varint().map_err(failed)? as i64)),
+            tag::FLOAT => {
+                let bytes = reader.take(8).map_err(failed)?;
+                let bytes = bytes.try_into().map_err(|_| failed(broken()))?;
+                serializer.serialize_f64(f64::from_le_bytes(bytes))
+            }
+            small @ tag::SMALL..tag::SHORT => serializer.serialize_u64(u64::from(small - tag::SMALL)),
+            tag::SHARED => write(&mut reader.subtree().map_err(failed)?, serializer),
+            tag::OBJECT => {
+                let mut object = serializer.serialize_map(None)?;
+                while reader.peek().map_err(failed)? != tag::END {
+                    let name = reader.string().map_err(failed)?;
+                    object.serialize_entry(&*name, &Transcoded(std::cell::RefCell::new(reader)))?;
+                }
+                reader.tag().map_err(failed)?;
+                object.end()
+            }
+            tag::ARRAY => {
+                let mut array = serializer.serialize_seq(None)?;
+                while reader.peek().map_err(failed)? != tag::END {
+                    array.serialize_element(&Transcoded(std::cell::RefCell::new(reader)))?;
+                }
+                reader.tag().map_err(failed)?;
+                array.end()
+            }
+            tag => serializer.serialize_str(&reader.string_of(tag).map_err(failed)?),
+        }
+    }
+
+    write(reader, out)
+}
+
+/// The inside of an object or array.
+struct Inside<'r, 'a>(&'r mut Reader<'a>);
+
+/// The name of a field, which can be asked for as a number, too.
+struct Name<'a>(Cow<'a, str>);
+
+struct Variant<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+}
+
+impl<'a> MapAccess<'a> for Inside<'_, 'a> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        if self.0.peek()? == tag::END {
+            return Ok(None);
+        }
+        seed.deserialize(Name(self.0.string()?)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        seed.deserialize(&mut *self.0)
+    }
+}
+
+impl<'a> SeqAccess<'a> for Inside<'_, 'a> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        if self.0.peek()? == tag::END {
+            return Ok(None);
+        }
+        seed.deserialize(&mut *self.0).map(Some)
+    }
+}
+
+macro_rules! parsed_names {
+    ($($method:ident $visit:ident $type:ty,)*) => {
+        $(fn $method<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.0.parse::<$type>() {
+                Ok(number) => visitor.$visit(number),
+                Err(_) => Err(Error::invalid_type(Unexpected::Str(&self.0), &visitor)),
+            }
+        })*
+    };
+}
+
+impl<'a> Deserializer<'a> for Name<'a> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+    }
+
+    parsed_names! {
+        deserialize_bool visit_bool bool,
+        deserialize_i8 visit_i8 i8,
+        deserialize_i16 visit_i16 i16,
+        deserialize_i32 visit_i32 i32,
+        deserialize_i64 visit_i64 i64,
+        deserialize_i128 visit_i128 i128,
+        deserialize_u8 visit_u8 u8,
+        deserialize_u16 visit_u16 u16,
+        deserialize_u32 visit_u32 u32,
+        deserialize_u64 visit_u64 u64,
+        deserialize_u128 visit_u128 u128,
+        deserialize_f32 visit_f32 f32,
+        deserialize_f64 visit_f64 f64,
+    }
+
+    fn deserialize_option<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(self.0.into_deserializer())
+    }
+
+    forward_to_deserialize_any! {
+        <W: Visitor<'a>>
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl<'a> EnumAccess<'a> for Variant<'_, 'a> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'a>>(self, seed: V) -> Result<(V::Value, Self), Error> {
+        if self.reader.peek()? == tag::END {
+            return Err(Error::invalid_length(0, &"the name of a variant"));
+        }
+        let name = Name(self.reader.string()?);
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl<'a> VariantAccess<'a> for Variant<'_, 'a> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        serde::Deserialize::deserialize(&mut *self.reader)
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'a>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(&mut *self.reader)
+    }
+
+    fn tuple_variant<V: Visitor<'a>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.reader.deserialize_seq(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'a>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.reader.deserialize_map(visitor)
+    }
+}
