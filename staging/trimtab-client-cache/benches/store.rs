@@ -1,10 +1,11 @@
-//! What a store of ten thousand objects costs: to replace, to read and to look up in, allocations counted.
+//! What a store of ten thousand objects costs: to replace, to read and to look up in; and what an object costs to encode and
+//! to decode, beside `serde_json`. Allocations are counted.
 
 use std::collections::HashMap;
 
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::json;
 use trimtab_client_cache::cached::{Cached, Codec, Form};
 use trimtab_client_cache::index::Index;
@@ -119,4 +120,60 @@ fn index_lookup(bencher: Bencher<'_, '_>) {
 fn list_namespace(bencher: Bencher<'_, '_>) {
     let (store, _writer) = full(&mut codec());
     bencher.bench(|| store.list_in(black_box("namespace-7")));
+}
+
+/// A Pod of some 3 KB, as a server sends it.
+fn pod() -> String {
+    let container = |name: &str| {
+        json!({
+            "name": name, "image": format!("registry.example.com/{name}:1.2.3"), "imagePullPolicy": "IfNotPresent",
+            "args": ["--listen=:8080", "--verbose"], "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+            "env": [{"name": "LEVEL", "value": "info"}, {"name": "REGION", "value": "north"}],
+            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+            "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+        })
+    };
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "app-7d9c5b6f4-x2x7k", "namespace": "default", "resourceVersion": "123456", "generation": 1,
+            "uid": "01234567-89ab-cdef-0123-456789abcdef", "creationTimestamp": "2026-01-02T03:04:05Z",
+            "labels": {"app": "app", "pod-template-hash": "7d9c5b6f4"},
+        },
+        "spec": {
+            "containers": [container("app"), container("proxy"), container("logs")], "nodeName": "node-17",
+            "volumes": [{"name": "config", "configMap": {"name": "app-config", "defaultMode": 420}}],
+            "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
+        },
+        "status": {
+            "phase": "Running", "podIP": "10.1.2.3", "hostIP": "192.168.1.2", "startTime": "2026-01-02T03:04:05Z",
+            "conditions": [condition("Initialized"), condition("Ready"), condition("PodScheduled")],
+        },
+    })
+    .to_string()
+}
+
+#[divan::bench]
+fn encode(bencher: Bencher<'_, '_>) {
+    let (text, mut codec) = (pod(), Codec::<Pod>::new(&(), Form::default()));
+    let bencher = bencher.counter(BytesCount::of_str(&text));
+    bencher.bench_local(|| codec.encode_json(black_box(text.as_bytes())));
+}
+
+/// To be compared with [`parse_json`].
+#[divan::bench]
+fn decode(bencher: Bencher<'_, '_>) {
+    let (text, mut codec) = (pod(), Codec::<Pod>::new(&(), Form::Compact { hot: 0 }));
+    let states = (0..20).map(|_| codec.encode_json(text.as_bytes()).expect("a pod"));
+    let pod = states.last().expect("twenty");
+    let bencher = bencher.counter(BytesCount::of_str(&text));
+    bencher.bench(|| black_box(&pod).decode());
+}
+
+#[divan::bench]
+fn parse_json(bencher: Bencher<'_, '_>) {
+    let text = pod();
+    let bencher = bencher.counter(BytesCount::of_str(&text));
+    bencher.bench(|| serde_json::from_str::<Pod>(black_box(&text)));
 }

@@ -6,13 +6,16 @@
 //! one [`reflector`], which lists and watches a kind and writes what it learns to one [`Store`](store::Store). Handlers
 //! are told of each change after the store has it, each at its own pace.
 //!
+//! Objects stay encoded by default, and are decoded when somebody looks at them: see [`Cached`].
+//!
 //! What holds, by name:
 //!
 //! - *Ordered*: a handler sees the states of one object in the order of their resource versions.
 //! - *Monotonic*: the store never goes back in time, relists included.
 //! - *Complete*: after a relist every object that vanished while disconnected is announced as deleted.
 //! - *Atomic*: a reader sees all of a replacement or none of it.
-//! - *Bounded*: a slow handler costs at most one pending entry per object, never an unbounded buffer. It may miss states
+//! - *Bounded*: a slow handler costs at most one pending entry per object, never an unbounded buffer; of the initial list it
+//!   costs a pointer per object. It may miss states
 //!   in between, but no final state, and no deletion of an object that it knows.
 //! - *Synced*: a handler's `synced` means that it has seen the whole initial list.
 //!
