@@ -1,20 +1,24 @@
 //! How a controller is described: what it reconciles, what it owns and watches, how much it does at once.
 
+use std::any::TypeId;
+use std::collections::HashSet;
 use std::fmt;
-use std::marker::PhantomData;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trimtab_apimachinery_meta::ObjectKey;
-use trimtab_client_cache::Cached;
-use trimtab_client_workqueue::{Add, Backoff, Exponential, Jittered, Reason, WorkQueue};
+use trimtab_client_workqueue::{Backoff, Exponential, Jittered, WorkQueue};
 
-use crate::controller::{Described, Settings};
+use crate::cluster::Cluster;
+use crate::controller::{Controller, Described, Settings};
 use crate::error::{Error, Result};
 use crate::failing::Failing;
 use crate::manager::Manager;
-use crate::reconcile::{Reconcile, Reconciled};
-use crate::source::{self, Inlet, Sight, Source};
+use crate::predicate::Predicate;
+use crate::rbac::Rule;
+use crate::reconcile::Reconcile;
+use crate::source::{self, Inlet, Source, Sources, Watch};
+use crate::subject::{Reconciled, Subject};
 
 /// How long a key waits for the caches to show what was written in its last turn, at most.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,82 +30,88 @@ const JITTER: f64 = 0.1;
 /// A controller that is being described. Made by [`Manager::controller`]; [`ControllerBuilder::start`] hands it to the
 /// manager.
 #[must_use = "a controller does nothing before `start`"]
-pub struct ControllerBuilder<'m, K, R> {
+pub struct ControllerBuilder<'m, S: Subject, R> {
     manager: &'m Manager,
     reconciler: R,
     settings: Settings,
+    named: bool,
     backoff: Box<dyn Backoff>,
-    ignore_status: bool,
-    sources: Vec<SourceOf>,
-    kind: PhantomData<fn() -> K>,
+    queue: trimtab_client_workqueue::Builder<S::Key>,
+    main: Watch<S>,
+    cluster: Option<Cluster>,
+    sources: Vec<Source<S::Key>>,
+    rules: Vec<Rule>,
+    written: HashSet<TypeId>,
 }
 
-/// Makes a source when there is a place for its triggers.
-type SourceOf = Box<dyn FnOnce(Inlet) -> Source + Send>;
-
-/// A controller of a manager, to be triggered from elsewhere. Clones are the same controller.
-#[derive(Clone, Debug)]
-pub struct Controller {
-    name: String,
-    inlet: Inlet,
-}
-
-impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
+impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
     pub(crate) fn new(manager: &'m Manager, reconciler: R) -> Self {
-        let settings = Settings {
-            name: K::kind(&K::DynamicType::default()).to_lowercase(),
-            workers: 1,
-            patience: PATIENCE,
-            resync: RESYNC,
-        };
+        let name = S::name();
         Self {
             manager,
             reconciler,
-            settings,
+            named: name.is_some(),
+            settings: Settings {
+                name: name.unwrap_or_default(),
+                workers: 1,
+                patience: PATIENCE,
+                resync: RESYNC,
+                deadline: None,
+                led: true,
+                sharded: false,
+            },
             backoff: match Jittered::new(Exponential::default(), JITTER) {
                 Ok(backoff) => Box::new(backoff),
                 Err(_) => Box::new(Exponential::default()),
             },
-            ignore_status: false,
+            queue: WorkQueue::builder(),
+            main: Watch::new(),
+            cluster: None,
             sources: Vec::new(),
-            kind: PhantomData,
+            rules: Vec::new(),
+            written: HashSet::new(),
         }
     }
 
-    /// The controller's name in logs and metrics; the default is its kind in lower case. Two controllers of a manager
-    /// cannot have the same.
+    /// The controller's name in logs, metrics and on the live page; the default is its kind in lower case. Two controllers of
+    /// a manager cannot have the same, and one without a kind has none until this gives it one.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.settings.name = name.into();
+        self.named = true;
         self
     }
 
-    /// Watches a kind whose objects are made for `K`s: a change or deletion of one triggers the `K` that is its
-    /// controller. [`Turn::apply`](crate::Turn::apply) and [`Turn::owned`](crate::Turn::owned) need it.
-    pub fn owns<T: Reconciled>(self) -> Self {
-        self.source::<T>(Sight::InView, source::controller::<K, T>)
+    /// Watches a kind whose objects concern keys in any way: a change triggers the keys that `map` finds for the object
+    /// before and after it. `map` must be quick and must not depend on what it was asked before.
+    ///
+    /// For `PartialObjectMeta` of a kind only metadata is watched, as a watch of its own.
+    pub fn watches<T: Reconciled>(self, map: impl Fn(&T) -> Vec<S::Key> + Send + Sync + 'static) -> Self {
+        self.source(Source::watch(Watch::new(), map))
     }
 
-    /// Watches a kind whose objects concern `K`s in another way: a change triggers the keys that `map` finds for the
-    /// object before and after it. `map` must be quick and must not depend on what it was asked before.
-    pub fn watches<T: Reconciled>(self, map: impl Fn(&T) -> Vec<ObjectKey> + Send + 'static) -> Self {
-        self.source(Sight::Hidden, source::decoded(map))
-    }
-
-    fn source<T: Reconciled>(
-        mut self,
-        sight: Sight,
-        map: impl Fn(&Cached<T>) -> Vec<ObjectKey> + Send + 'static,
-    ) -> Self {
-        self.sources.push(Box::new(move |inlet| {
-            source::watch::<T>(inlet, sight, map, source::any)
-        }));
+    /// Adds a source: a watch of some objects or changes only, a stream, a timer.
+    pub fn source(mut self, source: Source<S::Key>) -> Self {
+        self.sources.push(source);
         self
     }
 
-    /// Leaves a `K` alone when only its status has changed: neither generation nor labels, annotations, finalizers,
-    /// owners or deletion.
-    pub fn ignore_status(mut self) -> Self {
-        self.ignore_status = true;
+    /// Says that turns write objects of a watched kind that they do not own. Without it, only what is owned can be written.
+    pub fn writes<T: Reconciled>(mut self) -> Self {
+        self.written.insert(TypeId::of::<T>());
+        self.rules.extend(Rule::written::<T>());
+        self
+    }
+
+    /// Says that the reconciler needs something else to be allowed, for requests of its own client.
+    pub fn needs(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Works on another cluster than the manager's own: the kind, what it owns and what is watched without saying where are
+    /// there, and turns write there.
+    pub fn on(mut self, cluster: &Cluster) -> Self {
+        self.cluster = Some(cluster.clone());
         self
     }
 
@@ -118,8 +128,21 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
         self
     }
 
-    /// How often every `K` gets a turn without a reason, against what no watch can tell: changes outside the cluster.
-    /// The default is 10 hours; each period is up to a tenth longer or shorter.
+    /// Gives each flow of keys its turn, such as each namespace: among keys of one priority, the flows take turns, so that one
+    /// with many keys does not hold up the others. `flow` must be quick and give the same answer for the same key.
+    pub fn fair_by<F: Hash>(mut self, flow: impl Fn(&S::Key) -> F + Send + 'static) -> Self {
+        self.queue = self.queue.fair_by(flow);
+        self
+    }
+
+    /// How long a key waits for more urgent ones before it gets its share of turns all the same; the default is 1 second.
+    pub fn ageing(mut self, ageing: Duration) -> Self {
+        self.queue = self.queue.ageing(ageing);
+        self
+    }
+
+    /// How often every key that the watches know of gets a turn without a reason, against what no watch can tell: changes
+    /// outside the cluster. The default is 10 hours; each period is up to a tenth longer or shorter.
     pub fn resync(mut self, period: Duration) -> Self {
         self.settings.resync = period;
         self
@@ -132,80 +155,112 @@ impl<'m, K: Reconciled, R: Reconcile<K>> ControllerBuilder<'m, K, R> {
         self
     }
 
+    /// How long a turn may take before it is cancelled, which is a failure of its key. What was collected of the status is
+    /// written. By default a turn may take for ever.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.settings.deadline = Some(deadline);
+        self
+    }
+
+    /// Works on every replica, whoever leads: for what each of them has to do for itself.
+    pub fn without_leader(mut self) -> Self {
+        self.settings.led = false;
+        self
+    }
+
+    /// Shares the keys with the other replicas, by the manager's [sharding](Manager::sharded): each key is worked on by one
+    /// of them. It needs no leader.
+    pub fn sharded(mut self) -> Self {
+        self.settings.sharded = true;
+        self.settings.led = false;
+        self
+    }
+
     /// Hands the controller to the manager: it starts and stops with it.
     ///
     /// # Errors
-    /// [`Error::NameTaken`]; [`Error::Invalid`] for no workers; [`Error::AlreadyRun`] if the manager runs already.
-    pub fn start(self) -> Result<Controller> {
+    /// [`Error::NameTaken`]; [`Error::Invalid`] for a controller without workers, without a name or without anything that could
+    /// trigger it, or for settings that cannot work; [`Error::AlreadyRun`] if the manager runs already.
+    pub fn start(self) -> Result<Controller<S::Key>> {
+        let invalid = |why: &str| {
+            let name = &self.settings.name;
+            Err(Error::Invalid(format!("controller {name:?} {why}")))
+        };
+        if !self.named {
+            return invalid("has no kind, and needs a name: add .named(…)");
+        }
         if self.settings.workers == 0 {
-            return Err(Error::Invalid(format!(
-                "controller {:?} has no workers",
-                self.settings.name
-            )));
+            return invalid("has no workers");
         }
         if self.settings.resync.is_zero() {
-            return Err(Error::Invalid(format!(
-                "controller {:?} has no time between resyncs",
-                self.settings.name
-            )));
+            return invalid("has no time between resyncs");
         }
-        let queue: WorkQueue<ObjectKey> = WorkQueue::builder().build().map_err(Error::other)?;
+        if self.settings.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return invalid("has a deadline that no turn can meet");
+        }
+        let cluster = self.cluster.or_else(|| self.main.is_on().cloned());
+        let main = S::source(self.main);
+        if main.is_none() && self.sources.is_empty() {
+            return invalid("has no kind, and nothing else triggers it: add .watches(…) or .source(…)");
+        }
+        let queue = self.queue.build().map_err(Error::other)?;
         let inlet = Inlet {
             queue,
             failing: Arc::new(Failing::new(self.backoff)),
         };
-        let matters = if self.ignore_status {
-            source::beyond_status::<K>
-        } else {
-            source::any::<K>
-        };
-        let controller = Controller {
-            name: self.settings.name.clone(),
-            inlet: inlet.clone(),
-        };
+        let sources = Sources::new();
+        let mut rules = self.rules;
+        for mut source in main.into_iter().chain(self.sources) {
+            rules.append(&mut source.rules);
+            sources.add(source);
+        }
+        let controller = Controller::new(self.settings.name.clone(), inlet.clone(), sources.clone());
+        let workers = self.settings.workers;
         let described = Described {
-            main: source::watch::<K>(inlet.clone(), Sight::InView, source::itself, matters),
-            sources: self
-                .sources
-                .into_iter()
-                .map(|source| source(inlet.clone()))
-                .collect(),
             settings: self.settings,
             inlet,
+            sources,
             reconciler: self.reconciler,
-            kind: PhantomData,
+            cluster,
+            written: self.written,
         };
-        self.manager.add(
-            controller.name.clone(),
-            controller.inlet.queue.clone(),
-            Box::new(described),
-        )?;
+        self.manager
+            .add(&controller, workers, rules, Box::new(described))?;
         Ok(controller)
     }
 }
 
-impl<K, R> fmt::Debug for ControllerBuilder<'_, K, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ControllerBuilder")
-            .field("settings", &self.settings)
-            .field("sources", &self.sources.len())
-            .finish_non_exhaustive()
+impl<K: Reconciled, R: Reconcile<K>> ControllerBuilder<'_, K, R> {
+    /// Watches a kind whose objects are made for `K`s: a change or deletion of one triggers the `K` that is its
+    /// controller. [`Turn::apply`](crate::Turn::apply) and [`Turn::owned`](crate::Turn::owned) need it.
+    pub fn owns<T: Reconciled>(self) -> Self {
+        self.owns_by::<T>(Watch::new())
+    }
+
+    /// [`ControllerBuilder::owns`], of some objects or changes only.
+    pub fn owns_by<T: Reconciled>(self, watch: Watch<T>) -> Self {
+        self.source(source::of_owned::<K, T>(watch))
+    }
+
+    /// Which `K`s are watched, and which of their changes matter; all of them by default.
+    pub fn watching(mut self, watch: Watch<K>) -> Self {
+        self.main = watch;
+        self
+    }
+
+    /// Leaves a `K` alone when only its status has changed: neither generation nor labels, annotations, finalizers,
+    /// owners or deletion.
+    pub fn ignore_status(mut self) -> Self {
+        self.main = self.main.when(Predicate::beyond_status());
+        self
     }
 }
 
-impl Controller {
-    /// The controller's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Gives a key a turn, for a reason that no watch can know. False: the controller has stopped.
-    pub fn trigger(&self, key: ObjectKey, reason: impl Into<Reason>) -> bool {
-        self.inlet.add(key, Sight::Hidden, Add::now().because(reason))
-    }
-
-    /// The controller's queue, to look at. Its counts of failures stay at 0, since the controller counts for itself.
-    pub fn queue(&self) -> &WorkQueue<ObjectKey> {
-        &self.inlet.queue
+impl<S: Subject, R> fmt::Debug for ControllerBuilder<'_, S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControllerBuilder")
+            .field("settings", &self.settings)
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
     }
 }

@@ -1,33 +1,24 @@
-//! A running controller: takes keys from its queue, gives each a turn, and waits until the turn's writes are seen.
-//!
-//! Each turn is a task of its own (*Isolated*). It holds one of the controller's permits while it reconciles and gives
-//! it back before it waits for caches, so that a cache that is behind delays only the keys that need it.
+//! A controller: described, started by its manager, triggered and looked at from elsewhere.
 
-use std::any::Any;
-use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
+use std::any::TypeId;
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use kube::Client;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
-use trimtab_apimachinery_meta::ObjectKey;
-use trimtab_client_cache::informer::{InformerFactory, Selection};
 use trimtab_client_coordination::events::Recorder;
-use trimtab_client_workqueue::{Add, Shutdown, Work, WorkQueue};
+use trimtab_client_workqueue::{Add, Reason, WorkQueue};
 
-use crate::error::Error;
-use crate::failing::{Failing, View, WaitFor};
-use crate::metrics::{Figures, Outcome};
-use crate::reconcile::{Next, Reconcile, Reconciled};
-use crate::source::{self, Inlet, LOW, Source, Watches};
-use crate::turn::{Stores, Turn, World};
+use crate::cluster::Cluster;
+use crate::metrics::Figures;
+use crate::reconcile::Reconcile;
+use crate::source::{Inlet, Place, Running, Sight, Source, SourceId, Sources};
+use crate::subject::{RequestKey, Subject};
+use crate::turn::{Stores, World};
+use crate::worker::Worker;
 
 /// What a controller was told by its builder.
 #[derive(Clone, Debug)]
@@ -36,279 +27,146 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) patience: Duration,
     pub(crate) resync: Duration,
+    pub(crate) deadline: Option<Duration>,
+    /// Whether it works only where its manager leads.
+    pub(crate) led: bool,
+    /// Whether it works only on the keys of its manager's shards.
+    pub(crate) sharded: bool,
+}
+
+/// A controller of a manager, to be triggered from elsewhere. Clones are the same controller.
+pub struct Controller<Q> {
+    name: Arc<str>,
+    inlet: Inlet<Q>,
+    sources: Sources<Q>,
 }
 
 /// A controller that waits for its manager to run.
-pub(crate) struct Described<K, R> {
+pub(crate) struct Described<S: Subject, R> {
     pub(crate) settings: Settings,
-    pub(crate) inlet: Inlet,
+    pub(crate) inlet: Inlet<S::Key>,
+    pub(crate) sources: Sources<S::Key>,
     pub(crate) reconciler: R,
-    pub(crate) main: Source,
-    pub(crate) sources: Vec<Source>,
-    pub(crate) kind: PhantomData<fn() -> K>,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) written: HashSet<TypeId>,
 }
 
 /// What a manager gives to its controllers.
 pub(crate) struct Context {
-    pub(crate) client: Client,
+    /// The name of the field manager.
     pub(crate) manager: String,
-    pub(crate) selection: Selection,
-    pub(crate) factory: InformerFactory,
+    pub(crate) cluster: Cluster,
     pub(crate) recorder: Recorder,
-    /// Says that no turn is to be begun any more.
-    pub(crate) stop: CancellationToken,
-    /// How long turns that are under way then may take.
+    /// How long turns that are under way at a stop may take.
     pub(crate) grace: Duration,
 }
 
-/// A controller whose sources have been started.
-pub(crate) struct Begun {
-    pub(crate) name: String,
-    pub(crate) watches: Watches,
-    /// Waits for the sources, works until the stop, and says how many turns it cut off then.
-    pub(crate) run: BoxFuture<'static, usize>,
-}
-
-/// A controller of any kind.
+/// A controller of any kind, before its manager runs.
 pub(crate) trait Begin: Send {
-    fn begin(self: Box<Self>, context: &Context, figures: Arc<Figures>) -> Begun;
+    /// Starts the sources.
+    fn begin(self: Box<Self>, context: &Context, figures: Arc<Figures>) -> Arc<dyn Operate>;
 }
 
-impl<K: Reconciled, R: Reconcile<K>> Begin for Described<K, R> {
-    fn begin(self: Box<Self>, context: &Context, figures: Arc<Figures>) -> Begun {
-        let mut stores = Stores::default();
-        let sources = std::iter::once(self.main).chain(self.sources);
-        let watches: Watches = sources
-            .map(|start| start(&context.factory, &context.selection, &mut stores))
-            .collect();
-        // The source above keeps this informer running: it is the same one.
-        let selection = source::selection::<K>(&context.selection);
-        let store = context.factory.informer::<K>(selection).store();
-        let running = Running {
-            inner: Arc::new(Inner {
-                reconciler: self.reconciler,
-                world: Arc::new(World {
-                    client: context.client.clone(),
-                    manager: context.manager.clone(),
-                    store,
-                    stores,
-                    recorder: context.recorder.clone(),
-                    applied: Default::default(),
-                }),
-                queue: self.inlet.queue.clone(),
-                failing: self.inlet.failing,
-                figures,
-                patience: self.settings.patience,
-                stop: context.stop.clone(),
-            }),
+/// A controller of any kind, whose sources run.
+pub(crate) trait Operate: Send + Sync {
+    fn settings(&self) -> &Settings;
+
+    fn sources(&self) -> Vec<Arc<dyn Running>>;
+
+    /// Waits for the sources, then takes keys and gives them turns until `stop`; turns that are under way then may end
+    /// within the grace. Returns how many were cut off. Dropped, it cuts off all of them at once. May be called again after
+    /// it has ended.
+    fn work(&self, stop: CancellationToken) -> BoxFuture<'_, usize>;
+
+    /// Ends the sources and the queue, for good.
+    fn close(&self);
+}
+
+impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
+    fn begin(self: Box<Self>, context: &Context, figures: Arc<Figures>) -> Arc<dyn Operate> {
+        let cluster = self.cluster.unwrap_or_else(|| context.cluster.clone());
+        let stores = Arc::new(Stores::new(self.written));
+        self.sources.start(Place {
+            inlet: self.inlet.clone(),
+            cluster: cluster.clone(),
+            stores: stores.clone(),
+        });
+        let world = World {
+            cluster,
+            manager: context.manager.clone(),
+            store: stores.main::<S>(),
+            stores,
+            recorder: context.recorder.clone(),
+            applied: Default::default(),
+        };
+        Arc::new(Arc::new(Worker {
+            reconciler: self.reconciler,
+            world: Arc::new(world),
+            inlet: self.inlet,
+            sources: self.sources,
+            figures,
             settings: self.settings,
-            queue: self.inlet.queue,
-            watches: watches.clone(),
             grace: context.grace,
-        };
-        Begun {
-            name: running.settings.name.clone(),
-            watches,
-            run: running.run().boxed(),
+            active: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl<Q: RequestKey> Controller<Q> {
+    pub(crate) fn new(name: String, inlet: Inlet<Q>, sources: Sources<Q>) -> Self {
+        Self {
+            name: name.into(),
+            inlet,
+            sources,
+        }
+    }
+
+    /// The controller's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives a key a turn, for a reason that no watch can know. False: the controller has stopped.
+    pub fn trigger(&self, key: Q, reason: impl Into<Reason>) -> bool {
+        self.inlet.add(key, Sight::Hidden, Add::now().because(reason))
+    }
+
+    /// [`Controller::trigger`], with all that an add can say: when, how urgently, whether a backoff ends.
+    pub fn trigger_with(&self, key: Q, add: Add) -> bool {
+        self.inlet.add(key, Sight::Hidden, add)
+    }
+
+    /// Adds a source. In a running controller it starts at once; it ends with the controller.
+    ///
+    /// What the source needs to be allowed is not among the rules of a manager that has told them already.
+    pub fn add(&self, source: Source<Q>) -> SourceId {
+        self.sources.add(source)
+    }
+
+    /// Removes a source: what it watches is watched no more, unless others do. What it has triggered still has its turns.
+    /// False: it was not there. A store that turns read stays as it was last.
+    pub fn remove(&self, source: SourceId) -> bool {
+        self.sources.remove(source)
+    }
+
+    /// The controller's queue, to look at. Its counts of failures stay at 0, since the controller counts for itself.
+    pub fn queue(&self) -> &WorkQueue<Q> {
+        &self.inlet.queue
+    }
+}
+
+impl<Q> Clone for Controller<Q> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            inlet: self.inlet.clone(),
+            sources: self.sources.clone(),
         }
     }
 }
 
-struct Running<K: Reconciled, R> {
-    settings: Settings,
-    queue: WorkQueue<ObjectKey>,
-    watches: Watches,
-    grace: Duration,
-    inner: Arc<Inner<K, R>>,
-}
-
-/// What the turns' tasks share.
-struct Inner<K: Reconciled, R> {
-    reconciler: R,
-    world: Arc<World<K>>,
-    queue: WorkQueue<ObjectKey>,
-    failing: Arc<Failing>,
-    figures: Arc<Figures>,
-    patience: Duration,
-    stop: CancellationToken,
-}
-
-impl<K: Reconciled, R: Reconcile<K>> Running<K, R> {
-    async fn run(self) -> usize {
-        let stop = self.inner.stop.clone();
-        let synced = async {
-            for watch in self.watches.iter() {
-                watch.synced().await;
-            }
-        };
-        if stop.run_until_cancelled(synced).await.is_some() {
-            tracing::info!(controller = %self.settings.name, workers = self.settings.workers, "controller started");
-        }
-        let mut turns = JoinSet::new();
-        self.work(&stop, &mut turns).await;
-
-        let deadline = Instant::now() + self.grace;
-        // What nobody has begun is found again from the state, at the next start.
-        let _not_begun = self.queue.shut_down(Shutdown::Now).await;
-        let ended = async { while turns.join_next().await.is_some() {} };
-        let in_time = timeout_at(deadline, ended).await.is_ok();
-        let cut_off = if in_time { 0 } else { turns.len() };
-        turns.shutdown().await;
-        tracing::info!(controller = %self.settings.name, cut_off, "controller stopped");
-        cut_off
+impl<Q> fmt::Debug for Controller<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Controller").field(&self.name).finish()
     }
-
-    /// Begins turns until the stop.
-    async fn work(&self, stop: &CancellationToken, turns: &mut JoinSet<()>) {
-        let permits = Arc::new(Semaphore::new(self.settings.workers));
-        let mut resync = self.next_resync();
-        loop {
-            let next = async {
-                let permit = permits.clone().acquire_owned().await.ok()?;
-                Some((permit, self.queue.get().await?))
-            };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                Some(_ended) = turns.join_next() => {}
-                () = sleep_until(resync) => {
-                    self.resync();
-                    resync = self.next_resync();
-                }
-                next = next => match next {
-                    Some((permit, work)) => {
-                        let span = tracing::info_span!("turn", controller = %self.settings.name, key = %work.key());
-                        turns.spawn(self.inner.clone().turn(work, permit).instrument(span));
-                    }
-                    None => return,
-                },
-            }
-        }
-    }
-
-    fn next_resync(&self) -> Instant {
-        let factor = 0.9 + 0.2 * fastrand::f64();
-        let now = Instant::now();
-        // A period too long for the clock means never; a century comes close.
-        let never = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        now + self.settings.resync.min(never).mul_f64(factor)
-    }
-
-    /// Gives every key a turn when nothing more urgent waits. Backoffs stay.
-    fn resync(&self) {
-        for object in self.inner.world.store.list() {
-            let add = Add::now().priority(LOW).because("resync");
-            let _shut_down = self.queue.add_with(object.key().clone(), add);
-        }
-    }
-}
-
-impl<K: Reconciled, R: Reconcile<K>> Inner<K, R> {
-    /// One turn, with all that follows from how it ends.
-    async fn turn(self: Arc<Self>, work: Work<ObjectKey>, permit: OwnedSemaphorePermit) {
-        let (key, begun) = (work.key().clone(), Instant::now());
-        let view = || self.world.view(self.world.store.get(&key).as_ref());
-        if let Some(wait) = self.failing.wait_for(&key, begun, view) {
-            if let WaitFor::Backoff(rest) = wait {
-                self.again(&work, rest, None);
-            }
-            return work.done();
-        }
-        let attempt = self.failing.attempt(&key);
-        let mut turn = Turn::new(self.world.clone(), key.clone(), work.reasons().clone(), attempt);
-        let timer = self.figures.begin();
-        let result = self.reconcile(&mut turn).await;
-        timer.end(Outcome::of(&result));
-        drop(permit);
-
-        let view = self.settle(turn).await;
-        let fail = |reason: String| {
-            let delay = self.failing.failed(&key, begun, Instant::now(), view.clone());
-            self.again(&work, delay, Some(reason));
-        };
-        match result {
-            Ok(next) => {
-                self.failing.succeeded(&key);
-                return match next {
-                    Next::Done => work.done(),
-                    Next::After(delay) => work.requeue_after(delay),
-                };
-            }
-            Err(Ended::Panicked(words)) => {
-                tracing::error!(panic = words, attempt, "the reconciler panicked; trying again");
-                fail("panic".to_owned());
-            }
-            Err(Ended::Failed(error)) if error.is_conflict() => {
-                tracing::debug!(%error, "the object has changed; trying again");
-                fail("conflict".to_owned());
-            }
-            Err(Ended::Failed(error)) if error.is_terminal() => {
-                tracing::error!(%error, "the reconciler failed; waiting for a change");
-                self.failing.gave_up(&key, view);
-            }
-            Err(Ended::Failed(error)) => {
-                tracing::warn!(%error, attempt, "the reconciler failed; trying again");
-                fail(format!("error: {error}"));
-            }
-        }
-        work.done();
-    }
-
-    /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
-    async fn reconcile(&self, turn: &mut Turn<K>) -> Result<Next, Ended> {
-        turn.readable().map_err(Ended::Failed)?;
-        let reconciled = AssertUnwindSafe(async { self.reconciler.reconcile(turn).await })
-            .catch_unwind()
-            .await;
-        let result = reconciled.map_err(|panic| Ended::Panicked(words_of(&*panic)))?;
-        let told = turn.flush().await;
-        if let (Err(_), Err(error)) = (&result, &told) {
-            tracing::warn!(%error, "the status was not written");
-        }
-        result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
-    }
-
-    /// Has a key in hand come back, for a new reason or for those that it has. A queue that is shut down takes nothing
-    /// more, as it should.
-    fn again(&self, work: &Work<ObjectKey>, delay: Duration, reason: Option<String>) {
-        let add = || Add::after(delay).priority(work.priority());
-        let adds = match reason {
-            Some(reason) => vec![add().because(reason)],
-            None => work
-                .reasons()
-                .iter()
-                .map(|reason| add().because(reason.to_owned()))
-                .collect(),
-        };
-        for add in if adds.is_empty() { vec![add()] } else { adds } {
-            let _shut_down = self.queue.add_with(work.key().clone(), add);
-        }
-    }
-
-    /// *Own writes seen*: waits until the caches show what the turn has written. A controller that stops does not wait.
-    /// Returns what the turn had in view.
-    async fn settle(&self, turn: Turn<K>) -> View {
-        let (unseen, view) = turn.end();
-        let seen = unseen.seen(self.patience);
-        if let Some(Err(error)) = self.stop.run_until_cancelled(seen).await {
-            let patience = self.patience;
-            tracing::warn!(%error, ?patience, "the caches do not show the last writes; going on without them");
-            self.figures.impatient();
-        }
-        view
-    }
-}
-
-/// How a turn failed.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    Failed(Error),
-    Panicked(String),
-}
-
-/// What a panic said.
-fn words_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
 }

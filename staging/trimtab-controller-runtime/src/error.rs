@@ -1,5 +1,7 @@
 //! What can go wrong in a turn or around it, and what is to be done about it.
 
+use std::time::Duration;
+
 use trimtab_apimachinery_meta::owner::OwnerError;
 use trimtab_client_cache::cached::Undecodable;
 
@@ -30,6 +32,10 @@ pub enum Error {
     /// `.owns::<T>()` or `.watches::<T>(…)` to the controller.
     #[error("{0} is not watched by this controller")]
     NotWatched(String),
+    /// The turn was asked to write a kind that its controller only watches. Its Role would not allow it: add `.owns::<T>()` or
+    /// `.writes::<T>()` to the controller.
+    #[error("{0} is not declared to be written by this controller")]
+    NotDeclared(String),
     /// An object that is to be written lacks what it is found by, or a wish contradicts the object's state.
     #[error("{0}")]
     Invalid(String),
@@ -45,15 +51,31 @@ pub enum Error {
     /// The caches had not been filled when the deadline passed. Says which, and what each struggled with.
     #[error("caches did not sync in time: {0}")]
     NotSynced(String),
+    /// The reconciler took longer than the controller's deadline, and was cancelled.
+    #[error("the turn took longer than {0:?}")]
+    TimedOut(Duration),
     /// Turns that were still under way when the deadline of the shutdown passed were cut off.
     #[error("{0} turns were cut off at the end of the shutdown")]
     CutOff(usize),
     /// A manager runs once.
     #[error("the manager has been run already")]
     AlreadyRun,
-    /// Two controllers of one manager have this name.
-    #[error("there is another controller with the name {0:?}")]
-    NameTaken(String),
+    /// Two controllers, parts or clusters of one manager have the same name.
+    #[error("there is another {what} with the name {name:?}")]
+    NameTaken {
+        /// What has the name.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A part of the manager, or a controller, failed or ended though it should run.
+    #[error("{name}: {why}")]
+    Part {
+        /// Which one.
+        name: String,
+        /// What it said.
+        why: String,
+    },
 }
 
 impl Error {
@@ -83,6 +105,7 @@ impl Error {
             self,
             Self::Terminal(_)
                 | Self::NotWatched(_)
+                | Self::NotDeclared(_)
                 | Self::Invalid(_)
                 | Self::Encode(_)
                 | Self::Undecodable(_)

@@ -9,6 +9,7 @@
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,16 +22,16 @@ pub(crate) type View = HashMap<(TypeId, ObjectKey), Option<String>>;
 
 /// The keys of one controller that failed last.
 #[derive(Debug)]
-pub(crate) struct Failing {
+pub(crate) struct Failing<Q> {
     backoff: Mutex<Box<dyn Backoff>>,
-    keys: Mutex<Keys>,
+    keys: Mutex<Keys<Q>>,
 }
 
-#[derive(Debug, Default)]
-struct Keys {
-    failed: HashMap<ObjectKey, Failure>,
+#[derive(Debug)]
+struct Keys<Q> {
+    failed: HashMap<Q, Failure>,
     /// Keys for which something that no view shows has changed since their last turn began. Each is in the queue.
-    nudged: HashSet<ObjectKey>,
+    nudged: HashSet<Q>,
 }
 
 #[derive(Debug)]
@@ -51,16 +52,19 @@ pub(crate) enum WaitFor {
     Change,
 }
 
-impl Failing {
+impl<Q: Clone + Eq + Hash> Failing<Q> {
     pub(crate) fn new(backoff: Box<dyn Backoff>) -> Self {
         Self {
             backoff: Mutex::new(backoff),
-            keys: Mutex::default(),
+            keys: Mutex::new(Keys {
+                failed: HashMap::new(),
+                nudged: HashSet::new(),
+            }),
         }
     }
 
     /// Which attempt the next turn of this key is.
-    pub(crate) fn attempt(&self, key: &ObjectKey) -> u32 {
+    pub(crate) fn attempt(&self, key: &Q) -> u32 {
         self.keys
             .lock()
             .failed
@@ -69,12 +73,7 @@ impl Failing {
     }
 
     /// What the key has to wait for. `None`: it begins a turn.
-    pub(crate) fn wait_for(
-        &self,
-        key: &ObjectKey,
-        now: Instant,
-        view: impl FnOnce() -> View,
-    ) -> Option<WaitFor> {
+    pub(crate) fn wait_for(&self, key: &Q, now: Instant, view: impl FnOnce() -> View) -> Option<WaitFor> {
         let mut keys = self.keys.lock();
         if keys.nudged.remove(key) {
             return None;
@@ -90,12 +89,12 @@ impl Failing {
 
     /// Takes note that something changed which concerns the key and is not in its view. To be called before the key is
     /// added to the queue.
-    pub(crate) fn nudge(&self, key: &ObjectKey) {
+    pub(crate) fn nudge(&self, key: &Q) {
         self.keys.lock().nudged.insert(key.clone());
     }
 
     /// Takes note of a failed turn that began at `begun` and ended at `now`. Returns the key's backoff.
-    pub(crate) fn failed(&self, key: &ObjectKey, begun: Instant, now: Instant, view: View) -> Duration {
+    pub(crate) fn failed(&self, key: &Q, begun: Instant, now: Instant, view: View) -> Duration {
         let mut keys = self.keys.lock();
         let count = match keys.failed.get(key) {
             Some(Failure {
@@ -112,7 +111,7 @@ impl Failing {
     }
 
     /// Takes note of a failure that only a change mends.
-    pub(crate) fn gave_up(&self, key: &ObjectKey, view: View) {
+    pub(crate) fn gave_up(&self, key: &Q, view: View) {
         self.keys.lock().failed.insert(
             key.clone(),
             Failure {
@@ -123,7 +122,7 @@ impl Failing {
         );
     }
 
-    pub(crate) fn succeeded(&self, key: &ObjectKey) {
+    pub(crate) fn succeeded(&self, key: &Q) {
         self.keys.lock().failed.remove(key);
     }
 }

@@ -19,21 +19,29 @@
 //! What does not: that the caches of two kinds are at the same point in time, or that they show what others wrote.
 
 mod builder;
+mod cluster;
 mod controller;
 mod error;
 mod failing;
 mod manager;
 mod metrics;
 mod reconcile;
-mod source;
+mod subject;
 mod turn;
+mod worker;
 
+pub mod predicate;
 pub mod process;
+pub mod rbac;
+pub mod source;
 
-pub use builder::{Controller, ControllerBuilder};
+pub use builder::ControllerBuilder;
+pub use cluster::Cluster;
+pub use controller::Controller;
 pub use error::{Error, Result};
-pub use manager::Manager;
-pub use reconcile::{Next, Reconcile, Reconciled};
+pub use manager::{Manager, Part};
+pub use reconcile::{Next, Reconcile};
+pub use subject::{Keyed, Reconciled, RequestKey, Subject};
 pub use turn::{ConditionStatus, Conditions, Turn};
 
 #[cfg(test)]

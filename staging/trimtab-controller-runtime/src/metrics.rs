@@ -14,11 +14,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
-use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_workqueue::{self as workqueue, WorkQueue};
 
-use crate::controller::Ended;
+use crate::error::Error;
 use crate::reconcile::Next;
+use crate::subject::RequestKey;
+use crate::worker::Ended;
 
 /// Upper bounds of the durations of turns, in seconds. controller-runtime's figures, without those between.
 const SECONDS: [f64; 14] = [
@@ -34,9 +35,11 @@ pub(crate) struct Metrics {
     errors: Family<Labels, Counter>,
     terminal: Family<Labels, Counter>,
     panics: Family<Labels, Counter>,
+    timeouts: Family<Labels, Counter>,
     impatience: Family<Labels, Counter>,
     seconds: Family<Labels, Histogram>,
     active: Family<Labels, Gauge>,
+    most: Family<Labels, Gauge>,
     queues: Arc<Queues>,
 }
 
@@ -47,6 +50,7 @@ pub(crate) struct Figures {
     errors: Counter,
     terminal: Counter,
     panics: Counter,
+    timeouts: Counter,
     impatience: Counter,
     seconds: Histogram,
     active: Gauge,
@@ -63,11 +67,12 @@ pub(crate) struct Timer<'a> {
 pub(crate) enum Outcome {
     Success,
     RequeueAfter,
-    /// A conflict: the object had changed, and the key comes again.
+    /// A conflict, or what was waited for is not there: the key comes again.
     Requeue,
     Error,
     Terminal,
     Panic,
+    TimedOut,
 }
 
 impl Metrics {
@@ -78,9 +83,11 @@ impl Metrics {
             errors: Family::default(),
             terminal: Family::default(),
             panics: Family::default(),
+            timeouts: Family::default(),
             impatience: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             active: Family::default(),
+            most: Family::default(),
             queues: Arc::default(),
         };
         let registry = all.registry.sub_registry_with_prefix("controller_runtime");
@@ -89,6 +96,8 @@ impl Metrics {
         let help = "Turns that failed and are not tried again before a change";
         registry.register("terminal_reconcile_errors", help, all.terminal.clone());
         registry.register("reconcile_panics", "Turns that panicked", all.panics.clone());
+        let help = "Turns that took longer than their controller's deadline";
+        registry.register("reconcile_timeouts", help, all.timeouts.clone());
         let help = "Turns after which the caches did not show their writes in time";
         registry.register("own_writes_unseen", help, all.impatience.clone());
         registry.register(
@@ -97,14 +106,26 @@ impl Metrics {
             all.seconds.clone(),
         );
         registry.register("active_workers", "Turns under way", all.active.clone());
+        let help = "How many turns may be under way at once";
+        registry.register("max_concurrent_reconciles", help, all.most.clone());
         all.registry.register_collector(Box::new(all.queues.clone()));
         all
     }
 
     /// The figures of a controller, which begin at 0.
-    pub(crate) fn controller(&self, name: &str, queue: WorkQueue<ObjectKey>) -> Figures {
-        self.queues.0.lock().push((name.to_owned(), queue));
+    pub(crate) fn controller<Q: RequestKey>(
+        &self,
+        name: &str,
+        workers: usize,
+        queue: WorkQueue<Q>,
+    ) -> Figures {
+        self.queues
+            .0
+            .lock()
+            .push((name.to_owned(), Box::new(move || queue.metrics())));
         let labels = || vec![("controller", name.to_owned())];
+        let workers = i64::try_from(workers).unwrap_or(i64::MAX);
+        self.most.get_or_create_owned(&labels()).set(workers);
         let results = ["success", "requeue_after", "requeue", "error"].map(|result| {
             let mut labels = labels();
             labels.push(("result", result.to_owned()));
@@ -115,6 +136,7 @@ impl Metrics {
             errors: self.errors.get_or_create_owned(&labels()),
             terminal: self.terminal.get_or_create_owned(&labels()),
             panics: self.panics.get_or_create_owned(&labels()),
+            timeouts: self.timeouts.get_or_create_owned(&labels()),
             impatience: self.impatience.get_or_create_owned(&labels()),
             seconds: self.seconds.get_or_create_owned(&labels()),
             active: self.active.get_or_create_owned(&labels()),
@@ -163,12 +185,15 @@ impl Timer<'_> {
             Outcome::Success => success.inc(),
             Outcome::RequeueAfter => requeue_after.inc(),
             Outcome::Requeue => requeue.inc(),
-            Outcome::Error | Outcome::Terminal | Outcome::Panic => {
+            Outcome::Error | Outcome::Terminal | Outcome::Panic | Outcome::TimedOut => {
                 if outcome == Outcome::Terminal {
                     figures.terminal.inc();
                 }
                 if outcome == Outcome::Panic {
                     figures.panics.inc();
+                }
+                if outcome == Outcome::TimedOut {
+                    figures.timeouts.inc();
                 }
                 figures.errors.inc();
                 error.inc()
@@ -188,17 +213,28 @@ impl Outcome {
         match result {
             Ok(Next::Done) => Self::Success,
             Ok(Next::After(_)) => Self::RequeueAfter,
+            Ok(Next::Again) => Self::Requeue,
             Err(Ended::Panicked(_)) => Self::Panic,
             Err(Ended::Failed(error)) if error.is_conflict() => Self::Requeue,
             Err(Ended::Failed(error)) if error.is_terminal() => Self::Terminal,
+            Err(Ended::Failed(Error::TimedOut(_))) => Self::TimedOut,
             Err(Ended::Failed(_)) => Self::Error,
         }
     }
 }
 
 /// The queues, by the names of their controllers; asked for their figures when somebody looks.
-#[derive(Debug, Default)]
-struct Queues(Mutex<Vec<(String, WorkQueue<ObjectKey>)>>);
+#[derive(Default)]
+struct Queues(Mutex<Vec<(String, QueueFigures)>>);
+
+/// The figures of a queue of any keys.
+type QueueFigures = Box<dyn Fn() -> workqueue::Metrics + Send + Sync>;
+
+impl fmt::Debug for Queues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queues").finish_non_exhaustive()
+    }
+}
 
 /// The figures of one queue with its labels.
 type Row = (Labels, workqueue::Metrics);
@@ -209,7 +245,7 @@ impl Collector for Queues {
         let labels = |name: &String| vec![("name", name.clone()), ("controller", name.clone())];
         let rows: Vec<Row> = queues
             .iter()
-            .map(|(name, queue)| (labels(name), queue.metrics()))
+            .map(|(name, queue)| (labels(name), queue()))
             .collect();
         drop(queues);
 

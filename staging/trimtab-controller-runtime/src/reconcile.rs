@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use trimtab_client_cache::Object;
-
 use crate::error::Result;
+use crate::subject::Subject;
 use crate::turn::Turn;
 
 /// Brings what is to what should be.
@@ -14,14 +12,16 @@ use crate::turn::Turn;
 /// events led to the turn (*Level-triggered*): events are merged, repeated and lost. It runs for one key at a time, for
 /// several keys at once.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not reconcile `{K}`",
-    note = "implement `async fn reconcile(&self, turn: &mut Turn<{K}>) -> Result<Next>`"
+    message = "`{Self}` does not reconcile `{S}`",
+    note = "implement `async fn reconcile(&self, turn: &mut Turn<{S}>) -> Result<Next>`"
 )]
-pub trait Reconcile<K: Reconciled>: Send + Sync + 'static {
-    /// One turn. What it returns says when the key is due again; an error means after its backoff.
+pub trait Reconcile<S: Subject>: Send + Sync + 'static {
+    /// One turn. What it returns says when the key is due again; an error means after its backoff, and a
+    /// [terminal](crate::Error::terminal) one when something has changed.
     ///
-    /// Cancelled only when the shutdown's deadline passes; a panic is a failure of this key alone.
-    fn reconcile(&self, turn: &mut Turn<K>) -> impl Future<Output = Result<Next>> + Send;
+    /// Cancelled when the controller's [deadline](crate::ControllerBuilder::deadline) passes, and at the end of the time
+    /// that a shutdown or a lost leadership leaves; a panic is a failure of this key alone.
+    fn reconcile(&self, turn: &mut Turn<S>) -> impl Future<Output = Result<Next>> + Send;
 }
 
 /// When a key is due again, if nothing triggers it before.
@@ -31,11 +31,6 @@ pub enum Next {
     Done,
     /// After this time at the latest.
     After(Duration),
+    /// After its backoff, as after a failure, but nobody is told of one: what was waited for is not there yet.
+    Again,
 }
-
-/// A kind that controllers work on: one that can be watched and written, and whose type says which kind it is.
-///
-/// Implemented for every type that fits: those of `k8s-openapi` and derived custom resources.
-pub trait Reconciled: Object<DynamicType: Default> + Serialize + Clone {}
-
-impl<K: Object<DynamicType: Default> + Serialize + Clone> Reconciled for K {}

@@ -20,9 +20,23 @@
 //! ```
 
 #[doc(inline)]
-pub use trimtab_controller_runtime::{Controller, ControllerBuilder, Manager};
+pub use trimtab_controller_runtime::{Cluster, Controller, ControllerBuilder, Manager, Part};
 #[doc(inline)]
-pub use trimtab_controller_runtime::{Error, Next, Reconcile, Reconciled, Result, Turn};
+pub use trimtab_controller_runtime::{
+    Error, Keyed, Next, Reconcile, Reconciled, RequestKey, Result, Subject, Turn,
+};
+
+/// What triggers turns: watches, streams, timers.
+#[doc(inline)]
+pub use trimtab_controller_runtime::source;
+
+/// Which changes trigger anything.
+#[doc(inline)]
+pub use trimtab_controller_runtime::predicate;
+
+/// What controllers need to be allowed.
+#[doc(inline)]
+pub use trimtab_controller_runtime::rbac;
 
 /// What processes that run controllers share: connecting, logging, stopping.
 #[doc(inline)]

@@ -67,8 +67,8 @@ pub mod client {
 pub mod controller {
     #[doc(inline)]
     pub use trimtab_controller::{
-        Controller, ControllerBuilder, Error, Manager, Next, Reconcile, Reconciled, Result, Turn, process,
-        status,
+        Cluster, Controller, ControllerBuilder, Error, Keyed, Manager, Next, Part, Reconcile, Reconciled,
+        RequestKey, Result, Subject, Turn, predicate, process, rbac, source, status,
     };
 }
 
@@ -101,7 +101,11 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use trimtab_client::events::Note;
     #[doc(no_inline)]
+    pub use trimtab_controller::predicate::Predicate;
+    #[doc(no_inline)]
+    pub use trimtab_controller::source::{Source, Watch};
+    #[doc(no_inline)]
     pub use trimtab_controller::status::{ConditionStatus, Conditions};
     #[doc(no_inline)]
-    pub use trimtab_controller::{Error, Manager, Next, Reconcile, Result, Turn};
+    pub use trimtab_controller::{Error, Keyed, Manager, Next, Reconcile, Result, Turn};
 }

@@ -42,7 +42,13 @@ async fn a_missing_kind_delays_only_those_who_need_it() {
         .owns::<Secret>();
     other.start().expect("a good description");
     let taken = manager.controller(waiting.clone()).named("other").start();
-    assert!(matches!(taken, Err(Error::NameTaken(_))));
+    assert!(matches!(
+        taken,
+        Err(Error::NameTaken {
+            what: "controller",
+            ..
+        })
+    ));
 
     let stop = CancellationToken::new();
     let run = manager.run(stop.clone());

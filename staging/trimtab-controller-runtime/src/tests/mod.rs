@@ -2,6 +2,8 @@
 
 mod clauses;
 mod managers;
+mod roles;
 mod server;
+mod sources;
 mod turns;
 mod widgets;

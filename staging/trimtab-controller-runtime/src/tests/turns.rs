@@ -175,7 +175,8 @@ async fn what_must_not_be_is_refused_with_a_reason() {
     let builder = manager
         .controller(trespasser.clone())
         .owns::<ConfigMap>()
-        .watches(|_: &Node| Vec::new());
+        .watches(|_: &Node| Vec::new())
+        .writes::<Node>();
     builder.start().expect("a good description");
     let run = stop.run_until_cancelled(manager.run(CancellationToken::new()));
     let (_, ()) = tokio::join!(run, async {

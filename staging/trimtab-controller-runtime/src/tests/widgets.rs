@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::reflector;
 
 use super::server::Server;
@@ -158,7 +159,7 @@ pub(super) struct Running {
     pub(super) manager: Arc<Manager>,
     pub(super) stop: CancellationToken,
     pub(super) task: JoinHandle<Result<()>>,
-    pub(super) controller: crate::Controller,
+    pub(super) controller: crate::Controller<ObjectKey>,
 }
 
 pub(super) fn run(

@@ -5,6 +5,7 @@
 //! digest, another apply would change nothing.
 
 use std::any::TypeId;
+use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_apimachinery_meta::owner::{self, OwnerError};
 use trimtab_client_cache::key_of;
+use trimtab_client_cache::store::Store;
 
-use super::world::view_of;
 use super::{Turn, request};
 use crate::error::{Error, Result};
-use crate::reconcile::Reconciled;
+use crate::subject::{Reconciled, Subject};
 
 /// Which child: its type and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,14 +45,16 @@ impl<K: Reconciled> Turn<K> {
     /// controller, and its namespace is filled in. No request is made if the cached object is still what the same
     /// description led to. Returns the object as the server or the cache has it.
     ///
-    /// The kind must be watched, by [`owns`](crate::ControllerBuilder::owns) usually: otherwise the controller
-    /// would not notice when somebody changes the object.
+    /// The kind must be owned, by [`owns`](crate::ControllerBuilder::owns) usually, or watched and declared to be
+    /// [written](crate::ControllerBuilder::writes): otherwise the controller would not notice when somebody changes the
+    /// object.
     ///
     /// # Errors
-    /// [`Error::NotWatched`]; [`Error::Owner`] if somebody else's controller manages an object of that name, which then
-    /// stays as it is; [`Error::Gone`]; [`Error::Invalid`] for an object without a name; what the server refuses.
+    /// [`Error::NotWatched`]; [`Error::NotDeclared`]; [`Error::Owner`] if somebody else's controller manages an object of
+    /// that name, which then stays as it is; [`Error::Gone`]; [`Error::Invalid`] for an object without a name; what the server
+    /// refuses.
     pub async fn apply<T: Reconciled>(&mut self, mut object: T) -> Result<Arc<T>> {
-        let store = self.store::<T>()?;
+        let store = self.world.stores.to_write::<T>(&self.world.cluster)?;
         let owner = self.present()?;
         if object.meta().name.is_none() {
             return Err(lacks::<T>("name", &self.key));
@@ -59,42 +62,49 @@ impl<K: Reconciled> Turn<K> {
         if request::is_namespaced::<T>() && object.meta().namespace.is_none() {
             object.meta_mut().namespace = owner.meta().namespace.clone();
         }
-        if TypeId::of::<T::Scope>() == TypeId::of::<NamespaceResourceScope>()
-            && object.meta().namespace.is_none()
-        {
-            return Err(lacks::<T>("namespace", &self.key));
-        }
+        check_namespace(&object, &self.key)?;
         owner::set_controller_reference(&*owner, object.meta_mut())?;
+        if let Some(cached) = store.get(&key_of(&object)) {
+            refuse_foreign(&*owner, cached.meta()?)?;
+        }
+        self.apply_to(&store, object).await
+    }
+}
 
+impl<S: Subject> Turn<S> {
+    /// [`Turn::apply`], without making the turn's object its owner: for what lives longer than that, is elsewhere, or belongs
+    /// to nobody. An object without a namespace is not given one.
+    ///
+    /// # Errors
+    /// As of [`Turn::apply`].
+    pub async fn apply_unowned<T: Reconciled>(&mut self, object: T) -> Result<Arc<T>> {
+        let store = self.world.stores.to_write::<T>(&self.world.cluster)?;
+        if object.meta().name.is_none() {
+            return Err(lacks::<T>("name", &self.key));
+        }
+        check_namespace(&object, &self.key)?;
+        self.apply_to(&store, object).await
+    }
+
+    async fn apply_to<T: Reconciled>(&mut self, store: &Store<T>, object: T) -> Result<Arc<T>> {
         let child = Child {
             form: TypeId::of::<T>(),
             key: key_of(&object),
         };
-        let cached = store.get(&child.key);
-        if let Some(cached) = &cached {
-            refuse_foreign(&*owner, cached.meta()?)?;
-        }
         let wish = serde_json::to_value(&object)?;
         let with_status = wish.get("status").is_some_and(|status| !status.is_null());
         let wish_digest = digest(&wish);
         // What cannot be decoded may be mended by being applied.
-        if let Some(cached) = cached.and_then(|cached| cached.decode().ok())
+        if let Some(cached) = store.get(&child.key).and_then(|cached| cached.decode().ok())
             && self.is_as_applied(&child, wish_digest, &*cached, with_status)?
         {
             return Ok(cached);
         }
 
         let params = PatchParams::apply(&self.world.manager).force();
-        let answer: T = request::patch(
-            &self.world.client,
-            &child.key,
-            None,
-            &params,
-            &Patch::Apply(&wish),
-        )
-        .await?;
-        self.unseen.wrote(&store, &answer);
-        self.view.extend([view_of(&answer)]);
+        let answer: T =
+            request::patch(self.client(), &child.key, None, &params, &Patch::Apply(&wish)).await?;
+        self.noted(store, &answer);
         let applied = Applied {
             wish: wish_digest,
             outcome: outcome(&answer, with_status)?,
@@ -136,7 +146,16 @@ impl<K: Reconciled> Turn<K> {
     }
 }
 
-fn lacks<T: Reconciled>(what: &str, owner: &ObjectKey) -> Error {
+/// A kind that always has namespaces cannot do without.
+fn check_namespace<T: Reconciled>(object: &T, key: &impl Display) -> Result<()> {
+    let always = TypeId::of::<T::Scope>() == TypeId::of::<NamespaceResourceScope>();
+    if always && object.meta().namespace.is_none() {
+        return Err(lacks::<T>("namespace", key));
+    }
+    Ok(())
+}
+
+fn lacks<T: Reconciled>(what: &str, owner: &impl Display) -> Error {
     let dynamic = T::DynamicType::default();
     let kind = T::kind(&dynamic);
     Error::Invalid(format!("the {kind} to be applied for {owner} has no {what}"))

@@ -6,7 +6,8 @@ use trimtab_apimachinery_meta::finalizers;
 
 use super::{Turn, request};
 use crate::error::{Error, Result};
-use crate::reconcile::{Next, Reconciled};
+use crate::reconcile::Next;
+use crate::subject::Reconciled;
 
 impl<K: Reconciled> Turn<K> {
     /// Adds a finalizer to the object, so that it is not gone before [`Turn::release`]. No request is made if it is there.
@@ -54,7 +55,9 @@ impl<K: Reconciled> Turn<K> {
             Err(error) if error.is_not_found() => None,
             answer => Some(answer?),
         };
-        self.unseen.released(&self.world.store, &object, finalizer);
+        if let Some(store) = &self.world.store {
+            self.unseen.released(store, &object, finalizer);
+        }
         match answer {
             Some(answer) if !last => self.wrote(answer),
             _ => self.latest = None,
@@ -72,6 +75,6 @@ impl<K: Reconciled> Turn<K> {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()
         };
-        request::patch(&self.world.client, &self.key, None, &params, &patch).await
+        request::patch(self.client(), &self.key, None, &params, &patch).await
     }
 }

@@ -10,67 +10,67 @@ mod request;
 mod settle;
 mod status;
 mod world;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
 
 use kube::Client;
-use kube::api::Preconditions;
-use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_cache::Cached;
 use trimtab_client_cache::cached::Undecodable;
 use trimtab_client_cache::store::Store;
-use trimtab_client_cache::{Cached, key_of};
 use trimtab_client_coordination::events::Note;
 use trimtab_client_workqueue::Reasons;
 
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::failing::View;
-use crate::reconcile::Reconciled;
+use crate::subject::{Reconciled, Subject};
 use settle::Unseen;
 use status::Draft;
+use world::view_of;
 
 pub(crate) use request::is_namespaced;
 pub use status::{ConditionStatus, Conditions};
-use world::view_of;
-pub(crate) use world::{Stores, World};
+
+pub(crate) use world::{Glimpse, Stores, Use, World};
 
 /// One turn of one key: the latest state from caches that have seen the key's own last writes, why the key came up,
 /// and the ways to write that keep the next turn from acting on old data.
-pub struct Turn<K: Reconciled> {
-    key: ObjectKey,
+pub struct Turn<S: Subject> {
+    key: S::Key,
     reasons: Reasons,
     attempt: u32,
     /// The main object as this turn knows it: from the cache, then from the answers to the turn's own writes.
-    latest: Option<Arc<K>>,
+    latest: Option<Arc<S>>,
     /// Why `latest` is not known, though the object is there.
     unreadable: Option<Undecodable>,
     /// What the turn has written.
-    unseen: Unseen<K>,
-    draft: Option<Box<dyn Draft<K>>>,
+    unseen: Unseen<S>,
+    draft: Option<Box<dyn Draft<S>>>,
     /// What was in view at the beginning, with what the turn has written.
-    view: View,
-    world: Arc<World<K>>,
+    seen: Glimpse<S>,
+    world: Arc<World<S>>,
 }
 
-impl<K: Reconciled> Turn<K> {
-    pub(crate) fn new(world: Arc<World<K>>, key: ObjectKey, reasons: Reasons, attempt: u32) -> Self {
-        let cached = world.store.get(&key);
-        if cached.is_none() {
+impl<S: Subject> Turn<S> {
+    pub(crate) fn new(world: Arc<World<S>>, key: S::Key, reasons: Reasons, attempt: u32) -> Self {
+        let seen = world.look(&key);
+        if seen.main.is_none() && world.store.is_some() {
             world.forget(&key);
         }
-        let (latest, unreadable) = match cached.as_ref().map(Cached::decode).transpose() {
+        let (latest, unreadable) = match seen.main.as_ref().map(S::decode).transpose() {
             Ok(latest) => (latest, None),
             Err(undecodable) => (None, Some(undecodable)),
         };
         Self {
-            view: world.view(cached.as_ref()),
-            unreadable,
             key,
             reasons,
             attempt,
             latest,
+            unreadable,
             unseen: Unseen::default(),
             draft: None,
+            seen,
             world,
         }
     }
@@ -83,7 +83,7 @@ impl<K: Reconciled> Turn<K> {
     }
 
     /// The key.
-    pub fn key(&self) -> &ObjectKey {
+    pub fn key(&self) -> &S::Key {
         &self.key
     }
 
@@ -97,6 +97,35 @@ impl<K: Reconciled> Turn<K> {
         self.attempt
     }
 
+    /// The client of the controller's cluster, for what a turn has no function for. Writes through it are not waited for,
+    /// unless they are [noted](Turn::wrote_object).
+    pub fn client(&self) -> &Client {
+        self.world.cluster.client()
+    }
+
+    /// The watched objects of a kind: the controller's own, or one that it owns or watches.
+    ///
+    /// # Errors
+    /// [`Error::NotWatched`].
+    pub fn store<T: Reconciled>(&self) -> Result<Store<T>> {
+        self.world.stores.get(&self.world.cluster)
+    }
+
+    /// The watched objects of a kind in another cluster than the controller's.
+    ///
+    /// # Errors
+    /// [`Error::NotWatched`].
+    pub fn store_on<T: Reconciled>(&self, cluster: &Cluster) -> Result<Store<T>> {
+        self.world.stores.get(cluster)
+    }
+
+    /// Ends the turn; what remains is what it has written and what it had in view.
+    pub(crate) fn end(self) -> (Unseen<S>, Glimpse<S>) {
+        (self.unseen, self.seen)
+    }
+}
+
+impl<K: Reconciled> Turn<K> {
     /// The object, or `None` if it is gone. After a write of this turn to it, what the server answered.
     pub fn latest(&self) -> Option<Arc<K>> {
         self.latest.clone()
@@ -106,19 +135,6 @@ impl<K: Reconciled> Turn<K> {
     pub fn is_deleting(&self) -> bool {
         let latest = self.latest.as_ref();
         latest.is_some_and(|object| object.meta().deletion_timestamp.is_some())
-    }
-
-    /// The client, for what a turn has no function for. Writes through it are not waited for.
-    pub fn client(&self) -> &Client {
-        &self.world.client
-    }
-
-    /// The watched objects of a kind: the controller's own, or one that it owns or watches.
-    ///
-    /// # Errors
-    /// [`Error::NotWatched`].
-    pub fn store<T: Reconciled>(&self) -> Result<Store<T>> {
-        self.world.stores.get()
     }
 
     /// The objects of a kind of which this turn's object is an owner, by its UID, ordered by namespace and name. None if
@@ -133,38 +149,12 @@ impl<K: Reconciled> Turn<K> {
         Ok(owned.iter().map(Cached::decode).collect::<Result<_, _>>()?)
     }
 
-    /// Deletes an object, unless another one has its name by now; one that is gone is no error. Its own dependents are
-    /// collected in the background.
-    ///
-    /// # Errors
-    /// [`Error::NotWatched`] for kinds that the controller does not watch; what the server refuses.
-    pub async fn delete<T: Reconciled>(&mut self, object: &T) -> Result<()> {
-        let store = self.store::<T>()?;
-        let key = key_of(object);
-        let uid = object.meta().uid.clone();
-        let preconditions = uid.clone().map(|uid| Preconditions {
-            uid: Some(uid),
-            ..Preconditions::default()
-        });
-        match request::delete::<T>(&self.world.client, &key, preconditions).await {
-            Err(error) if error.is_not_found() => {}
-            answer => answer?,
-        }
-        self.unseen.deleted(&store, key, uid.unwrap_or_default());
-        Ok(())
-    }
-
     /// Records an event on the turn's object. Never waits; what does not fit the queue is counted and dropped. Nothing is
     /// recorded on an object that is gone.
     pub fn event(&self, note: Note) {
         if let Some(object) = &self.latest {
             self.world.recorder.record(&**object, note);
         }
-    }
-
-    /// Ends the turn; what remains is what it has written and what it had in view.
-    pub(crate) fn end(self) -> (Unseen<K>, View) {
-        (self.unseen, self.view)
     }
 
     /// The object, for what cannot be done without it.
@@ -174,13 +164,15 @@ impl<K: Reconciled> Turn<K> {
 
     /// Takes the answer to a write to the main object.
     fn wrote(&mut self, answer: K) {
-        self.unseen.wrote(&self.world.store, &answer);
-        self.view.extend([view_of(&answer)]);
+        if let Some(store) = &self.world.store {
+            self.unseen.wrote(store, &answer);
+        }
+        self.seen.wrote(view_of(&answer));
         self.latest = Some(Arc::new(answer));
     }
 }
 
-impl<K: Reconciled> fmt::Debug for Turn<K> {
+impl<S: Subject> fmt::Debug for Turn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn")
             .field("key", &self.key)

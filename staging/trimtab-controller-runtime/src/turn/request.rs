@@ -3,18 +3,29 @@
 use std::any::TypeId;
 
 use kube::Client;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::core::ClusterResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_cache::Object;
 
 use crate::error::{Error, Result};
-use crate::reconcile::Reconciled;
+use crate::subject::Reconciled;
 
 /// Whether objects of this kind live in namespaces, as far as the type tells.
-pub(crate) fn is_namespaced<T: Reconciled>() -> bool {
+pub(crate) fn is_namespaced<T: Object>() -> bool {
     TypeId::of::<T::Scope>() != TypeId::of::<ClusterResourceScope>()
+}
+
+/// Creates an object, in the namespace that it says.
+pub(super) async fn create<T: Reconciled>(client: &Client, object: &T, params: &PostParams) -> Result<T> {
+    let key = ObjectKey {
+        namespace: object.meta().namespace.clone().unwrap_or_default(),
+        name: String::new(),
+    };
+    let request = collection::<T>(&key).create(params, serde_json::to_vec(object)?);
+    send(client, request).await
 }
 
 /// Patches an object, or a part of it.

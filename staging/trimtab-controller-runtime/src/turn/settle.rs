@@ -7,7 +7,7 @@ use trimtab_client_cache::barrier::WriteBarrier;
 use trimtab_client_cache::store::{Store, WaitError};
 use trimtab_client_cache::{Cached, key_of};
 
-use crate::reconcile::Reconciled;
+use crate::subject::Reconciled;
 
 /// The writes of one turn.
 pub(crate) struct Unseen<K> {
@@ -34,6 +34,17 @@ impl<K> Default for Unseen<K> {
 }
 
 impl<K: Reconciled> Unseen<K> {
+    pub(super) fn released(&mut self, store: &Store<K>, object: &K, finalizer: &str) {
+        self.released = Some(Released {
+            store: store.clone(),
+            key: key_of(object),
+            uid: object.meta().uid.clone(),
+            finalizer: finalizer.to_owned(),
+        });
+    }
+}
+
+impl<S: Send + Sync + 'static> Unseen<S> {
     pub(super) fn wrote<T: Reconciled>(&mut self, store: &Store<T>, answer: &T) {
         self.writes.wrote(store, answer);
     }
@@ -42,13 +53,9 @@ impl<K: Reconciled> Unseen<K> {
         self.writes.deleted(store, key, uid);
     }
 
-    pub(super) fn released(&mut self, store: &Store<K>, object: &K, finalizer: &str) {
-        self.released = Some(Released {
-            store: store.clone(),
-            key: key_of(object),
-            uid: object.meta().uid.clone(),
-            finalizer: finalizer.to_owned(),
-        });
+    /// Whether there is nothing to wait for.
+    pub(crate) fn is_seen(&mut self) -> bool {
+        self.released.is_none() && self.writes.is_passed()
     }
 
     /// Waits until the caches show all of it, at most for this long.
@@ -65,7 +72,7 @@ impl<K: Reconciled> Unseen<K> {
     }
 }
 
-impl<K: Reconciled> Released<K> {
+impl<K> Released<K> {
     async fn seen(&self) -> Result<(), WaitError> {
         let without = |stored: Option<&Cached<K>>| {
             let still = stored.is_some_and(|object| {

@@ -13,7 +13,7 @@ use trimtab_apimachinery_meta::conditions;
 
 use super::{Turn, request};
 use crate::error::{Error, Result};
-use crate::reconcile::Reconciled;
+use crate::subject::Reconciled;
 
 /// A status that reports by conditions. Implement it for the status of a custom resource.
 pub trait Conditions {
@@ -116,6 +116,11 @@ impl<K: Reconciled> Turn<K> {
         });
     }
 
+    /// Whether a status has been collected.
+    pub(crate) fn has_status(&self) -> bool {
+        self.draft.is_some()
+    }
+
     /// Writes the status if it differs from the object's. The object must be the one that the turn saw: what somebody
     /// else has changed meanwhile is a conflict.
     pub(crate) async fn flush(&mut self) -> Result<()> {
@@ -130,7 +135,7 @@ impl<K: Reconciled> Turn<K> {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()
         };
-        match request::patch::<K, _>(&self.world.client, &self.key, Some("status"), &params, &patch).await {
+        match request::patch::<K, _>(self.client(), &self.key, Some("status"), &params, &patch).await {
             Ok(answer) => self.wrote(answer),
             Err(error) if is_gone(&error, &self.key.name) => {}
             Err(error) => return Err(error),

@@ -1,40 +1,74 @@
 //! What all turns of one controller share: the client, the caches, the recorder, and what was applied last.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use kube::Client;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::store::Store;
 use trimtab_client_cache::{Cached, key_of};
 use trimtab_client_coordination::events::Recorder;
 
 use super::apply::{Applied, Child};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::failing::View;
-use crate::reconcile::Reconciled;
+use crate::subject::{Reconciled, Subject};
 
-pub(crate) struct World<K> {
-    pub(crate) client: Client,
+pub(crate) struct World<S: Subject> {
+    /// The cluster of the controller's objects.
+    pub(crate) cluster: Cluster,
     /// The field manager of all writes.
     pub(crate) manager: String,
-    pub(crate) store: Store<K>,
-    pub(crate) stores: Stores,
+    /// The subjects, if they are objects.
+    pub(crate) store: Option<Store<S>>,
+    pub(crate) stores: Arc<Stores>,
     pub(crate) recorder: Recorder,
-    /// For each owner that exists, what was applied for it last.
-    pub(crate) applied: Mutex<HashMap<ObjectKey, HashMap<Child, Applied>>>,
+    /// For each key that is not gone, what was applied for it last.
+    pub(crate) applied: Mutex<HashMap<S::Key, HashMap<Child, Applied>>>,
 }
 
-/// The caches of a controller, by type.
+/// What a controller does with a kind that it watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is the controller's own.
+    Main,
+    /// Its objects are made by the controller.
+    Owned,
+    /// Its objects are read.
+    Watched,
+}
+
+/// The caches of a controller, by cluster and type.
 #[derive(Default)]
-pub(crate) struct Stores(HashMap<TypeId, Box<dyn AnyStore>>);
+pub(crate) struct Stores {
+    kept: RwLock<Vec<Kept>>,
+    /// What is written besides what is owned, as it was declared.
+    written: HashSet<TypeId>,
+}
+
+struct Kept {
+    cluster: String,
+    form: TypeId,
+    used: Use,
+    store: Arc<dyn AnyStore>,
+}
 
 /// A store of any kind.
 trait AnyStore: Send + Sync {
     fn as_any(&self) -> &dyn Any;
-    /// Adds the objects with this owner to a view.
-    fn add_owned(&self, owner: &str, view: &mut View);
+    /// Adds the objects with this owner to what is in view.
+    fn add_owned(&self, owner: &str, view: &mut Vec<InView>);
+}
+
+/// An object as views have it.
+pub(crate) type InView = ((TypeId, ObjectKey), Option<String>);
+
+/// What a turn saw when it began, and what it has written since.
+pub(crate) struct Glimpse<S> {
+    pub(crate) main: Option<Cached<S>>,
+    others: Vec<InView>,
 }
 
 impl<T: Reconciled> AnyStore for Store<T> {
@@ -42,14 +76,13 @@ impl<T: Reconciled> AnyStore for Store<T> {
         self
     }
 
-    fn add_owned(&self, owner: &str, view: &mut View) {
-        let owned = self.owned_by(owner);
-        view.extend(owned.iter().map(cached_view_of));
+    fn add_owned(&self, owner: &str, view: &mut Vec<InView>) {
+        view.extend(self.owned_by(owner).iter().map(in_view));
     }
 }
 
-/// An object as views have it.
-pub(super) fn view_of<T: Reconciled>(object: &T) -> ((TypeId, ObjectKey), Option<String>) {
+/// A written object as views have it.
+pub(super) fn view_of<T: Reconciled>(object: &T) -> InView {
     (
         (TypeId::of::<T>(), key_of(object)),
         object.meta().resource_version.clone(),
@@ -57,43 +90,120 @@ pub(super) fn view_of<T: Reconciled>(object: &T) -> ((TypeId, ObjectKey), Option
 }
 
 /// An object of a cache as views have it.
-fn cached_view_of<T: Reconciled>(object: &Cached<T>) -> ((TypeId, ObjectKey), Option<String>) {
+fn in_view<T: 'static>(object: &Cached<T>) -> InView {
     let version = object.resource_version();
     let version = (!version.is_empty()).then(|| version.into_owned());
     ((TypeId::of::<T>(), object.key().clone()), version)
 }
 
 impl Stores {
-    pub(crate) fn add<T: Reconciled>(&mut self, store: Store<T>) {
-        self.0.insert(TypeId::of::<T>(), Box::new(store));
+    pub(crate) fn new(written: HashSet<TypeId>) -> Self {
+        Self {
+            kept: RwLock::default(),
+            written,
+        }
     }
 
-    pub(crate) fn get<T: Reconciled>(&self) -> Result<Store<T>> {
-        let store = self
-            .0
-            .get(&TypeId::of::<T>())
-            .and_then(|store| store.as_any().downcast_ref::<Store<T>>());
-        store
-            .cloned()
-            .ok_or_else(|| Error::NotWatched(T::kind(&T::DynamicType::default()).into_owned()))
+    /// Adds a store. Of several of one kind in one cluster the first one is what turns read, but one that is owned goes
+    /// before one that is watched.
+    pub(crate) fn add<T: Reconciled>(&self, cluster: &Cluster, store: Store<T>, used: Use) {
+        let form = TypeId::of::<T>();
+        let mut kept = self.kept.write();
+        let same = kept
+            .iter_mut()
+            .find(|kept| kept.form == form && kept.cluster == cluster.name());
+        let new = Kept {
+            cluster: cluster.name().to_owned(),
+            form,
+            used,
+            store: Arc::new(store),
+        };
+        match same {
+            Some(same) if same.used == Use::Watched && used != Use::Watched => *same = new,
+            Some(_) => {}
+            None => kept.push(new),
+        }
+    }
+
+    /// The store of the controller's own kind.
+    pub(crate) fn main<S: 'static>(&self) -> Option<Store<S>> {
+        let kept = self.kept.read();
+        let main = kept.iter().find(|kept| kept.used == Use::Main)?;
+        main.store.as_any().downcast_ref::<Store<S>>().cloned()
+    }
+
+    /// The store of a kind in a cluster.
+    pub(crate) fn get<T: Reconciled>(&self, cluster: &Cluster) -> Result<Store<T>> {
+        self.find::<T>(cluster).map(|(store, _)| store)
+    }
+
+    /// The store of a kind that the controller has said it writes.
+    pub(crate) fn to_write<T: Reconciled>(&self, cluster: &Cluster) -> Result<Store<T>> {
+        let (store, used) = self.find::<T>(cluster)?;
+        if used == Use::Watched && !self.written.contains(&TypeId::of::<T>()) {
+            return Err(Error::NotDeclared(kind::<T>()));
+        }
+        Ok(store)
+    }
+
+    fn find<T: Reconciled>(&self, cluster: &Cluster) -> Result<(Store<T>, Use)> {
+        let kept = self.kept.read();
+        let found = kept
+            .iter()
+            .find(|kept| kept.form == TypeId::of::<T>() && kept.cluster == cluster.name());
+        let store = found.and_then(|kept| {
+            let store = kept.store.as_any().downcast_ref::<Store<T>>();
+            store.map(|store| (store.clone(), kept.used))
+        });
+        store.ok_or_else(|| Error::NotWatched(kind::<T>()))
+    }
+
+    /// What is there of an owner.
+    fn add_owned(&self, owner: &str, view: &mut Vec<InView>) {
+        for kept in self.kept.read().iter().filter(|kept| kept.used == Use::Owned) {
+            kept.store.add_owned(owner, view);
+        }
+    }
+
+    fn owns_any(&self) -> bool {
+        self.kept.read().iter().any(|kept| kept.used == Use::Owned)
     }
 }
 
-impl<K: Reconciled> World<K> {
-    /// What a turn of this key has in view now.
-    pub(crate) fn view(&self, object: Option<&Cached<K>>) -> View {
-        let mut view = View::new();
-        if let Some(object) = object {
-            view.extend([cached_view_of(object)]);
-            for store in self.stores.0.values() {
-                store.add_owned(&object.uid(), &mut view);
-            }
+fn kind<T: Reconciled>() -> String {
+    T::kind(&T::DynamicType::default()).into_owned()
+}
+
+impl<S: Subject> World<S> {
+    /// What is to be seen of a key now.
+    pub(crate) fn look(&self, key: &S::Key) -> Glimpse<S> {
+        let key = S::object_key(key);
+        let main = key.and_then(|key| self.store.as_ref()?.get(key));
+        let mut others = Vec::new();
+        if let Some(object) = main.as_ref().filter(|_| self.stores.owns_any()) {
+            self.stores.add_owned(&object.uid(), &mut others);
         }
-        view
+        Glimpse { main, others }
     }
 
-    /// Forgets what was applied for an owner that is gone.
-    pub(crate) fn forget(&self, owner: &ObjectKey) {
-        self.applied.lock().remove(owner);
+    /// Forgets what was applied for a key that is gone.
+    pub(crate) fn forget(&self, key: &S::Key) {
+        let mut applied = self.applied.lock();
+        if !applied.is_empty() {
+            applied.remove(key);
+        }
+    }
+}
+
+impl<S: 'static> Glimpse<S> {
+    /// Takes note of a write: what it led to is no news.
+    pub(super) fn wrote(&mut self, written: InView) {
+        self.others.push(written);
+    }
+
+    pub(crate) fn view(&self) -> View {
+        let main = self.main.as_ref().map(in_view);
+        // What was written comes after what was seen, and takes its place.
+        main.into_iter().chain(self.others.iter().cloned()).collect()
     }
 }

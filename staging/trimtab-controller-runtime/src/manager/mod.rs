@@ -1,0 +1,243 @@
+//! The manager: what runs together, in one client, one set of caches and one life.
+
+mod part;
+mod run;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kube::Client;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use trimtab_client_cache::informer::Selection;
+use trimtab_client_cache::reflector;
+
+use crate::builder::ControllerBuilder;
+use crate::cluster::Cluster;
+use crate::controller::{Begin, Controller};
+use crate::error::{Error, Result};
+use crate::metrics::{Figures, Metrics};
+use crate::rbac::{Rule, Rules};
+use crate::reconcile::Reconcile;
+use crate::subject::{RequestKey, Subject};
+
+pub use part::Part;
+
+/// How long turns that are under way at the stop may take; controller-runtime's figure.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Runs controllers together: they share a client, caches, an event recorder and one life.
+pub struct Manager {
+    client: Client,
+    name: String,
+    selection: Selection,
+    watching: reflector::Config,
+    grace: Duration,
+    sync_within: Option<Duration>,
+    waiting: Mutex<Parts>,
+    metrics: Metrics,
+    run: AtomicBool,
+    ready: AtomicBool,
+}
+
+/// What waits for the manager to run.
+#[derive(Default)]
+struct Parts {
+    controllers: Vec<Waiting>,
+    parts: Vec<Part>,
+    clusters: Vec<Cluster>,
+    /// Of controllers, parts and clusters.
+    names: HashSet<(&'static str, String)>,
+    rules: Rules,
+}
+
+/// A controller that waits for the manager to run.
+struct Waiting {
+    controller: Box<dyn Begin>,
+    figures: Arc<Figures>,
+}
+
+impl Manager {
+    /// A manager without controllers. Its name is that of the program until [`Manager::name`] says otherwise.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            name: program(),
+            selection: Selection::all(),
+            watching: reflector::Config::default(),
+            grace: GRACE,
+            sync_within: None,
+            waiting: Mutex::default(),
+            metrics: Metrics::new(),
+            run: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// The name of the field manager and of the reporter of events. It decides which fields this program owns: another
+    /// name is another owner. At most 128 bytes.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
+    }
+
+    /// Watches one namespace instead of all; kinds without namespaces are watched as a whole.
+    #[must_use]
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        self.selecting(Selection::in_namespace(namespace))
+    }
+
+    /// What is watched of each kind that has namespaces, and what is kept of the objects, unless a
+    /// [`Watch`](crate::source::Watch) says otherwise. Label and field selectors are for every such kind. Set it before
+    /// controllers and clusters are added.
+    #[must_use]
+    pub fn selecting(self, selection: Selection) -> Self {
+        Self { selection, ..self }
+    }
+
+    /// How informers list and watch. Set it before clusters are added.
+    #[must_use]
+    pub fn watching(self, watching: reflector::Config) -> Self {
+        Self { watching, ..self }
+    }
+
+    /// How long turns that are under way at the stop may take before they are cut off; and then the parts of the
+    /// manager, stage by stage. The default is 30 seconds.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// Fails [`Manager::run`] if the caches are not filled within this time. By default a controller waits for ever, as for a
+    /// kind that is yet to be installed; meanwhile the manager is not ready and says what it waits for.
+    #[must_use]
+    pub fn sync_within(self, deadline: Duration) -> Self {
+        Self {
+            sync_within: Some(deadline),
+            ..self
+        }
+    }
+
+    /// Describes a controller that reconciles `S`s: the objects of a kind, or [keys](crate::Keyed) of its own.
+    pub fn controller<S: Subject, R: Reconcile<S>>(&self, reconciler: R) -> ControllerBuilder<'_, S, R> {
+        ControllerBuilder::new(self, reconciler)
+    }
+
+    /// Adds another cluster, for controllers and watches to work [on](crate::ControllerBuilder::on).
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; [`Error::Invalid`] for the empty name, which is that of the manager's own;
+    /// [`Error::AlreadyRun`].
+    pub fn cluster(&self, name: impl Into<String>, client: Client) -> Result<Cluster> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(Error::Invalid("a further cluster needs a name".to_owned()));
+        }
+        let mut waiting = self.before_the_run("cluster", &name)?;
+        let cluster = Cluster::new(name, client, self.selection.clone(), &self.watching);
+        waiting.clusters.push(cluster.clone());
+        Ok(cluster)
+    }
+
+    /// Adds something that runs beside the controllers: a server, a task, a task of the leader.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; [`Error::AlreadyRun`].
+    pub fn part(&self, part: Part) -> Result<()> {
+        self.before_the_run("part", &part.name)?.parts.push(part);
+        Ok(())
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the caches of all controllers are filled and the manager is not stopping.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// The figures of all controllers, queues and informers, in the OpenMetrics text format.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text()
+    }
+
+    /// What the manager needs to be allowed, as its controllers declare it: to be printed as a Role, or checked by a test.
+    pub fn rules(&self) -> Rules {
+        let mut rules = self.waiting.lock().rules.clone();
+        rules.add(Rule::events());
+        rules
+    }
+
+    /// Starts everything and runs until `stop`: servers first, then informers, then each controller as soon as its caches are
+    /// filled. It stops against that order: no turn is begun any more, those under way may end, the last events are written,
+    /// the informers stop, and the servers go last.
+    ///
+    /// Dropping the future stops everything at once.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRun`]; [`Error::Invalid`] for a name that the server would not take; [`Error::NotSynced`];
+    /// [`Error::Part`] if something ended that should run; [`Error::CutOff`] if turns had to be cut off.
+    pub async fn run(&self, stop: CancellationToken) -> Result<()> {
+        run::run(self, stop).await
+    }
+
+    /// Takes a controller that its builder has described.
+    pub(crate) fn add<Q: RequestKey>(
+        &self,
+        handle: &Controller<Q>,
+        workers: usize,
+        rules: Vec<Rule>,
+        controller: Box<dyn Begin>,
+    ) -> Result<()> {
+        let name = handle.name();
+        let mut waiting = self.before_the_run("controller", name)?;
+        let figures = self.metrics.controller(name, workers, handle.queue().clone());
+        let figures = Arc::new(figures);
+        waiting.controllers.push(Waiting { controller, figures });
+        waiting.rules.extend(rules);
+        Ok(())
+    }
+
+    /// Takes a name, if it is not too late.
+    fn before_the_run(&self, what: &'static str, name: &str) -> Result<parking_lot::MutexGuard<'_, Parts>> {
+        let mut waiting = self.waiting.lock();
+        if self.run.load(Ordering::Acquire) {
+            return Err(Error::AlreadyRun);
+        }
+        if !waiting.names.insert((what, name.to_owned())) {
+            return Err(Error::NameTaken {
+                what,
+                name: name.to_owned(),
+            });
+        }
+        Ok(waiting)
+    }
+}
+
+/// The name of the program, as other clients of Kubernetes use it.
+fn program() -> String {
+    let path = std::env::args().next().unwrap_or_default();
+    let stem = std::path::Path::new(&path)
+        .file_stem()
+        .and_then(|stem| stem.to_str());
+    stem.filter(|stem| !stem.is_empty())
+        .unwrap_or("trimtab")
+        .to_owned()
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager")
+            .field("name", &self.name)
+            .field("ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! What runs beside the controllers: servers, and anything else that shares the manager's life.
+
+use std::fmt;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+
+/// Something that a manager runs beside its controllers: see [`Manager::part`](super::Manager::part). It is given a token, ends
+/// when that is cancelled, and fails the manager if it ends before.
+#[must_use = "a part does nothing before it is handed to a manager"]
+pub struct Part {
+    pub(crate) name: String,
+    pub(crate) stage: Stage,
+    pub(crate) run: Run,
+}
+
+/// When a part starts and stops. Stages start in this order, and stop against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Before the caches; until everything else has stopped.
+    Server,
+    /// When the controllers start.
+    Beside,
+    /// While this replica leads.
+    Leading,
+}
+
+/// How it runs: once, or once for each time that the replica leads.
+type Run = Box<dyn FnMut(CancellationToken) -> BoxFuture<'static, Result<()>> + Send>;
+
+impl Part {
+    /// A server: it starts before everything else and stops after it, so that it can answer meanwhile.
+    pub fn server<F, E>(
+        name: impl Into<String>,
+        run: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Self::once(name.into(), Stage::Server, run)
+    }
+
+    /// Anything that runs on every replica, from the start of the controllers to their end.
+    pub fn beside<F, E>(
+        name: impl Into<String>,
+        run: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Self::once(name.into(), Stage::Beside, run)
+    }
+
+    /// Anything that runs on the replica that leads, each time that it does. Without leader election, that is once. When the
+    /// leadership is lost for good, it is cut off wherever it is.
+    pub fn leading<F, E>(
+        name: impl Into<String>,
+        mut run: impl FnMut(CancellationToken) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Self {
+            name: name.into(),
+            stage: Stage::Leading,
+            run: Box::new(move |stop| {
+                let running = run(stop);
+                async move { running.await.map_err(Error::other) }.boxed()
+            }),
+        }
+    }
+
+    fn once<F, E>(
+        name: String,
+        stage: Stage,
+        run: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let mut run = Some(run);
+        Self {
+            name,
+            stage,
+            run: Box::new(move |stop| {
+                // A stage before the leading one begins once.
+                let running = run.take().map(|run| run(stop));
+                async move {
+                    match running {
+                        Some(running) => running.await.map_err(Error::other),
+                        None => Ok(()),
+                    }
+                }
+                .boxed()
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part")
+            .field("name", &self.name)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! The manager's life: what starts after what, and what stops before what.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all, pending};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use trimtab_client_coordination::events::EventWriter;
+
+use super::part::Stage;
+use super::{Manager, Part, Parts, Waiting};
+use crate::cluster::Cluster;
+use crate::controller::{Context, Operate};
+use crate::error::{Error, Result};
+use crate::source::Running;
+
+/// How often it is said which caches are not filled yet.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// How long the last events may take to be written.
+const EVENTS: Duration = Duration::from_secs(5);
+/// The server takes no longer names of field managers.
+const NAME_BYTES: usize = 128;
+
+/// Tasks of one stage: each says who it is and how it ended, and how many turns it cut off.
+struct Tasks {
+    running: JoinSet<(String, Result<usize>)>,
+    stop: CancellationToken,
+}
+
+pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()> {
+    if manager.name.is_empty() || manager.name.len() > NAME_BYTES {
+        return Err(Error::Invalid(format!(
+            "the manager's name must have 1 to {NAME_BYTES} bytes: {:?}",
+            manager.name
+        )));
+    }
+    if manager.run.swap(true, Ordering::AcqRel) {
+        return Err(Error::AlreadyRun);
+    }
+    let _not_ready_if_dropped = NotReady(&manager.ready);
+    let Parts {
+        controllers,
+        parts,
+        clusters: _clusters,
+        ..
+    } = std::mem::take(&mut *manager.waiting.lock());
+    let mut parts = Staged::new(parts);
+
+    let mut servers = Tasks::new();
+    servers.run_parts(parts.take(Stage::Server));
+
+    let (recorder, writer) =
+        EventWriter::start(manager.client.clone(), &manager.name, instance(&manager.name));
+    let client = manager.client.clone();
+    let context = Context {
+        manager: manager.name.clone(),
+        cluster: Cluster::new("", client, manager.selection.clone(), &manager.watching),
+        recorder,
+        grace: manager.grace,
+    };
+    let begin = |Waiting { controller, figures }| controller.begin(&context, figures);
+    let controllers: Vec<Arc<dyn Operate>> = controllers.into_iter().map(begin).collect();
+    let _closed_if_dropped = Closed(&controllers);
+
+    let mut beside = Tasks::new();
+    beside.run_parts(parts.take(Stage::Beside));
+    let mut leading = Tasks::new();
+    leading.run_parts(parts.take(Stage::Leading));
+    for controller in &controllers {
+        let (controller, name) = (controller.clone(), controller.settings().name.clone());
+        beside.spawn(name, move |stop| {
+            async move { Ok(controller.work(stop).await) }.boxed()
+        });
+    }
+
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        error = servers.broken() => Err(error),
+        error = leading.broken() => Err(error),
+        error = beside.broken() => Err(error),
+        error = watch_over(manager, &controllers) => Err(error),
+    };
+    manager.ready.store(false, Ordering::Release);
+    let mut stopped = leading.end(manager.grace).await;
+    stopped.extend(beside.end(manager.grace).await);
+    controllers.iter().for_each(|controller| controller.close());
+    if !writer.shut_down(EVENTS).await {
+        tracing::warn!("the last events were not written in time");
+    }
+    stopped.extend(servers.end(manager.grace).await);
+
+    let mut cut_off = 0;
+    let mut outcome = ended;
+    for ended in stopped {
+        match ended {
+            Ok(turns) => cut_off += turns,
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
+    match outcome {
+        Ok(()) if cut_off > 0 => Err(Error::CutOff(cut_off)),
+        outcome => outcome,
+    }
+}
+
+/// Says what is not filled yet and when all is; returns only when a deadline has passed.
+async fn watch_over(manager: &Manager, controllers: &[Arc<dyn Operate>]) -> Error {
+    let sources: Vec<(&str, Arc<dyn Running>)> = controllers
+        .iter()
+        .flat_map(|controller| {
+            let name = controller.settings().name.as_str();
+            controller.sources().into_iter().map(move |source| (name, source))
+        })
+        .collect();
+    let all = join_all(sources.iter().map(|(_, source)| source.synced()));
+    let progress = async {
+        let mut tick = interval_at(Instant::now() + PROGRESS, PROGRESS);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            tracing::warn!(missing = missing(&sources), "waiting for caches");
+        }
+    };
+    let deadline = async {
+        match manager.sync_within {
+            Some(deadline) => sleep(deadline).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = all => {}
+        () = progress => {}
+        () = deadline => return Error::NotSynced(missing(&sources)),
+    }
+    manager.ready.store(true, Ordering::Release);
+    tracing::info!(controllers = controllers.len(), "manager ready");
+    pending().await
+}
+
+/// Which caches are not filled, and what each struggles with.
+fn missing(sources: &[(&str, Arc<dyn Running>)]) -> String {
+    let missing = sources.iter().filter(|(_, source)| !source.is_synced());
+    let each = missing.map(|(name, source)| {
+        let trouble = source.trouble().unwrap_or_else(|| "no answer yet".to_owned());
+        format!("{} of controller {name} ({trouble})", source.what())
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Tells replicas apart in events.
+fn instance(name: &str) -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    host.map_or_else(|| name.to_owned(), |host| format!("{name}-{host}"))
+}
+
+impl Tasks {
+    fn new() -> Self {
+        Self {
+            running: JoinSet::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    fn run_parts(&mut self, parts: Vec<Part>) {
+        for Part { name, mut run, .. } in parts {
+            self.spawn(name, move |stop| {
+                let running = run(stop);
+                async move { running.await.map(|()| 0) }.boxed()
+            });
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce(CancellationToken) -> BoxFuture<'static, Result<usize>>,
+    ) {
+        let running = run(self.stop.clone());
+        self.running.spawn(async move { (name, running.await) });
+    }
+
+    /// Waits for something to end that should not.
+    async fn broken(&mut self) -> Error {
+        match self.running.join_next().await {
+            None => pending().await,
+            Some(Ok((name, ended))) => Error::Part {
+                name,
+                why: ended
+                    .map(drop)
+                    .map_or_else(|error| error.to_string(), |()| "it ended by itself".to_owned()),
+            },
+            Some(Err(panicked)) => Error::other(format!("a part of the manager failed: {panicked}")),
+        }
+    }
+
+    /// Stops all of it and waits. Controllers keep to the grace themselves; what takes longer than that is cut off.
+    async fn end(mut self, grace: Duration) -> Vec<Result<usize>> {
+        const MARGIN: Duration = Duration::from_secs(1);
+        self.stop.cancel();
+        let deadline = Instant::now() + grace + MARGIN;
+        let mut ended = Vec::new();
+        loop {
+            match timeout_at(deadline, self.running.join_next()).await {
+                Ok(Some(Ok((name, result)))) => ended.push(result.map_err(|error| Error::Part {
+                    name,
+                    why: error.to_string(),
+                })),
+                Ok(Some(Err(panicked))) => ended.push(Err(Error::other(format!(
+                    "a part of the manager failed: {panicked}"
+                )))),
+                Ok(None) => return ended,
+                Err(_) => {
+                    let left = self.running.len();
+                    tracing::warn!(
+                        left,
+                        ?grace,
+                        "parts of the manager did not stop in time and are cut off"
+                    );
+                    self.running.shutdown().await;
+                    return ended;
+                }
+            }
+        }
+    }
+}
+
+/// Parts by their stages.
+struct Staged(Vec<Part>);
+
+impl Staged {
+    fn new(parts: Vec<Part>) -> Self {
+        Self(parts)
+    }
+
+    fn take(&mut self, stage: Stage) -> Vec<Part> {
+        let (taken, left) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|part| part.stage == stage);
+        self.0 = left;
+        taken
+    }
+}
+
+/// Ends readiness also when the run is dropped.
+struct NotReady<'a>(&'a AtomicBool);
+
+impl Drop for NotReady<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Ends the controllers also when the run is dropped.
+struct Closed<'a>(&'a [Arc<dyn Operate>]);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|controller| controller.close());
+    }
+}

@@ -1,0 +1,296 @@
+//! Watches as sources: each change of a kind is mapped to the keys that it may concern.
+//!
+//! A change is mapped from what the object was and from what it is, so that an owner that loses a child hears of it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use kube::core::ObjectMeta;
+use trimtab_apimachinery_meta::{GroupKind, ObjectKey, owner};
+use trimtab_client_cache::informer::{Handling, Registration, Selection, SharedInformer};
+use trimtab_client_cache::{Cached, Delta, Object};
+use trimtab_client_workqueue::Add;
+
+use super::{Inlet, LOW, Running, Sight, Source};
+use crate::cluster::Cluster;
+use crate::predicate::Predicate;
+use crate::rbac::Rule;
+use crate::subject::{Reconciled, RequestKey};
+use crate::turn::{Use, is_namespaced};
+
+/// Which objects of a kind are watched, and which of their changes matter. The default is what the manager
+/// [selects](crate::Manager::selecting), and every change.
+pub struct Watch<T> {
+    predicate: Option<Predicate<T>>,
+    selection: Option<Selection>,
+    priority: i32,
+    cluster: Option<Cluster>,
+}
+
+impl<T> Watch<T> {
+    /// What the manager selects, and every change.
+    pub fn new() -> Self {
+        Self {
+            predicate: None,
+            selection: None,
+            priority: 0,
+            cluster: None,
+        }
+    }
+
+    /// Of the changes, those that matter by this predicate as well.
+    #[must_use]
+    pub fn when(mut self, predicate: Predicate<T>) -> Self
+    where
+        T: 'static,
+    {
+        self.predicate = Some(match self.predicate.take() {
+            Some(before) => before.and(predicate),
+            None => predicate,
+        });
+        self
+    }
+
+    /// These objects instead of those that the manager selects. Where the selection leaves out fields
+    /// ([`Selection::without`]), never write back a whole object.
+    #[must_use]
+    pub fn selecting(mut self, selection: Selection) -> Self {
+        self.selection = Some(selection);
+        self
+    }
+
+    /// The priority of what changes trigger; the default is 0. First lists have [`LOW`] if that is lower.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The objects of another cluster than the controller's.
+    #[must_use]
+    pub fn on(mut self, cluster: &Cluster) -> Self {
+        self.cluster = Some(cluster.clone());
+        self
+    }
+
+    pub(crate) fn is_on(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+}
+
+impl<T> Default for Watch<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Watch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("selection", &self.selection)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Q: RequestKey> Source<Q> {
+    /// Watches a kind: a change triggers the keys that `map` finds for the object before and after it. `map` must be quick
+    /// and must not depend on what it was asked before. For an object that cannot be decoded nothing is found, until it
+    /// changes.
+    pub fn watch<T: Reconciled>(watch: Watch<T>, map: impl Fn(&T) -> Vec<Q> + Send + Sync + 'static) -> Self {
+        Self::watch_cached(watch, move |object: &Cached<T>| {
+            object.decode().map(|object| map(&object)).unwrap_or_default()
+        })
+    }
+
+    /// [`Source::watch`] by what is at hand of cached objects: keys, labels, owners and single fields, none of which costs a
+    /// decoding.
+    pub fn watch_cached<T: Reconciled>(
+        watch: Watch<T>,
+        map: impl Fn(&Cached<T>) -> Vec<Q> + Send + Sync + 'static,
+    ) -> Self {
+        of(watch, Sight::Hidden, Use::Watched, map)
+    }
+}
+
+/// Watches the controller's own kind.
+pub(crate) fn of_itself<K: Reconciled>(watch: Watch<K>) -> Source<ObjectKey> {
+    let mut source = of(watch, Sight::InView, Use::Main, |object: &Cached<K>| {
+        vec![object.key().clone()]
+    });
+    source.rules = Rule::main::<K>();
+    source
+}
+
+/// Watches what is made for `K`s: the object's controller, if that is a `K`, hears of it.
+pub(crate) fn of_owned<K: Reconciled, T: Reconciled>(watch: Watch<T>) -> Source<ObjectKey> {
+    let sight = if watch.is_on().is_some() {
+        Sight::Hidden
+    } else {
+        Sight::InView
+    };
+    let mut source = of(watch, sight, Use::Owned, controller::<K, T>);
+    source.rules = Rule::owned::<K, T>();
+    source
+}
+
+/// What is selected of one kind, of all that a manager selects: a namespace means nothing to kinds without namespaces.
+fn selection<T: Object>(of_cluster: &Cluster, own: Option<Selection>) -> Selection {
+    match own {
+        Some(own) => own,
+        None if is_namespaced::<T>() => of_cluster.selection().clone(),
+        None => Selection::all(),
+    }
+}
+
+fn of<T: Reconciled, Q: RequestKey>(
+    watch: Watch<T>,
+    sight: Sight,
+    used: Use,
+    map: impl Fn(&Cached<T>) -> Vec<Q> + Send + Sync + 'static,
+) -> Source<Q> {
+    let kind = T::kind(&T::DynamicType::default()).into_owned();
+    Source {
+        what: kind.clone(),
+        rules: Rule::watched::<T>(),
+        start: Box::new(move |inlet, own, stores| {
+            let cluster = watch.cluster.as_ref().unwrap_or(own);
+            let selection = selection::<T>(cluster, watch.selection);
+            let informer = cluster.informers().informer::<T>(selection);
+            stores.add(cluster, informer.store(), used);
+            let map = Arc::new(Map {
+                kind,
+                inlet,
+                sight,
+                priority: watch.priority,
+                predicate: watch.predicate,
+                map,
+            });
+            let handled = map.clone();
+            let name = handled.kind.clone();
+            let handler = informer.add_handler_with(Handling::named(name), move |delta| handled.told(&delta));
+            Box::new(Watching {
+                map,
+                informer,
+                handler,
+            })
+        }),
+    }
+}
+
+/// From changes to keys.
+struct Map<T, Q, F> {
+    kind: String,
+    inlet: Inlet<Q>,
+    sight: Sight,
+    priority: i32,
+    predicate: Option<Predicate<T>>,
+    map: F,
+}
+
+struct Watching<T: Object, Q, F> {
+    map: Arc<Map<T, Q, F>>,
+    informer: SharedInformer<T>,
+    handler: Registration<T>,
+}
+
+impl<T: Reconciled, Q: RequestKey, F: Fn(&Cached<T>) -> Vec<Q>> Map<T, Q, F> {
+    fn told(&self, delta: &Delta<T>) {
+        if self
+            .predicate
+            .as_ref()
+            .is_some_and(|predicate| !predicate.matters(delta))
+        {
+            return;
+        }
+        let (before, after, verb) = match delta {
+            Delta::Added { object, .. } => (None, object, "added"),
+            Delta::Updated { old, new } => (Some(old), new, "updated"),
+            Delta::Deleted { last, .. } => (None, last, "deleted"),
+            other => (None, other.object(), "changed"),
+        };
+        let initial = matches!(delta, Delta::Added { initial: true, .. });
+        let priority = if initial {
+            self.priority.min(LOW)
+        } else {
+            self.priority
+        };
+        let mut keys = (self.map)(after);
+        if let Some(before) = before {
+            let also = (self.map)(before);
+            if also != keys {
+                keys.extend(also);
+            }
+        }
+        if keys.len() > 1 {
+            keys = keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        }
+        for key in keys {
+            let add = Add::now().priority(priority);
+            // Nobody asks why a key is there that was there before.
+            let add = if initial {
+                add.because("listed")
+            } else {
+                add.because(format!("{} {} {verb}", self.kind, delta.key()))
+            };
+            self.inlet.add(key, self.sight, add);
+        }
+    }
+}
+
+impl<T: Reconciled, Q: RequestKey, F> Running for Watching<T, Q, F>
+where
+    F: Fn(&Cached<T>) -> Vec<Q> + Send + Sync,
+{
+    fn what(&self) -> String {
+        self.map.kind.clone()
+    }
+
+    fn is_synced(&self) -> bool {
+        self.handler.is_synced()
+    }
+
+    fn synced(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.handler.synced())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let reflectors = self.informer.status().reflectors;
+        reflectors.into_iter().find_map(|reflector| reflector.trouble)
+    }
+
+    fn again(&self, reason: &'static str) {
+        let map = &*self.map;
+        for object in self.informer.store().list() {
+            for key in (map.map)(&object) {
+                let add = Add::now().priority(LOW).because(reason);
+                let _shut_down = map.inlet.queue.add_with(key, add);
+            }
+        }
+    }
+}
+
+/// The object's controller, if that is a `K`.
+fn controller<K: Reconciled, T: Reconciled>(object: &Cached<T>) -> Vec<ObjectKey> {
+    let owner_kind = K::DynamicType::default();
+    let wanted = GroupKind::new(K::group(&owner_kind), K::kind(&owner_kind));
+    let owners = ObjectMeta {
+        owner_references: object.read(["metadata", "ownerReferences"]).unwrap_or_default(),
+        ..ObjectMeta::default()
+    };
+    let reference = owner::controller_of(&owners).filter(|reference| {
+        let group = reference
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        GroupKind::new(group, &reference.kind) == wanted
+    });
+    let namespace = is_namespaced::<K>().then(|| object.namespace().to_owned());
+    let key = reference.map(|reference| ObjectKey {
+        namespace: namespace.unwrap_or_default(),
+        name: reference.name.clone(),
+    });
+    key.into_iter().collect()
+}

@@ -1,0 +1,323 @@
+//! A controller at work: takes keys from its queue, gives each a turn, and waits until the turn's writes are seen.
+//!
+//! Each worker is a task that has one turn after the other (*Isolated*: a panic ends a turn, not its worker). A key whose
+//! writes are not seen yet waits in a task of its own, so that a cache that is behind delays only the keys that need it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use trimtab_client_workqueue::{Add, Shutdown, Work};
+
+use crate::controller::{Operate, Settings};
+use crate::error::Error;
+use crate::failing::{View, WaitFor};
+use crate::metrics::{Figures, Outcome};
+use crate::reconcile::{Next, Reconcile};
+use crate::source::{Inlet, Running, Sources};
+use crate::subject::Subject;
+use crate::turn::{Turn, World};
+
+/// What a controller's tasks share.
+pub(crate) struct Worker<S: Subject, R> {
+    pub(crate) reconciler: R,
+    pub(crate) world: Arc<World<S>>,
+    pub(crate) inlet: Inlet<S::Key>,
+    pub(crate) sources: Sources<S::Key>,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) settings: Settings,
+    pub(crate) grace: Duration,
+    /// How many turns are under way.
+    pub(crate) active: AtomicUsize,
+}
+
+/// How a turn failed.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Failed(Error),
+    Panicked(String),
+}
+
+/// A term of work: what its tasks need to know of its end.
+#[derive(Clone)]
+struct Term {
+    stop: CancellationToken,
+    /// Where keys wait for their writes to be seen.
+    settling: TaskTracker,
+}
+
+impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn sources(&self) -> Vec<Arc<dyn Running>> {
+        self.sources.running()
+    }
+
+    fn work(&self, stop: CancellationToken) -> BoxFuture<'_, usize> {
+        self.term(stop).boxed()
+    }
+
+    fn close(&self) {
+        self.sources.end();
+        // What nobody has begun is found again from the state, at the next start.
+        drop(self.inlet.queue.shut_down(Shutdown::Now));
+    }
+}
+
+impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
+    async fn term(self: &Arc<Self>, stop: CancellationToken) -> usize {
+        let sources = self.sources.running();
+        let synced = join_all(sources.iter().map(|source| source.synced()));
+        if stop.run_until_cancelled(synced).await.is_none() {
+            return 0;
+        }
+        drop(sources);
+        let (controller, count) = (&self.settings.name, self.settings.workers);
+        tracing::info!(controller, workers = count, "controller started");
+        let term = Term {
+            stop,
+            settling: TaskTracker::new(),
+        };
+        let mut workers = JoinSet::new();
+        for _ in 0..count {
+            workers.spawn(self.clone().worker(term.clone()));
+        }
+        let mut resync = self.next_resync();
+        loop {
+            tokio::select! {
+                biased;
+                () = term.stop.cancelled() => break,
+                Some(ended) = workers.join_next() => match ended {
+                    // The queue is closed.
+                    Ok(()) if workers.is_empty() => break,
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::error!(controller, %error, "a worker failed; starting another one");
+                        workers.spawn(self.clone().worker(term.clone()));
+                    }
+                },
+                () = sleep_until(resync) => {
+                    self.sources.running().iter().for_each(|source| source.again("resync"));
+                    resync = self.next_resync();
+                }
+            }
+        }
+
+        let deadline = Instant::now() + self.grace;
+        let ended = async { while workers.join_next().await.is_some() {} };
+        let in_time = timeout_at(deadline, ended).await.is_ok();
+        let cut_off = if in_time {
+            0
+        } else {
+            self.active.load(Ordering::Acquire)
+        };
+        workers.shutdown().await;
+        // These wait for nothing any more.
+        term.settling.close();
+        term.settling.wait().await;
+        tracing::info!(controller, cut_off, "controller stopped");
+        cut_off
+    }
+
+    fn next_resync(&self) -> Instant {
+        let factor = 0.9 + 0.2 * fastrand::f64();
+        let now = Instant::now();
+        // A period too long for the clock means never; a century comes close.
+        let never = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        now + self.settings.resync.min(never).mul_f64(factor)
+    }
+
+    /// Has one turn after the other until the stop.
+    async fn worker(self: Arc<Self>, term: Term) {
+        let mut stopped = pin!(term.stop.cancelled());
+        loop {
+            let work = tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                work = self.inlet.queue.get() => work,
+            };
+            let Some(work) = work else { return };
+            let span = tracing::info_span!("turn", controller = %self.settings.name, key = %work.key(),
+                waited = ?work.waited(), attempt = tracing::field::Empty);
+            self.turn(work, &term).instrument(span).await;
+        }
+    }
+
+    /// One turn, with all that follows from how it ends.
+    async fn turn(self: &Arc<Self>, work: Work<S::Key>, term: &Term) {
+        let begun = Instant::now();
+        let failing = &self.inlet.failing;
+        let view = || self.world.look(work.key()).view();
+        if let Some(wait) = failing.wait_for(work.key(), begun, view) {
+            if let WaitFor::Backoff(rest) = wait {
+                self.again(&work, rest, None);
+            }
+            return work.done();
+        }
+        let attempt = failing.attempt(work.key());
+        tracing::Span::current().record("attempt", attempt);
+        let world = self.world.clone();
+        let mut turn = Turn::new(world, work.key().clone(), work.reasons().clone(), attempt);
+        let timer = self.figures.begin();
+        let active = Active::new(&self.active);
+        let result = self.reconcile(&mut turn).await;
+        drop(active);
+        timer.end(Outcome::of(&result));
+
+        let (mut unseen, seen) = turn.end();
+        let ended = Turned {
+            work,
+            begun,
+            attempt,
+            view: result.is_err() || matches!(result, Ok(Next::Again)),
+            result,
+        };
+        let view = if ended.view { seen.view() } else { View::new() };
+        if unseen.is_seen() {
+            return self.conclude(ended, view);
+        }
+        let (worker, stop) = (self.clone(), term.stop.clone());
+        let settle = async move {
+            // *Own writes seen*: the key is in hand until then. A controller that stops does not wait.
+            let all = unseen.seen(worker.settings.patience);
+            if let Some(Err(error)) = stop.run_until_cancelled(all).await {
+                let patience = worker.settings.patience;
+                tracing::warn!(%error, ?patience, "the caches do not show the last writes; going on without them");
+                worker.figures.impatient();
+            }
+            worker.conclude(ended, view);
+        };
+        term.settling.spawn(settle.in_current_span());
+    }
+
+    /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
+    async fn reconcile(&self, turn: &mut Turn<S>) -> Result<Next, Ended> {
+        turn.readable().map_err(Ended::Failed)?;
+        let reconciled = AssertUnwindSafe(async {
+            let reconcile = self.reconciler.reconcile(turn);
+            match self.settings.deadline {
+                None => reconcile.await,
+                Some(deadline) => timeout(deadline, reconcile)
+                    .await
+                    .unwrap_or(Err(Error::TimedOut(deadline))),
+            }
+        })
+        .catch_unwind()
+        .await;
+        let result = reconciled.map_err(|panic| Ended::Panicked(words_of(&*panic)))?;
+        let told = match S::flush(turn) {
+            Some(telling) => telling.await,
+            None => Ok(()),
+        };
+        if let (Err(_), Err(error)) = (&result, &told) {
+            tracing::warn!(%error, "the status was not written");
+        }
+        result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
+    }
+
+    /// Says what comes next for the key.
+    fn conclude(&self, turned: Turned<S::Key>, view: View) {
+        let Turned {
+            work,
+            begun,
+            attempt,
+            result,
+            ..
+        } = turned;
+        let failing = &self.inlet.failing;
+        let fail = |reason: String| {
+            let delay = failing.failed(work.key(), begun, Instant::now(), view.clone());
+            self.again(&work, delay, Some(reason));
+        };
+        match result {
+            Ok(Next::Done) => {
+                failing.succeeded(work.key());
+                return work.done();
+            }
+            Ok(Next::After(delay)) => {
+                failing.succeeded(work.key());
+                return work.requeue_after(delay);
+            }
+            Ok(Next::Again) => fail("again".to_owned()),
+            Err(Ended::Panicked(words)) => {
+                tracing::error!(panic = words, attempt, "the reconciler panicked; trying again");
+                fail("panic".to_owned());
+            }
+            Err(Ended::Failed(error)) if error.is_conflict() => {
+                tracing::debug!(%error, "the object has changed; trying again");
+                fail("conflict".to_owned());
+            }
+            Err(Ended::Failed(error)) if error.is_terminal() => {
+                tracing::error!(%error, "the reconciler failed; waiting for a change");
+                failing.gave_up(work.key(), view);
+            }
+            Err(Ended::Failed(error)) => {
+                tracing::warn!(%error, attempt, "the reconciler failed; trying again");
+                fail(format!("error: {error}"));
+            }
+        }
+        work.done();
+    }
+
+    /// Has a key in hand come back, for a new reason or for those that it has. A queue that is shut down takes nothing
+    /// more, as it should.
+    fn again(&self, work: &Work<S::Key>, delay: Duration, reason: Option<String>) {
+        let add = || Add::after(delay).priority(work.priority());
+        let adds = match reason {
+            Some(reason) => vec![add().because(reason)],
+            None => work
+                .reasons()
+                .iter()
+                .map(|reason| add().because(reason.to_owned()))
+                .collect(),
+        };
+        for add in if adds.is_empty() { vec![add()] } else { adds } {
+            let _shut_down = self.inlet.queue.add_with(work.key().clone(), add);
+        }
+    }
+}
+
+/// A turn that has ended, whose key is still in hand.
+struct Turned<Q: crate::subject::RequestKey> {
+    work: Work<Q>,
+    begun: Instant,
+    attempt: u32,
+    result: Result<Next, Ended>,
+    /// Whether what it had in view matters.
+    view: bool,
+}
+
+/// Counts a turn that is under way, also if it is cut off.
+struct Active<'a>(&'a AtomicUsize);
+
+impl<'a> Active<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What a panic said.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}
