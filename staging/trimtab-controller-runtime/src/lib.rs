@@ -33,6 +33,7 @@ mod worker;
 pub mod predicate;
 pub mod process;
 pub mod rbac;
+pub mod serving;
 pub mod source;
 
 pub use builder::ControllerBuilder;

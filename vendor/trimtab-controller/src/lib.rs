@@ -42,6 +42,10 @@ pub use trimtab_controller_runtime::rbac;
 #[doc(inline)]
 pub use trimtab_controller_runtime::process;
 
+/// One listener for a program's own endpoints: health, metrics, pages, webhooks.
+#[doc(inline)]
+pub use trimtab_controller_runtime::serving;
+
 /// What a status and its conditions are.
 pub mod status {
     #[doc(inline)]

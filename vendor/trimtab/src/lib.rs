@@ -68,7 +68,7 @@ pub mod controller {
     #[doc(inline)]
     pub use trimtab_controller::{
         Cluster, Controller, ControllerBuilder, Error, Keyed, Manager, Next, Part, Reconcile, Reconciled,
-        RequestKey, Result, Subject, Turn, predicate, process, rbac, source, status,
+        RequestKey, Result, Subject, Turn, predicate, process, rbac, serving, source, status,
     };
 }
 
