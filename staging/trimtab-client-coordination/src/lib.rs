@@ -1,9 +1,15 @@
-//! What clients of one cluster do to get along: retry conflicts, and tell people what happened.
+//! What clients of one cluster do to get along: elect a leader, retry conflicts, and tell people what happened.
 //!
 //! Depend on the facade `trimtab-client` instead of this crate; its paths are the stable ones.
 //!
+//! - [`leader`]: of all replicas one does the work.
 //! - [`retry`]: read, change and write again when somebody else was faster.
 //! - [`events`]: a recorder of events that never blocks its caller.
 
 pub mod events;
+pub mod leader;
+mod lease;
 pub mod retry;
+
+#[cfg(test)]
+mod tests;

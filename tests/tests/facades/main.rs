@@ -23,6 +23,8 @@ fn what_tasks_share_can_be_shared() {
         shared::<client::cache::SharedInformer<k8s_openapi::api::core::v1::Pod>>(),
         shared::<client::cache::store::Store<k8s_openapi::api::core::v1::Pod>>(),
         shared::<client::events::Recorder>(),
+        shared::<client::leader::Elector>(),
+        shared::<client::leader::StatusHandle>(),
         shared::<client::workqueue::WorkQueue<String>>(),
         shared::<controller::Manager>(),
         shared::<controller::Error>(),

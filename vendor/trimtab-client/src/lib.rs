@@ -1,4 +1,5 @@
-//! What a client of the Kubernetes API needs beside requests: watched copies of objects, work queues, events.
+//! What a client of the Kubernetes API needs beside requests: watched copies of objects, work queues, leader election,
+//! events.
 //!
 //! The transport is [`kube::Client`](https://docs.rs/kube). A [`cache::InformerFactory`] keeps an indexed copy of what
 //! the server has and tells handlers of each change; handlers put keys into a [`workqueue::WorkQueue`]; workers take
@@ -29,6 +30,10 @@ pub mod workqueue {
 /// Recording events.
 #[doc(inline)]
 pub use trimtab_client_coordination::events;
+
+/// Leader election: of all replicas one does the work.
+#[doc(inline)]
+pub use trimtab_client_coordination::leader;
 
 /// Trying again after a conflict.
 #[doc(inline)]

@@ -55,11 +55,11 @@ pub mod apimachinery {
     };
 }
 
-/// Informers, stores, work queue, events.
+/// Informers, stores, work queue, leader election, events.
 #[cfg(feature = "client")]
 pub mod client {
     #[doc(inline)]
-    pub use trimtab_client::{cache, events, retry, workqueue};
+    pub use trimtab_client::{cache, events, leader, retry, workqueue};
 }
 
 /// Managers, controllers, reconcilers.

@@ -1,0 +1,7 @@
+//! Elections under watch.
+
+mod behaviours;
+mod clauses;
+mod configs;
+mod histories;
+mod world;
