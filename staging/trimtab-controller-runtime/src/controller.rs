@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::events::Recorder;
 use trimtab_client_workqueue::{Add, Reason, WorkQueue};
 
 use crate::cluster::Cluster;
+use crate::manager::Lead;
 use crate::metrics::Figures;
 use crate::reconcile::Reconcile;
 use crate::source::{Inlet, Place, Running, Sight, Source, SourceId, Sources};
@@ -73,10 +73,10 @@ pub(crate) trait Operate: Send + Sync {
 
     fn sources(&self) -> Vec<Arc<dyn Running>>;
 
-    /// Waits for the sources, then takes keys and gives them turns until `stop`; turns that are under way then may end
+    /// Waits for the sources, then takes keys and gives them turns until it is to stop; turns that are under way then may end
     /// within the grace. Returns how many were cut off. Dropped, it cuts off all of them at once. May be called again after
     /// it has ended.
-    fn work(&self, stop: CancellationToken) -> BoxFuture<'_, usize>;
+    fn work(&self, lead: Lead) -> BoxFuture<'_, usize>;
 
     /// Ends the sources and the queue, for good.
     fn close(&self);
@@ -98,6 +98,7 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             stores,
             recorder: context.recorder.clone(),
             applied: Default::default(),
+            leadership: Default::default(),
         };
         Arc::new(Arc::new(Worker {
             reconciler: self.reconciler,

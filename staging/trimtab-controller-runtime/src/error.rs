@@ -89,6 +89,16 @@ impl Error {
         Self::Other(source.into())
     }
 
+    pub(crate) fn ended(name: String) -> Self {
+        let why = "it ended by itself".to_owned();
+        Self::Part { name, why }
+    }
+
+    pub(crate) fn part(name: String, error: &Self) -> Self {
+        let why = error.to_string();
+        Self::Part { name, why }
+    }
+
     /// Whether the object had changed since it was read. The key is tried again; nobody needs to be told.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Kube(kube::Error::Api(status)) if status.is_conflict())

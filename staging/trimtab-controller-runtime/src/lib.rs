@@ -40,7 +40,7 @@ pub use builder::ControllerBuilder;
 pub use cluster::Cluster;
 pub use controller::Controller;
 pub use error::{Error, Result};
-pub use manager::{Manager, Part};
+pub use manager::{Endpoints, Lead, Manager, Part};
 pub use reconcile::{Next, Reconcile};
 pub use subject::{Keyed, Reconciled, RequestKey, Subject};
 pub use turn::{ConditionStatus, Conditions, Turn};

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
+use trimtab_client_coordination::leader::StatusHandle;
 use trimtab_client_workqueue::{self as workqueue, WorkQueue};
 
 use crate::error::Error;
@@ -41,6 +42,7 @@ pub(crate) struct Metrics {
     active: Family<Labels, Gauge>,
     most: Family<Labels, Gauge>,
     queues: Arc<Queues>,
+    elections: Arc<Elections>,
 }
 
 /// The figures of one controller.
@@ -89,6 +91,7 @@ impl Metrics {
             active: Family::default(),
             most: Family::default(),
             queues: Arc::default(),
+            elections: Arc::default(),
         };
         let registry = all.registry.sub_registry_with_prefix("controller_runtime");
         registry.register("reconcile", "Turns, by how they ended", all.totals.clone());
@@ -109,6 +112,7 @@ impl Metrics {
         let help = "How many turns may be under way at once";
         registry.register("max_concurrent_reconciles", help, all.most.clone());
         all.registry.register_collector(Box::new(all.queues.clone()));
+        all.registry.register_collector(Box::new(all.elections.clone()));
         all
     }
 
@@ -141,6 +145,11 @@ impl Metrics {
             seconds: self.seconds.get_or_create_owned(&labels()),
             active: self.active.get_or_create_owned(&labels()),
         }
+    }
+
+    /// Tells of an election from now on.
+    pub(crate) fn leads(&self, lease: String, status: StatusHandle) {
+        self.elections.0.lock().push((lease, status));
     }
 
     /// All of it, in the text format.
@@ -220,6 +229,31 @@ impl Outcome {
             Err(Ended::Failed(Error::TimedOut(_))) => Self::TimedOut,
             Err(Ended::Failed(_)) => Self::Error,
         }
+    }
+}
+
+/// The elections in which the manager is a candidate.
+#[derive(Debug, Default)]
+struct Elections(Mutex<Vec<(String, StatusHandle)>>);
+
+impl Collector for Elections {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (lease, status) in &*self.0.lock() {
+            let status = status.snapshot();
+            let labels: Labels = vec![("name", lease.clone())];
+            let help = "Whether this process leads";
+            let name = "leader_election_master_status";
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_family(&labels)?
+                .encode_gauge(&i64::from(status.is_leader))?;
+            let help = "Renewals that needed more than one request";
+            encoder
+                .encode_descriptor("leader_election_slowpath", help, None, MetricType::Counter)?
+                .encode_family(&labels)?
+                .encode_counter::<Labels, _, u64>(&status.slow_renewals, None)?;
+        }
+        Ok(())
     }
 }
 

@@ -82,6 +82,19 @@ impl Rule {
         vec![Self::of::<T>("", ["create", "patch", "delete"])]
     }
 
+    /// What elections need.
+    pub(crate) fn leases() -> Self {
+        Self::new("coordination.k8s.io", "leases", ["get", "create", "update"], true)
+    }
+
+    /// What asking the cluster about others needs.
+    pub(crate) fn reviews() -> [Self; 2] {
+        [
+            Self::new("authentication.k8s.io", "tokenreviews", ["create"], false),
+            Self::new("authorization.k8s.io", "subjectaccessreviews", ["create"], false),
+        ]
+    }
+
     /// What every manager does: it records events.
     pub(crate) fn events() -> Self {
         Self::new("events.k8s.io", "events", ["create", "patch"], true)

@@ -22,6 +22,7 @@ use trimtab_client_workqueue::{Add, Shutdown, Work};
 use crate::controller::{Operate, Settings};
 use crate::error::Error;
 use crate::failing::{View, WaitFor};
+use crate::manager::Lead;
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
 use crate::source::{Inlet, Running, Sources};
@@ -65,8 +66,8 @@ impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
         self.sources.running()
     }
 
-    fn work(&self, stop: CancellationToken) -> BoxFuture<'_, usize> {
-        self.term(stop).boxed()
+    fn work(&self, lead: Lead) -> BoxFuture<'_, usize> {
+        self.term(lead).boxed()
     }
 
     fn close(&self) {
@@ -77,7 +78,9 @@ impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
 }
 
 impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
-    async fn term(self: &Arc<Self>, stop: CancellationToken) -> usize {
+    async fn term(self: &Arc<Self>, lead: Lead) -> usize {
+        let stop = lead.stop().clone();
+        *self.world.leadership.write() = lead.leadership().cloned();
         let sources = self.sources.running();
         let synced = join_all(sources.iter().map(|source| source.synced()));
         if stop.run_until_cancelled(synced).await.is_none() {

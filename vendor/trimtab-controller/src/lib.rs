@@ -20,7 +20,9 @@
 //! ```
 
 #[doc(inline)]
-pub use trimtab_controller_runtime::{Cluster, Controller, ControllerBuilder, Manager, Part};
+pub use trimtab_controller_runtime::{
+    Cluster, Controller, ControllerBuilder, Endpoints, Lead, Manager, Part,
+};
 #[doc(inline)]
 pub use trimtab_controller_runtime::{
     Error, Keyed, Next, Reconcile, Reconciled, RequestKey, Result, Subject, Turn,

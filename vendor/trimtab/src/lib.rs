@@ -67,8 +67,9 @@ pub mod client {
 pub mod controller {
     #[doc(inline)]
     pub use trimtab_controller::{
-        Cluster, Controller, ControllerBuilder, Error, Keyed, Manager, Next, Part, Reconcile, Reconciled,
-        RequestKey, Result, Subject, Turn, predicate, process, rbac, serving, source, status,
+        Cluster, Controller, ControllerBuilder, Endpoints, Error, Keyed, Lead, Manager, Next, Part,
+        Reconcile, Reconciled, RequestKey, Result, Subject, Turn, predicate, process, rbac, serving, source,
+        status,
     };
 }
 

@@ -1,10 +1,13 @@
 //! The manager: what runs together, in one client, one set of caches and one life.
 
+mod endpoints;
+mod lead;
 mod part;
 mod run;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +17,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_cache::informer::Selection;
 use trimtab_client_cache::reflector;
+use trimtab_client_coordination::leader::ElectionConfig;
 
 use crate::builder::ControllerBuilder;
 use crate::cluster::Cluster;
@@ -22,9 +26,12 @@ use crate::error::{Error, Result};
 use crate::metrics::{Figures, Metrics};
 use crate::rbac::{Rule, Rules};
 use crate::reconcile::Reconcile;
+use crate::serving::Health;
 use crate::subject::{RequestKey, Subject};
 
-pub use part::Part;
+pub use endpoints::Endpoints;
+use endpoints::{Bound, Ready};
+pub use part::{Lead, Part};
 
 /// How long turns that are under way at the stop may take; controller-runtime's figure.
 const GRACE: Duration = Duration::from_secs(30);
@@ -38,9 +45,13 @@ pub struct Manager {
     grace: Duration,
     sync_within: Option<Duration>,
     waiting: Mutex<Parts>,
-    metrics: Metrics,
+    election: Option<ElectionConfig>,
+    endpoints: Mutex<Option<Endpoints>>,
+    bound: Bound,
+    health: Health,
+    metrics: Arc<Metrics>,
     run: AtomicBool,
-    ready: AtomicBool,
+    ready: Ready,
 }
 
 /// What waits for the manager to run.
@@ -71,9 +82,13 @@ impl Manager {
             grace: GRACE,
             sync_within: None,
             waiting: Mutex::default(),
-            metrics: Metrics::new(),
+            election: None,
+            endpoints: Mutex::default(),
+            bound: Bound::default(),
+            health: Health::new(),
+            metrics: Arc::new(Metrics::new()),
             run: AtomicBool::new(false),
-            ready: AtomicBool::new(false),
+            ready: Ready::default(),
         }
     }
 
@@ -124,6 +139,39 @@ impl Manager {
         }
     }
 
+    /// Works only while it leads, by election among all managers with the same Lease; what is made
+    /// [without leader](ControllerBuilder::without_leader) works all the same. Caches are filled and queues kept
+    /// meanwhile, so that work begins at once. A manager that loses the leadership stops that work, and may lead again:
+    /// the process does not end.
+    ///
+    /// The grace of the election is that of the manager.
+    #[must_use]
+    pub fn elected(self, election: ElectionConfig) -> Self {
+        Self {
+            election: Some(election),
+            ..self
+        }
+    }
+
+    /// Tells health and metrics to those who ask. A manager has no endpoints unless it is given some.
+    #[must_use]
+    pub fn endpoints(self, endpoints: Endpoints) -> Self {
+        Self {
+            endpoints: Mutex::new(Some(endpoints)),
+            ..self
+        }
+    }
+
+    /// The checks behind the health endpoints, to add others: *ready* has one of the caches, *live* one of the leadership.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Where the endpoints are, once the manager runs.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.bound.address()
+    }
+
     /// Describes a controller that reconciles `S`s: the objects of a kind, or [keys](crate::Keyed) of its own.
     pub fn controller<S: Subject, R: Reconcile<S>>(&self, reconciler: R) -> ControllerBuilder<'_, S, R> {
         ControllerBuilder::new(self, reconciler)
@@ -161,7 +209,7 @@ impl Manager {
 
     /// Whether the caches of all controllers are filled and the manager is not stopping.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.ready.is_set()
     }
 
     /// The figures of all controllers, queues and informers, in the OpenMetrics text format.
@@ -173,6 +221,17 @@ impl Manager {
     pub fn rules(&self) -> Rules {
         let mut rules = self.waiting.lock().rules.clone();
         rules.add(Rule::events());
+        if self.election.is_some() {
+            rules.add(Rule::leases());
+        }
+        if self
+            .endpoints
+            .lock()
+            .as_ref()
+            .is_some_and(Endpoints::is_authorized)
+        {
+            rules.extend(Rule::reviews());
+        }
         rules
     }
 
@@ -184,7 +243,8 @@ impl Manager {
     ///
     /// # Errors
     /// [`Error::AlreadyRun`]; [`Error::Invalid`] for a name that the server would not take; [`Error::NotSynced`];
-    /// [`Error::Part`] if something ended that should run; [`Error::CutOff`] if turns had to be cut off.
+    /// [`Error::Part`] if something ended that should run; [`Error::Other`] for an election that cannot work or an address
+    /// that cannot be listened on; [`Error::CutOff`] if turns had to be cut off.
     pub async fn run(&self, stop: CancellationToken) -> Result<()> {
         run::run(self, stop).await
     }

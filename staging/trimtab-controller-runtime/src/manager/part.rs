@@ -5,6 +5,7 @@ use std::fmt;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use trimtab_client_coordination::leader::Leadership;
 
 use crate::error::{Error, Result};
 
@@ -29,7 +30,48 @@ pub(crate) enum Stage {
 }
 
 /// How it runs: once, or once for each time that the replica leads.
-type Run = Box<dyn FnMut(CancellationToken) -> BoxFuture<'static, Result<()>> + Send>;
+type Run = Box<dyn FnMut(Lead) -> BoxFuture<'static, Result<()>> + Send>;
+
+/// One time of leading, or of running without having been elected.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    stop: CancellationToken,
+    leadership: Option<Leadership>,
+}
+
+impl Lead {
+    pub(crate) fn alone(stop: CancellationToken) -> Self {
+        Self {
+            stop,
+            leadership: None,
+        }
+    }
+
+    pub(crate) fn elected(leadership: Leadership) -> Self {
+        Self {
+            stop: leadership.stop().clone(),
+            leadership: Some(leadership),
+        }
+    }
+
+    /// The same, that also ends with another token.
+    pub(crate) fn until(&self, stop: CancellationToken) -> Self {
+        Self {
+            stop,
+            leadership: self.leadership.clone(),
+        }
+    }
+
+    /// Is cancelled when the work is to end.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// The leadership with its fencing token; none if the manager holds no elections.
+    pub fn leadership(&self) -> Option<&Leadership> {
+        self.leadership.as_ref()
+    }
+}
 
 impl Part {
     /// A server: it starts before everything else and stops after it, so that it can answer meanwhile.
@@ -58,10 +100,7 @@ impl Part {
 
     /// Anything that runs on the replica that leads, each time that it does. Without leader election, that is once. When the
     /// leadership is lost for good, it is cut off wherever it is.
-    pub fn leading<F, E>(
-        name: impl Into<String>,
-        mut run: impl FnMut(CancellationToken) -> F + Send + 'static,
-    ) -> Self
+    pub fn leading<F, E>(name: impl Into<String>, mut run: impl FnMut(Lead) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
@@ -69,8 +108,8 @@ impl Part {
         Self {
             name: name.into(),
             stage: Stage::Leading,
-            run: Box::new(move |stop| {
-                let running = run(stop);
+            run: Box::new(move |lead| {
+                let running = run(lead);
                 async move { running.await.map_err(Error::other) }.boxed()
             }),
         }
@@ -89,9 +128,9 @@ impl Part {
         Self {
             name,
             stage,
-            run: Box::new(move |stop| {
+            run: Box::new(move |lead| {
                 // A stage before the leading one begins once.
-                let running = run.take().map(|run| run(stop));
+                let running = run.take().map(|run| run(lead.stop));
                 async move {
                     match running {
                         Some(running) => running.await.map_err(Error::other),

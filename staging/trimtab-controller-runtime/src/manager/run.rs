@@ -1,18 +1,22 @@
 //! The manager's life: what starts after what, and what stops before what.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, pending};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::events::EventWriter;
+use trimtab_client_coordination::leader::Elector;
 
+use super::endpoints::{self, Ready};
+use super::lead::Leading;
 use super::part::Stage;
-use super::{Manager, Part, Parts, Waiting};
+use super::{Lead, Manager, Part, Parts, Waiting};
 use crate::cluster::Cluster;
 use crate::controller::{Context, Operate};
 use crate::error::{Error, Result};
@@ -22,6 +26,8 @@ use crate::source::Running;
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How long the last events may take to be written.
 const EVENTS: Duration = Duration::from_secs(5);
+/// How much longer than its lease lasts a leader may not have renewed it. client-go's users' figure.
+const LEADER_TOLERANCE: Duration = Duration::from_secs(20);
 /// The server takes no longer names of field managers.
 const NAME_BYTES: usize = 128;
 
@@ -42,6 +48,21 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         return Err(Error::AlreadyRun);
     }
     let _not_ready_if_dropped = NotReady(&manager.ready);
+    let elector = match manager.election.clone() {
+        Some(mut election) => {
+            election.grace = manager.grace;
+            let lease = election.name.clone();
+            let elector = Elector::new(manager.client.clone(), election).map_err(Error::other)?;
+            watch_leadership(manager, lease, &elector)?;
+            Some(elector)
+        }
+        None => None,
+    };
+    let endpoints = manager.endpoints.lock().take();
+    let endpoints = match endpoints {
+        Some(endpoints) => Some(endpoints.open(manager).await?),
+        None => None,
+    };
     let Parts {
         controllers,
         parts,
@@ -51,6 +72,11 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
     let mut parts = Staged::new(parts);
 
     let mut servers = Tasks::new();
+    if let Some(endpoints) = endpoints {
+        servers.spawn("endpoints".to_owned(), |stop| {
+            endpoints::serve(endpoints, stop).boxed()
+        });
+    }
     servers.run_parts(parts.take(Stage::Server));
 
     let (recorder, writer) =
@@ -68,14 +94,25 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
 
     let mut beside = Tasks::new();
     beside.run_parts(parts.take(Stage::Beside));
-    let mut leading = Tasks::new();
-    leading.run_parts(parts.take(Stage::Leading));
-    for controller in &controllers {
-        let (controller, name) = (controller.clone(), controller.settings().name.clone());
+    let (led, unled): (Vec<_>, Vec<_>) = controllers
+        .iter()
+        .cloned()
+        .partition(|controller| controller.settings().led);
+    for controller in unled {
+        let name = controller.settings().name.clone();
         beside.spawn(name, move |stop| {
-            async move { Ok(controller.work(stop).await) }.boxed()
+            async move { Ok(controller.work(Lead::alone(stop)).await) }.boxed()
         });
     }
+    let mut leading = Tasks::new();
+    let lead = Leading {
+        controllers: led,
+        parts: Mutex::new(parts.take(Stage::Leading)),
+    };
+    leading.spawn("leader".to_owned(), move |stop| match elector {
+        Some(elector) => lead.elected(elector, stop).boxed(),
+        None => lead.alone(stop).boxed(),
+    });
 
     let ended = tokio::select! {
         biased;
@@ -85,7 +122,7 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         error = beside.broken() => Err(error),
         error = watch_over(manager, &controllers) => Err(error),
     };
-    manager.ready.store(false, Ordering::Release);
+    manager.ready.set(false);
     let mut stopped = leading.end(manager.grace).await;
     stopped.extend(beside.end(manager.grace).await);
     controllers.iter().for_each(|controller| controller.close());
@@ -106,6 +143,20 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         Ok(()) if cut_off > 0 => Err(Error::CutOff(cut_off)),
         outcome => outcome,
     }
+}
+
+/// Tells of the election in health and metrics.
+fn watch_leadership(manager: &Manager, lease: String, elector: &Elector) -> Result<()> {
+    let status = elector.status();
+    manager.metrics.leads(lease, status.clone());
+    let check = move || {
+        let health = status.health(LEADER_TOLERANCE);
+        async move { health.map_err(|error| error.to_string()) }
+    };
+    manager
+        .health
+        .live("leader-election", check)
+        .map_err(Error::other)
 }
 
 /// Says what is not filled yet and when all is; returns only when a deadline has passed.
@@ -138,7 +189,7 @@ async fn watch_over(manager: &Manager, controllers: &[Arc<dyn Operate>]) -> Erro
         () = progress => {}
         () = deadline => return Error::NotSynced(missing(&sources)),
     }
-    manager.ready.store(true, Ordering::Release);
+    manager.ready.set(true);
     tracing::info!(controllers = controllers.len(), "manager ready");
     pending().await
 }
@@ -170,7 +221,7 @@ impl Tasks {
     fn run_parts(&mut self, parts: Vec<Part>) {
         for Part { name, mut run, .. } in parts {
             self.spawn(name, move |stop| {
-                let running = run(stop);
+                let running = run(Lead::alone(stop));
                 async move { running.await.map(|()| 0) }.boxed()
             });
         }
@@ -189,12 +240,9 @@ impl Tasks {
     async fn broken(&mut self) -> Error {
         match self.running.join_next().await {
             None => pending().await,
-            Some(Ok((name, ended))) => Error::Part {
-                name,
-                why: ended
-                    .map(drop)
-                    .map_or_else(|error| error.to_string(), |()| "it ended by itself".to_owned()),
-            },
+            Some(Ok((_, Err(error @ Error::Part { .. })))) => error,
+            Some(Ok((name, Err(error)))) => Error::part(name, &error),
+            Some(Ok((name, Ok(_)))) => Error::ended(name),
             Some(Err(panicked)) => Error::other(format!("a part of the manager failed: {panicked}")),
         }
     }
@@ -207,9 +255,9 @@ impl Tasks {
         let mut ended = Vec::new();
         loop {
             match timeout_at(deadline, self.running.join_next()).await {
-                Ok(Some(Ok((name, result)))) => ended.push(result.map_err(|error| Error::Part {
-                    name,
-                    why: error.to_string(),
+                Ok(Some(Ok((name, result)))) => ended.push(result.map_err(|error| match error {
+                    error @ Error::Part { .. } => error,
+                    error => Error::part(name, &error),
                 })),
                 Ok(Some(Err(panicked))) => ended.push(Err(Error::other(format!(
                     "a part of the manager failed: {panicked}"
@@ -248,11 +296,11 @@ impl Staged {
 }
 
 /// Ends readiness also when the run is dropped.
-struct NotReady<'a>(&'a AtomicBool);
+struct NotReady<'a>(&'a Ready);
 
 impl Drop for NotReady<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.set(false);
     }
 }
 

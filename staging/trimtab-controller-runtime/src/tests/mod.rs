@@ -1,6 +1,7 @@
 //! Controllers against a server in memory, on paused time.
 
 mod clauses;
+mod leading;
 mod managers;
 mod roles;
 mod server;

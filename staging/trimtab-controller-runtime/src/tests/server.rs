@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) failures: u32,
     /// How many writes are done and answered with 500 all the same, from now on.
     pub(super) lost_answers: u32,
+    /// Leases can be read and not written.
+    pub(super) unreachable_leases: bool,
     /// Kinds that are not there.
     pub(super) missing: Vec<String>,
 }
@@ -116,7 +118,16 @@ impl Server {
                     .find_map(|pair| pair.strip_prefix("resourceVersion="));
                 return state.watch(&resource.0, version.and_then(|v| v.parse().ok()).unwrap_or(0));
             }
-            return state.list(&resource.0);
+            if name.is_empty() {
+                return state.list(&resource.0);
+            }
+            return match state.objects.get(&(resource.0, resource.1, name.clone())) {
+                Some(object) => ok(object),
+                None => failure(404, "NotFound", "there is none", &name),
+            };
+        }
+        if resource.0 == "leases" {
+            return state.lease(&parts.method, resource.1, patch);
         }
         if resource.0 == "events" {
             return ok(&json!({}));
@@ -218,6 +229,37 @@ impl State {
         }
         let verb = if existing.is_some() { "MODIFIED" } else { "ADDED" };
         Ok(self.store(id, new, verb))
+    }
+
+    /// Creates or replaces a Lease.
+    fn lease(&mut self, method: &Method, namespace: String, mut lease: Value) -> Answer {
+        if self.unreachable_leases {
+            return failure(503, "ServiceUnavailable", "refused by the test", "");
+        }
+        let name = lease["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        lease["metadata"]["namespace"] = json!(namespace);
+        let id = ("leases".to_owned(), namespace, name);
+        let existing = self.objects.get(&id);
+        let version = existing.map(|lease| lease["metadata"]["resourceVersion"].clone());
+        match (method, version) {
+            (&Method::POST, None) => ok(&self.store(id, lease, "ADDED")),
+            (&Method::PUT, Some(version)) if version == lease["metadata"]["resourceVersion"] => {
+                ok(&self.store(id, lease, "MODIFIED"))
+            }
+            (_, existing) => {
+                let reason = if existing.is_some() {
+                    "Conflict"
+                } else {
+                    "NotFound"
+                };
+                failure(
+                    if existing.is_some() { 409 } else { 404 },
+                    reason,
+                    "another one was faster",
+                    &id.2,
+                )
+            }
+        }
     }
 
     fn store(&mut self, id: Id, mut object: Value, verb: &str) -> Value {

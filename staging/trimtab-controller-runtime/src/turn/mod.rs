@@ -20,6 +20,7 @@ use trimtab_client_cache::Cached;
 use trimtab_client_cache::cached::Undecodable;
 use trimtab_client_cache::store::Store;
 use trimtab_client_coordination::events::Note;
+use trimtab_client_coordination::leader::Leadership;
 use trimtab_client_workqueue::Reasons;
 
 use crate::cluster::Cluster;
@@ -117,6 +118,12 @@ impl<S: Subject> Turn<S> {
     /// [`Error::NotWatched`].
     pub fn store_on<T: Reconciled>(&self, cluster: &Cluster) -> Result<Store<T>> {
         self.world.stores.get(cluster)
+    }
+
+    /// The leadership under which the turn runs, with its fencing token, for what is written outside the cluster; none where
+    /// nobody is elected.
+    pub fn leadership(&self) -> Option<Leadership> {
+        self.world.leadership.read().clone()
     }
 
     /// Ends the turn; what remains is what it has written and what it had in view.

@@ -9,6 +9,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::store::Store;
 use trimtab_client_cache::{Cached, key_of};
 use trimtab_client_coordination::events::Recorder;
+use trimtab_client_coordination::leader::Leadership;
 
 use super::apply::{Applied, Child};
 use crate::cluster::Cluster;
@@ -27,6 +28,8 @@ pub(crate) struct World<S: Subject> {
     pub(crate) recorder: Recorder,
     /// For each key that is not gone, what was applied for it last.
     pub(crate) applied: Mutex<HashMap<S::Key, HashMap<Child, Applied>>>,
+    /// That of the term under way, if it was elected.
+    pub(crate) leadership: RwLock<Option<Leadership>>,
 }
 
 /// What a controller does with a kind that it watches.

@@ -1,4 +1,6 @@
-//! What the processes that run controllers share: connecting, logging, stopping.
+//! What the processes that run controllers share: flags, connecting, logging, stopping.
+
+mod options;
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,8 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+pub use options::{Options, OptionsError, main};
 
 /// A cluster that cannot be connected to; one line.
 #[derive(Debug, thiserror::Error)]
