@@ -5,6 +5,7 @@ use crate::workspace::{Floor, Member, Workspace};
 /// For each staging crate, the staging crates that it may depend on. The client half and the server half share
 /// apimachinery only; testing stands on both.
 const STAGING: &[(&str, &[&str])] = &[
+    ("trimtab-apimachinery-derive", &[]),
     ("trimtab-apimachinery-meta", &[]),
     ("trimtab-apimachinery-schema", &["trimtab-apimachinery-meta"]),
     ("trimtab-client-workqueue", &[]),
