@@ -41,6 +41,35 @@ pub use trimtab_apimachinery_meta::names;
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::owner;
 
+/// Status phases as declared state machines: the trait, and what its derive takes and gives.
+///
+/// ```
+/// use trimtab_apimachinery::Phase;
+///
+/// #[derive(Phase)]
+/// enum Door {
+///     #[phase(initial, to(Open))]
+///     Closed,
+///     #[phase(to(Closed))]
+///     Open,
+/// }
+/// assert!(Door::legal(None, &Door::Open).is_err());
+/// ```
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::phase;
+
+#[doc(no_inline)]
+pub use trimtab_apimachinery_meta::phase::Phase;
+
+#[doc(inline)]
+pub use trimtab_apimachinery_derive::Phase;
+
+/// What `trimtab` exports in place of this crate's own: derives whose code has its paths.
+#[doc(hidden)]
+pub mod __trimtab {
+    pub use trimtab_apimachinery_derive::TrimtabPhase as Phase;
+}
+
 /// Quantities.
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::quantity;

@@ -50,9 +50,14 @@ pub mod apimachinery {
     };
     #[doc(inline)]
     pub use trimtab_apimachinery::{
-        apply, conditions, errors, field, finalizers, names, owner, patch, quantity, resource_version,
+        apply, conditions, errors, field, finalizers, names, owner, patch, phase, quantity, resource_version,
         schema, selector, structural,
     };
+
+    #[doc(inline)]
+    pub use trimtab_apimachinery::__trimtab::Phase;
+    #[doc(no_inline)]
+    pub use trimtab_apimachinery::phase::Phase;
 }
 
 /// Informers, stores, work queue, leader election, events.
@@ -95,10 +100,29 @@ pub mod testing {
 }
 
 /// What a controller's source begins with: `use trimtab::prelude::*;`
+///
+/// [`Phase`] is a trait and its derive:
+///
+/// ```
+/// use trimtab::prelude::*;
+///
+/// #[derive(Phase)]
+/// enum Door {
+///     #[phase(initial, to(Open))]
+///     Closed,
+///     #[phase(to(Closed))]
+///     Open,
+/// }
+/// assert!(Door::legal(None, &Door::Open).is_err());
+/// ```
 #[cfg(feature = "controller")]
 pub mod prelude {
     #[doc(no_inline)]
+    pub use trimtab_apimachinery::__trimtab::Phase;
+    #[doc(no_inline)]
     pub use trimtab_apimachinery::ObjectKey;
+    #[doc(no_inline)]
+    pub use trimtab_apimachinery::phase::Phase;
     #[doc(no_inline)]
     pub use trimtab_client::events::Note;
     #[doc(no_inline)]
