@@ -1,10 +1,24 @@
 //! Conditions: independent observations of an object, set by the rules that all of Kubernetes keeps.
 //!
-//! A condition's `lastTransitionTime` tells when its *status* last changed. Reason, message and observed generation
-//! change in place.
+//! - *One of a type*: a list has at most one condition of each type.
+//! - *Order kept*: a condition stays where it is in the list while it is changed, and a new one comes last, so that
+//!   the same observations give the same list, and no write.
+//! - *Transition*: `lastTransitionTime` tells when the *status* last changed. Reason, message and observed generation
+//!   change in place.
+//! - *Foreign untouched*: [`merge`] changes conditions of one's own types only.
+//!
+//! A list that was read with two conditions of one type keeps them; the first one counts.
+//!
+//! [`Summary`] makes one condition of several, and [`validate`] says what an API server would refuse.
+
+mod summary;
+mod validate;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+pub use summary::Summary;
+pub use validate::{MESSAGE_MAX, REASON_MAX, validate};
 
 /// The condition holds.
 pub const TRUE: &str = "True";
@@ -12,6 +26,20 @@ pub const TRUE: &str = "True";
 pub const FALSE: &str = "False";
 /// It is not known whether the condition holds.
 pub const UNKNOWN: &str = "Unknown";
+
+/// Conditions that cannot be merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConditionError {
+    /// A condition to be merged is of a type that was not claimed. Claim it, unless it is another writer's.
+    #[error("condition {type_:?} is not among one's own: {}", .own.join(", "))]
+    Foreign {
+        /// The condition's type.
+        type_: String,
+        /// The types that were claimed.
+        own: Vec<String>,
+    },
+}
 
 /// A condition as of `now`. `status` is [`TRUE`], [`FALSE`] or [`UNKNOWN`]; `reason` is one CamelCase word for
 /// machines, `message` is for people. Set `observed_generation` on the result where it is known.
@@ -29,7 +57,7 @@ pub fn new(type_: &str, status: &str, reason: &str, message: impl Into<String>, 
 /// Sets the condition of `new`'s type and says whether anything changed.
 ///
 /// An absent condition is appended. A present one keeps its transition time unless its status changes; then it takes
-/// `new`'s.
+/// `new`'s. Everything else is `new`'s, the observed generation included, as in Go's `SetStatusCondition`.
 pub fn set(conditions: &mut Vec<Condition>, new: Condition) -> bool {
     let Some(old) = conditions.iter_mut().find(|c| c.type_ == new.type_) else {
         conditions.push(new);
@@ -49,6 +77,50 @@ pub fn set(conditions: &mut Vec<Condition>, new: Condition) -> bool {
     changed
 }
 
+/// Sets several conditions and says whether anything changed. Of two with the same type the later one counts, and the
+/// earlier one leaves no trace.
+pub fn set_all(conditions: &mut Vec<Condition>, new: impl IntoIterator<Item = Condition>) -> bool {
+    let mut latest: Vec<Condition> = Vec::new();
+    for condition in new {
+        match latest.iter_mut().find(|c| c.type_ == condition.type_) {
+            Some(earlier) => *earlier = condition,
+            None => latest.push(condition),
+        }
+    }
+    let mut changed = false;
+    for condition in latest {
+        changed |= set(conditions, condition);
+    }
+    changed
+}
+
+/// Makes the conditions of one's `own` types what is `wished`, and says whether anything changed: those that are wished are
+/// set as by [`set_all`], the others of these types removed. Conditions of other types are other writers' and stay as they
+/// are, where they are.
+///
+/// So a status can be computed from a state that was read, and merged into the one that is there by the time that it
+/// is written.
+///
+/// # Errors
+/// [`ConditionError::Foreign`] if a wished condition is of another type; the list is then as it was.
+pub fn merge(
+    conditions: &mut Vec<Condition>,
+    own: &[&str],
+    wished: impl IntoIterator<Item = Condition>,
+) -> Result<bool, ConditionError> {
+    let wished: Vec<Condition> = wished.into_iter().collect();
+    if let Some(foreign) = wished.iter().find(|c| !own.contains(&c.type_.as_str())) {
+        return Err(ConditionError::Foreign {
+            type_: foreign.type_.clone(),
+            own: own.iter().map(|&type_| type_.to_owned()).collect(),
+        });
+    }
+    let before = conditions.len();
+    conditions.retain(|c| !own.contains(&c.type_.as_str()) || find(&wished, &c.type_).is_some());
+    let removed = conditions.len() != before;
+    Ok(set_all(conditions, wished) || removed)
+}
+
 /// Removes the condition of that type and says whether it was there.
 pub fn remove(conditions: &mut Vec<Condition>, type_: &str) -> bool {
     let before = conditions.len();
@@ -62,72 +134,31 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 }
 
 /// Whether the condition is there with exactly this status.
-pub fn has_status(conditions: &[Condition], type_: &str, status: &str) -> bool {
+pub fn is_present_and_equal(conditions: &[Condition], type_: &str, status: &str) -> bool {
     find(conditions, type_).is_some_and(|c| c.status == status)
 }
 
 /// Whether the condition is there and holds.
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
-    has_status(conditions, type_, TRUE)
+    is_present_and_equal(conditions, type_, TRUE)
 }
 
 /// Whether the condition is there and does not hold.
 pub fn is_false(conditions: &[Condition], type_: &str) -> bool {
-    has_status(conditions, type_, FALSE)
+    is_present_and_equal(conditions, type_, FALSE)
+}
+
+/// Whether the condition is about the spec that the object has now; `generation` is the object's. A reader who has just
+/// changed the spec has to ask: until the controller has looked, the old conditions stand.
+///
+/// A condition without observed generation counts as current, as for `kubectl wait`, since its writer never says. One
+/// that observed a *later* generation does not: it comes from another life of the object, as after a restore.
+pub fn is_current(condition: &Condition, generation: Option<i64>) -> bool {
+    match (condition.observed_generation, generation) {
+        (Some(observed), Some(generation)) => observed == generation,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("in range")
-    }
-
-    #[test]
-    fn only_a_new_status_moves_the_transition_time() {
-        let mut list = Vec::new();
-        assert!(
-            set(&mut list, new("Ready", FALSE, "Starting", "", at(1))),
-            "absent: appended"
-        );
-        assert!(
-            !set(&mut list, new("Ready", FALSE, "Starting", "", at(2))),
-            "the same: no change"
-        );
-        assert_eq!(list[0].last_transition_time, Time(at(1)));
-
-        assert!(
-            set(&mut list, new("Ready", FALSE, "Waiting", "for a disk", at(3))),
-            "reason and message"
-        );
-        assert_eq!(
-            (list[0].reason.as_str(), list[0].last_transition_time.0),
-            ("Waiting", at(1))
-        );
-
-        let observed = Condition {
-            observed_generation: Some(2),
-            ..list[0].clone()
-        };
-        assert!(set(&mut list, observed), "observed generation");
-        assert_eq!(list[0].last_transition_time.0, at(1));
-
-        assert!(set(&mut list, new("Ready", TRUE, "Done", "", at(4))), "status");
-        assert_eq!(list[0].last_transition_time.0, at(4));
-        assert_eq!(
-            list[0].observed_generation, None,
-            "all fields are those of the new condition"
-        );
-        assert_eq!(list.len(), 1);
-    }
-
-    #[test]
-    fn conditions_are_found_by_type() {
-        let mut list = vec![new("A", TRUE, "R", "", at(1)), new("B", UNKNOWN, "R", "", at(1))];
-        assert!(is_true(&list, "A") && !is_false(&list, "A"));
-        assert!(!is_true(&list, "B") && !is_false(&list, "B") && has_status(&list, "B", UNKNOWN));
-        assert!(!is_true(&list, "C") && find(&list, "C").is_none());
-        assert!(remove(&mut list, "A") && !remove(&mut list, "A"));
-    }
-}
+mod tests;

@@ -23,6 +23,10 @@ const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lowe
 const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
     alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
     validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const CONDITION_REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a \
+    string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or \
+    'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is \
+    '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
 
 fn lower_or_digit(c: u8) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit()
@@ -127,6 +131,20 @@ pub fn label_value(text: &str) -> Vec<String> {
     )
 }
 
+/// What is wrong with the form of `text` as the reason of a condition: one CamelCase word, of any length. The empty text
+/// has it wrong.
+pub fn condition_reason(text: &str) -> Vec<String> {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let fits = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
+        && text.as_bytes().last().copied().is_some_and(word)
+        && text.bytes().all(|c| word(c) || matches!(c, b',' | b':'));
+    if fits {
+        Vec::new()
+    } else {
+        vec![CONDITION_REASON.to_owned()]
+    }
+}
+
 /// What is wrong with `text` as one segment of a URL's path, which every name must be.
 pub fn path_segment(text: &str) -> Vec<String> {
     if text == "." || text == ".." {
@@ -173,6 +191,12 @@ mod tests {
                 label_value,
                 &["", "a", "A.b_c"],
                 &["-a", "a b", "a/b", &long],
+            ),
+            (
+                "reason",
+                condition_reason,
+                &["A", "MY_NAME", "A:b,c_", &longest],
+                &["", "1a", "_a", "a:", "a b", "a-b"],
             ),
             (
                 "segment",

@@ -17,7 +17,7 @@ pub use trimtab_apimachinery_meta::{
     GroupVersionKind, GroupVersionResource, LabelSelector, ObjectKey, Quantity, StatusReason,
 };
 
-/// Conditions, by the exact rules of `SetStatusCondition`.
+/// Conditions, by the exact rules of `SetStatusCondition`; summaries, validation, and merging beside other writers.
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::conditions;
 
