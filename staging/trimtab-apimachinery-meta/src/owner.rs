@@ -1,10 +1,18 @@
 //! Owner references: which object another one belongs to, and which one of its owners manages it.
 //!
-//! At most one owner of an object is its *controller*. Two references mean the same owner when group, kind and name
-//! are equal; version and UID may differ, so an owner that was deleted and made again replaces its former self.
+//! At most one owner of an object is its *controller*. When a reference is set, two mean the same owner if group, kind
+//! and name are equal; version and UID may differ, so an owner that was deleted and made again replaces its former self.
+//! Who may act on an object that is there already is another question, and decided by UID alone: [`is_controlled_by`],
+//! and [`Claimant`] for controllers that select what they manage by labels.
+
+mod claim;
+mod patch;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube_core::Resource;
+
+pub use claim::{Claim, ClaimError, Claimant};
+pub use patch::{adopt_merge, adopt_strategic, release_merge, release_strategic};
 
 /// Why an object cannot be given an owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +47,18 @@ pub enum OwnerError {
     /// The owner has no name or UID: it was not read from a server.
     #[error("owner has no name or uid")]
     NoIdentity,
+    /// A reference that was made by hand lacks a field, and an API server would refuse it. Make it by
+    /// [`reference_to`].
+    #[error("owner reference has no {0}")]
+    Incomplete(&'static str),
+    /// The object lacks what makes a patch safe: it was not read from a server.
+    #[error("object {object:?} has no {missing}, so that a patch could meet another one")]
+    NotRead {
+        /// The object's name.
+        object: String,
+        /// The field.
+        missing: &'static str,
+    },
 }
 
 /// The object's controller: the one owner that manages it.
@@ -54,6 +74,75 @@ pub fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 pub fn same_owner(a: &OwnerReference, b: &OwnerReference) -> bool {
     group(&a.api_version) == group(&b.api_version) && a.kind == b.kind && a.name == b.name
 }
+
+/// Whether the object with that UID is an owner of this one, its controller or not.
+pub fn is_owned_by(metadata: &ObjectMeta, uid: &str) -> bool {
+    metadata.owner_references.iter().flatten().any(|r| r.uid == uid)
+}
+
+/// Whether the object with that UID is this one's controller. An object of the same name that was made after that one was
+/// deleted is not.
+pub fn is_controlled_by(metadata: &ObjectMeta, uid: &str) -> bool {
+    controller_of(metadata).is_some_and(|r| r.uid == uid)
+}
+
+// === references ===
+
+/// A reference to an owner that does not manage. Set `block_owner_deletion` on it if the owner, when it is deleted in the
+/// foreground, is to wait for the object.
+///
+/// # Errors
+/// [`OwnerError::NoIdentity`].
+pub fn reference_to<O>(owner: &O) -> Result<OwnerReference, OwnerError>
+where
+    O: Resource,
+    O::DynamicType: Default,
+{
+    reference_to_with(owner, &O::DynamicType::default())
+}
+
+/// [`reference_to`] for owners whose kind is known only at run time.
+///
+/// # Errors
+/// [`OwnerError::NoIdentity`].
+pub fn reference_to_with<O: Resource>(
+    owner: &O,
+    kind: &O::DynamicType,
+) -> Result<OwnerReference, OwnerError> {
+    let reference = owner.owner_ref(kind).ok_or(OwnerError::NoIdentity)?;
+    let named = !reference.name.is_empty() && !reference.uid.is_empty();
+    named.then_some(reference).ok_or(OwnerError::NoIdentity)
+}
+
+/// A reference to the owner that manages, with its deletion blocked while the object exists and the owner is deleted in
+/// the foreground.
+///
+/// # Errors
+/// [`OwnerError::NoIdentity`].
+pub fn controller_reference_to<O>(owner: &O) -> Result<OwnerReference, OwnerError>
+where
+    O: Resource,
+    O::DynamicType: Default,
+{
+    controller_reference_to_with(owner, &O::DynamicType::default())
+}
+
+/// [`controller_reference_to`] for owners whose kind is known only at run time.
+///
+/// # Errors
+/// [`OwnerError::NoIdentity`].
+pub fn controller_reference_to_with<O: Resource>(
+    owner: &O,
+    kind: &O::DynamicType,
+) -> Result<OwnerReference, OwnerError> {
+    Ok(OwnerReference {
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+        ..reference_to_with(owner, kind)?
+    })
+}
+
+// === setting ===
 
 /// Makes `owner` the controller of the object with this metadata, with deletion of the owner blocked while the
 /// object exists and the owner is deleted in the foreground.
@@ -77,27 +166,12 @@ pub fn set_controller_reference_with<O: Resource>(
     kind: &O::DynamicType,
     metadata: &mut ObjectMeta,
 ) -> Result<(), OwnerError> {
-    check_namespaces(owner.meta(), metadata)?;
-    let reference = owner.controller_owner_ref(kind).ok_or(OwnerError::NoIdentity)?;
-    let reference = OwnerReference {
-        block_owner_deletion: Some(true),
-        ..reference
-    };
-    if let Some(other) = controller_of(metadata)
-        && !same_owner(other, &reference)
-    {
-        return Err(OwnerError::AlreadyOwned {
-            object: metadata.name.clone().unwrap_or_default(),
-            kind: other.kind.clone(),
-            name: other.name.clone(),
-        });
-    }
-    upsert(metadata, reference);
-    Ok(())
+    let reference = controller_reference_to_with(owner, kind)?;
+    set_reference(owner.meta().namespace.as_deref(), reference, metadata)
 }
 
 /// Makes `owner` an owner of the object, without managing it: the object is garbage collected when all owners are
-/// gone.
+/// gone. An owner that was the controller is it no more.
 ///
 /// # Errors
 /// See [`OwnerError`]; the metadata is then as it was.
@@ -106,21 +180,77 @@ where
     O: Resource,
     O::DynamicType: Default,
 {
-    check_namespaces(owner.meta(), metadata)?;
-    let reference = owner
-        .owner_ref(&O::DynamicType::default())
-        .ok_or(OwnerError::NoIdentity)?;
+    set_owner_reference_with(owner, &O::DynamicType::default(), metadata)
+}
+
+/// [`set_owner_reference`] for owners whose kind is known only at run time.
+///
+/// # Errors
+/// See [`OwnerError`]; the metadata is then as it was.
+pub fn set_owner_reference_with<O: Resource>(
+    owner: &O,
+    kind: &O::DynamicType,
+    metadata: &mut ObjectMeta,
+) -> Result<(), OwnerError> {
+    let reference = reference_to_with(owner, kind)?;
+    set_reference(owner.meta().namespace.as_deref(), reference, metadata)
+}
+
+/// Puts a reference among the object's, in place of the one to the same owner if there is one. `namespace` is the
+/// owner's; `None` if it is cluster-scoped. What the others set, with fields of one's own choice:
+///
+/// ```
+/// # use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+/// # use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+/// # use trimtab_apimachinery_meta::owner;
+/// # fn f(config: &ConfigMap, pod: &mut Pod) -> Result<(), owner::OwnerError> {
+/// let waited_for = OwnerReference { block_owner_deletion: Some(true), ..owner::reference_to(config)? };
+/// owner::set_reference(config.metadata.namespace.as_deref(), waited_for, &mut pod.metadata)?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// See [`OwnerError`]; the metadata is then as it was.
+pub fn set_reference(
+    namespace: Option<&str>,
+    reference: OwnerReference,
+    metadata: &mut ObjectMeta,
+) -> Result<(), OwnerError> {
+    check_namespaces(namespace, metadata)?;
+    check_complete(&reference)?;
+    if let Some(other) = controller_of(metadata)
+        && reference.controller == Some(true)
+        && !same_owner(other, &reference)
+    {
+        return Err(already_owned(metadata, other));
+    }
     upsert(metadata, reference);
     Ok(())
 }
 
+// === removing ===
+
 /// Removes the references to this owner and says whether there were any.
 pub fn remove_owner_reference(metadata: &mut ObjectMeta, owner: &OwnerReference) -> bool {
+    retain(metadata, |r| !same_owner(r, owner))
+}
+
+/// Removes the reference to this owner if it is the object's controller, and says whether it was.
+pub fn remove_controller_reference(metadata: &mut ObjectMeta, owner: &OwnerReference) -> bool {
+    retain(metadata, |r| r.controller != Some(true) || !same_owner(r, owner))
+}
+
+/// Removes the references to the owner with that UID and says whether there were any.
+pub fn remove_owner(metadata: &mut ObjectMeta, uid: &str) -> bool {
+    retain(metadata, |r| r.uid != uid)
+}
+
+fn retain(metadata: &mut ObjectMeta, stays: impl Fn(&OwnerReference) -> bool) -> bool {
     let Some(references) = &mut metadata.owner_references else {
         return false;
     };
     let before = references.len();
-    references.retain(|r| !same_owner(r, owner));
+    references.retain(stays);
     let removed = references.len() != before;
     if references.is_empty() {
         metadata.owner_references = None;
@@ -136,8 +266,29 @@ fn upsert(metadata: &mut ObjectMeta, reference: OwnerReference) {
     }
 }
 
-fn check_namespaces(owner: &ObjectMeta, object: &ObjectMeta) -> Result<(), OwnerError> {
-    let owner = owner.namespace.clone().unwrap_or_default();
+fn already_owned(metadata: &ObjectMeta, controller: &OwnerReference) -> OwnerError {
+    OwnerError::AlreadyOwned {
+        object: metadata.name.clone().unwrap_or_default(),
+        kind: controller.kind.clone(),
+        name: controller.name.clone(),
+    }
+}
+
+fn check_complete(reference: &OwnerReference) -> Result<(), OwnerError> {
+    let fields = [
+        ("apiVersion", &reference.api_version),
+        ("kind", &reference.kind),
+        ("name", &reference.name),
+        ("uid", &reference.uid),
+    ];
+    match fields.into_iter().find(|(_, value)| value.is_empty()) {
+        Some((missing, _)) => Err(OwnerError::Incomplete(missing)),
+        None => Ok(()),
+    }
+}
+
+fn check_namespaces(owner: Option<&str>, object: &ObjectMeta) -> Result<(), OwnerError> {
+    let owner = owner.unwrap_or_default().to_owned();
     let object = object.namespace.clone().unwrap_or_default();
     if owner.is_empty() || owner == object {
         return Ok(());
@@ -154,73 +305,4 @@ fn group(api_version: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::apps::v1::Deployment;
-    use k8s_openapi::api::core::v1::Node;
-
-    use super::*;
-
-    fn metadata(namespace: &str, name: &str, uid: &str) -> ObjectMeta {
-        ObjectMeta {
-            namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
-            name: Some(name.to_owned()),
-            uid: Some(uid.to_owned()),
-            ..ObjectMeta::default()
-        }
-    }
-
-    fn deployment(namespace: &str, name: &str, uid: &str) -> Deployment {
-        Deployment {
-            metadata: metadata(namespace, name, uid),
-            ..Deployment::default()
-        }
-    }
-
-    #[test]
-    fn a_controller_is_set_once_and_refreshed() {
-        let mut object = metadata("ns", "pod", "p");
-        set_controller_reference(&deployment("ns", "web", "1"), &mut object).expect("first controller");
-        set_controller_reference(&deployment("ns", "web", "2"), &mut object)
-            .expect("the same one, made again");
-        let controller = controller_of(&object).expect("there is one");
-        assert_eq!(
-            (controller.uid.as_str(), controller.block_owner_deletion),
-            ("2", Some(true))
-        );
-        assert_eq!(object.owner_references.as_deref().map(<[_]>::len), Some(1));
-
-        let before = object.clone();
-        let other = set_controller_reference(&deployment("ns", "other", "3"), &mut object);
-        assert!(matches!(other, Err(OwnerError::AlreadyOwned { name, .. }) if name == "web"));
-        assert_eq!(object, before);
-
-        set_owner_reference(&deployment("ns", "other", "3"), &mut object).expect("a plain owner may join");
-        assert_eq!(object.owner_references.as_deref().map(<[_]>::len), Some(2));
-        let web = controller_of(&object).expect("still there").clone();
-        assert!(remove_owner_reference(&mut object, &web) && !remove_owner_reference(&mut object, &web));
-        assert_eq!(controller_of(&object), None);
-    }
-
-    #[test]
-    fn owners_must_be_where_garbage_collection_finds_them() {
-        let owner = deployment("ns", "web", "1");
-        let elsewhere = set_controller_reference(&owner, &mut metadata("other", "pod", "p"));
-        assert!(matches!(elsewhere, Err(OwnerError::CrossNamespace { .. })));
-        let cluster = set_controller_reference(&owner, &mut metadata("", "node", "n"));
-        assert!(matches!(cluster, Err(OwnerError::NamespacedOwner { .. })));
-        let node = Node {
-            metadata: metadata("", "node", "n"),
-            ..Node::default()
-        };
-        assert_eq!(
-            set_controller_reference(&node, &mut metadata("ns", "pod", "p")),
-            Ok(())
-        );
-        let unread = Deployment {
-            metadata: ObjectMeta::default(),
-            ..Deployment::default()
-        };
-        let unread = set_controller_reference(&unread, &mut metadata("ns", "pod", "p"));
-        assert_eq!(unread, Err(OwnerError::NoIdentity));
-    }
-}
+mod tests;

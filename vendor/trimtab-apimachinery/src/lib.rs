@@ -37,7 +37,7 @@ pub use trimtab_apimachinery_meta::finalizers;
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::names;
 
-/// Owner references.
+/// Owner references, and the claims of controllers that select their objects by labels.
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::owner;
 
