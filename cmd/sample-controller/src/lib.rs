@@ -19,7 +19,7 @@ pub use api::{Website, WebsiteSpec, WebsiteStatus};
 pub use reconcile::Websites;
 
 /// What the controller calls itself: the field manager of its writes, the reporter of its events.
-const NAME: &str = "website-controller";
+pub const NAME: &str = "website-controller";
 
 /// Makes the kind known to the cluster. Safe to repeat.
 ///
@@ -34,19 +34,27 @@ pub async fn install(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Runs the controller until `stop`.
+/// Adds the controller to a manager.
+///
+/// # Errors
+///
+/// When the manager runs already, or has a controller of this name.
+pub fn add_to(manager: &Manager) -> Result<()> {
+    let controller = manager
+        .controller(Websites)
+        .owns::<ConfigMap>()
+        .owns::<Deployment>()
+        .owns::<Service>();
+    controller.workers(2).start().map(drop)
+}
+
+/// Runs the controller alone until `stop`.
 ///
 /// # Errors
 ///
 /// When it cannot be started.
 pub async fn run(client: Client, stop: CancellationToken) -> Result<()> {
     let manager = Manager::new(client).name(NAME);
-    manager
-        .controller(Websites)
-        .owns::<ConfigMap>()
-        .owns::<Deployment>()
-        .owns::<Service>()
-        .workers(2)
-        .start()?;
+    add_to(&manager)?;
     manager.run(stop).await
 }

@@ -25,52 +25,30 @@ impl Reconcile<Website> for Websites {
         turn.hold(FINALIZER).await?;
 
         let published = publish(turn, &site).await;
-        match &published {
-            Ok(()) => turn.condition(
-                "Synced",
-                true,
-                "Applied",
-                "The cluster has been told what is wished.",
-            ),
-            Err(error) if error.is_conflict() => {} // somebody was faster: the next turn sees what they did
-            Err(error) => turn.condition("Synced", false, "Refused", error.to_string()),
-        }
-        published.map(|()| Next::Done)
+        turn.condition_of("Synced", "Applied", &published);
+        published
     }
 }
 
 /// Applies the children, and takes note of how the servers are.
-async fn publish(turn: &mut Turn<Website>, site: &Website) -> Result<()> {
+async fn publish(turn: &mut Turn<Website>, site: &Website) -> Result<Next> {
     let first_time = turn.owned::<Service>()?.is_empty();
     turn.apply(children::page(site)).await?;
     let servers = turn.apply(children::servers(site)).await?;
     turn.apply(children::address(site)).await?;
     if first_time {
-        turn.event(Note::normal(
-            "Published",
-            "Publish",
-            "Created the page, its servers and their address.",
-        ));
+        let message = "Created the page, its servers and their address.";
+        turn.event(Note::normal("Published", "Publish", message));
     }
-
     let (ready, available) = observe(&servers);
     turn.status(|status| status.ready_replicas = ready);
-    match available {
-        Some(true) => turn.condition("Available", true, "ServersReady", "Enough servers are ready."),
-        Some(false) => turn.condition(
-            "Available",
-            false,
-            "ServersNotReady",
-            "Too few servers are ready.",
-        ),
-        None => turn.condition(
-            "Available",
-            false,
-            "NotObserved",
-            "Nobody has started servers yet.",
-        ),
-    }
-    Ok(())
+    let (reason, message) = match available {
+        Some(true) => ("ServersReady", "Enough servers are ready."),
+        Some(false) => ("ServersNotReady", "Too few servers are ready."),
+        None => ("NotObserved", "Nobody has started servers yet."),
+    };
+    turn.condition("Available", available == Some(true), reason, message);
+    Ok(Next::Done)
 }
 
 /// How many servers are ready, and whether that is enough, as far as the Deployment's own controller has said.

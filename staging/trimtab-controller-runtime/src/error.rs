@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use trimtab_apimachinery_meta::owner::OwnerError;
+use trimtab_apimachinery_meta::owner::{ClaimError, OwnerError};
+use trimtab_apimachinery_meta::phase::IllegalTransition;
 use trimtab_client_cache::cached::Undecodable;
 
 /// The result of a reconcile and of what a turn does.
@@ -36,6 +37,12 @@ pub enum Error {
     /// `.writes::<T>()` to the controller.
     #[error("{0} is not declared to be written by this controller")]
     NotDeclared(String),
+    /// The turn's object cannot claim what it selects: its selector matches everything, or it is gone or going.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A phase was to go where its declaration does not let it.
+    #[error(transparent)]
+    Phase(#[from] IllegalTransition),
     /// An object that is to be written lacks what it is found by, or a wish contradicts the object's state.
     #[error("{0}")]
     Invalid(String),
@@ -117,6 +124,7 @@ impl Error {
                 | Self::NotWatched(_)
                 | Self::NotDeclared(_)
                 | Self::Invalid(_)
+                | Self::Phase(_)
                 | Self::Encode(_)
                 | Self::Undecodable(_)
         )

@@ -202,6 +202,11 @@ impl Manager {
         Ok(())
     }
 
+    /// The name by which it writes.
+    pub fn field_manager(&self) -> &str {
+        &self.name
+    }
+
     /// The client.
     pub fn client(&self) -> &Client {
         &self.client

@@ -31,7 +31,7 @@ use crate::serving::{CertificateError, Certificates};
 ///     let cli = Cli::parse();
 ///     let manager = cli.process.manager("website-controller").await?;
 ///     // manager.controller(…).start()?;
-///     Ok(manager.run(process::stop_on_signals()?).await?)
+///     cli.process.run(&manager).await
 /// })
 /// .await
 /// # }
@@ -42,6 +42,10 @@ pub struct Options {
     /// The kubeconfig of the cluster; without it, the service account of the pod that this runs in
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+
+    /// Print the Role that the program needs, as YAML, instead of running
+    #[arg(long)]
+    pub print_role: bool,
 
     /// Watch this namespace only
     #[arg(long, value_name = "NAME")]
@@ -147,6 +151,41 @@ impl Options {
             endpoints = endpoints.authorized();
         }
         Ok(manager.endpoints(endpoints))
+    }
+}
+
+/// What the program itself may fail with.
+type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
+
+impl Options {
+    /// Runs the manager until Ctrl-C or a request to terminate; or prints its Role, if that is what the flags say: a
+    /// ClusterRole, or what one namespace takes.
+    ///
+    /// # Errors
+    /// As of [`Manager::run`], and where signals cannot be listened for.
+    pub async fn run(&self, manager: &Manager) -> Outcome {
+        if !self.print_role {
+            return Ok(manager.run(super::stop_on_signals()?).await?);
+        }
+        let (rules, name) = (manager.rules(), manager.field_manager());
+        let manifests = match &self.namespace {
+            None => vec![serde_json::to_value(rules.cluster_role(name))?],
+            Some(namespace) => {
+                let (role, cluster_role) = rules.role(name, namespace);
+                let cluster_role = cluster_role.map(serde_json::to_value).transpose()?;
+                std::iter::once(serde_json::to_value(role)?)
+                    .chain(cluster_role)
+                    .collect()
+            }
+        };
+        for manifest in manifests {
+            let text = serde_saphyr::to_string(&manifest)?;
+            #[allow(clippy::print_stdout)] // a command line's output is its purpose
+            {
+                println!("---\n{}", text.trim_end());
+            }
+        }
+        Ok(())
     }
 }
 

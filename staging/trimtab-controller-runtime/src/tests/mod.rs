@@ -1,5 +1,6 @@
 //! Controllers against a server in memory, on paused time.
 
+mod claims;
 mod clauses;
 mod leading;
 mod managers;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trimtab_apimachinery_derive::Phase;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::reflector;
 
@@ -35,8 +36,19 @@ pub(super) struct WidgetSpec {
 pub(super) struct WidgetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) seen: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) phase: Option<Life>,
     #[serde(default)]
     pub(super) conditions: Vec<Condition>,
+}
+
+#[derive(Phase, Clone, Debug, PartialEq, Eq)]
+#[phase(crate = "trimtab_apimachinery_meta")]
+pub(super) enum Life {
+    #[phase(initial, to(Running))]
+    Pending,
+    #[phase(terminal)]
+    Running,
 }
 
 impl Conditions for WidgetStatus {

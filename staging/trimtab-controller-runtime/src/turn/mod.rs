@@ -5,6 +5,7 @@
 //! one.
 
 mod apply;
+mod claim;
 mod finalizer;
 mod request;
 mod settle;

@@ -3,7 +3,7 @@
 use std::any::TypeId;
 
 use kube::Client;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request};
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions, Request};
 use kube::core::ClusterResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,16 @@ use crate::subject::Reconciled;
 /// Whether objects of this kind live in namespaces, as far as the type tells.
 pub(crate) fn is_namespaced<T: Object>() -> bool {
     TypeId::of::<T::Scope>() != TypeId::of::<ClusterResourceScope>()
+}
+
+/// Reads an object from the server. None: there is none.
+pub(super) async fn get<T: Reconciled>(client: &Client, key: &ObjectKey) -> Result<Option<T>> {
+    let request = collection::<T>(key).get(&key.name, &GetParams::default());
+    match send(client, request).await {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Creates an object, in the namespace that it says.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::conditions;
+use trimtab_apimachinery_meta::phase::Phase;
 
 use super::{Turn, request};
 use crate::error::{Error, Result};
@@ -114,6 +115,37 @@ impl<K: Reconciled> Turn<K> {
                 },
             );
         });
+    }
+
+    /// Sets a condition by how a step went: true for `reason` if it went well, false for `Failed` with the error's words
+    /// otherwise. A conflict sets nothing: somebody was faster, and the next turn sees what they did.
+    pub fn condition_of<T>(&mut self, type_: &str, reason: &str, step: &Result<T>)
+    where
+        K: HasStatus<Status: Conditions + Clone + Default + Serialize + Send + Sync + 'static>,
+    {
+        match step {
+            Ok(_) => self.condition(type_, true, reason, ""),
+            Err(error) if error.is_conflict() => {}
+            Err(error) => self.condition(type_, false, "Failed", error.to_string()),
+        }
+    }
+
+    /// Has a phase of the status go to another one, if that is declared: see [`Phase`] for how. The step is judged from what the
+    /// status is, changes of this turn included; to stay is always legal. Whether the phase has changed.
+    ///
+    /// # Errors
+    /// [`Error::Phase`], which is terminal: the phase stays as it is.
+    pub fn phase<P: Phase>(
+        &mut self,
+        of: impl FnOnce(&mut K::Status) -> &mut Option<P>,
+        to: P,
+    ) -> Result<bool>
+    where
+        K: HasStatus<Status: Clone + Default + Serialize + Send + Sync + 'static>,
+    {
+        let mut entered = Ok(false);
+        self.status(|status| entered = to.enter(of(status)));
+        Ok(entered?)
     }
 
     /// Whether a status has been collected.
