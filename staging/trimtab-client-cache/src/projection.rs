@@ -46,6 +46,30 @@ impl Projection {
     }
 }
 
+/// What differs from keeping everything, each after a semicolon.
+impl fmt::Display for Projection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, path) in self.dropped.iter().enumerate() {
+            f.write_str(if number == 0 { "; without " } else { ", " })?;
+            for (depth, field) in path.iter().enumerate() {
+                match (depth, field.contains('.')) {
+                    (_, true) => write!(f, "[{field}]")?,
+                    (0, false) => f.write_str(field)?,
+                    (_, false) => write!(f, ".{field}")?,
+                }
+            }
+        }
+        if let Some(transform) = &self.transform {
+            write!(f, "; changed by {}", transform.name)?;
+        }
+        match self.form {
+            Form::Typed => f.write_str("; all kept decoded as well"),
+            form if form == Form::default() => Ok(()),
+            Form::Compact { hot } => write!(f, "; {hot} kept decoded"),
+        }
+    }
+}
+
 impl Transform {
     pub(crate) fn new(name: String, change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self {

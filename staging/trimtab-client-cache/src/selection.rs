@@ -1,6 +1,7 @@
 //! Which objects an informer watches, and what it keeps of them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -116,5 +117,26 @@ impl Selection {
     /// The namespaces that are watched, in order; none for all.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.namespaces.iter().map(String::as_str)
+    }
+}
+
+/// Says it for people: which objects, and what is kept of them where that is not everything.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let namespaces: Vec<&str> = self.namespaces().collect();
+        match namespaces[..] {
+            [] => f.write_str("all")?,
+            [namespace] => write!(f, "namespace {namespace}")?,
+            _ => write!(f, "namespaces {}", namespaces.join(", "))?,
+        }
+        let selectors = [
+            ("labels", &self.labels),
+            ("fields", &self.fields),
+            ("shard", &self.shard),
+        ];
+        for (what, selector) in selectors.into_iter().filter(|(_, selector)| !selector.is_empty()) {
+            write!(f, "; {what} {selector}")?;
+        }
+        self.projection.fmt(f)
     }
 }

@@ -299,3 +299,35 @@ async fn hot_objects_are_decoded_once() {
         "a walk over all leaves the hot ones alone"
     );
 }
+
+#[test]
+fn a_selection_says_what_it_is() {
+    let all = Selection::all;
+    let cases = [
+        (all(), "all"),
+        (Selection::in_namespace("a"), "namespace a"),
+        (Selection::in_namespaces(["b", "a"]), "namespaces a, b"),
+        (
+            all().labels("app=web,tier in (a,b)").fields("spec.nodeName=n"),
+            "all; labels app=web,tier in (a,b); fields spec.nodeName=n",
+        ),
+        (
+            Selection::in_namespace("a").shard("shardRange(x)"),
+            "namespace a; shard shardRange(x)",
+        ),
+        (
+            all().without_bookkeeping().without(["spec"]),
+            "all; without metadata.annotations[kubectl.kubernetes.io/last-applied-configuration], \
+             metadata.managedFields, spec",
+        ),
+        (
+            all().transform("no data", |_| ()).form(Form::Typed),
+            "all; changed by no data; all kept decoded as well",
+        ),
+        (all().form(Form::default()), "all"),
+        (all().form(Form::Compact { hot: 0 }), "all; 0 kept decoded"),
+    ];
+    for (selection, text) in cases {
+        assert_eq!(selection.to_string(), text);
+    }
+}
