@@ -20,7 +20,7 @@ pub struct InformerStatus {
     pub resource_version: String,
     /// How many objects are stored.
     pub objects: usize,
-    /// Bytes that they take; see [`Store::size`].
+    /// Bytes that they take; see [`Store::size`](crate::store::Store::size).
     pub bytes: usize,
     /// How often an object was found not to be of the type.
     pub undecodable: u64,
