@@ -32,6 +32,7 @@ pub mod index;
 pub mod predicate;
 
 pub mod barrier;
+pub mod expectations;
 pub mod lister;
 pub mod store;
 
