@@ -24,6 +24,10 @@ const STAGING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "trimtab-controller-webhook",
+        &["trimtab-apimachinery-meta", "trimtab-controller-runtime"],
+    ),
+    (
         "trimtab-workloads-controllers",
         &[
             "trimtab-apimachinery-meta",

@@ -53,3 +53,22 @@ pub mod status {
     #[doc(inline)]
     pub use trimtab_controller_runtime::{ConditionStatus, Conditions};
 }
+
+/// Admission and conversion webhooks, the server that answers them, and the certificates that it needs.
+pub mod webhook {
+    #[doc(inline)]
+    pub use trimtab_controller_webhook::{
+        Admitted, Defaulter, DeletionValidator, Handler, Operation, Refusal, Request, Reviewed, Validator,
+    };
+    #[doc(inline)]
+    pub use trimtab_controller_webhook::{Clock, Identity, Lifetimes, ProvisionError, Provisioner};
+    #[doc(inline)]
+    pub use trimtab_controller_webhook::{
+        Conversion, ConversionError, Lost, Spoke, hub_round_trip, keep_in_annotation,
+        restore_from_annotation, spoke_round_trip,
+    };
+    #[doc(inline)]
+    pub use trimtab_controller_webhook::{
+        Conversions, FailurePolicy, Hook, Manifests, Target, WebhookError, WebhookServer, Webhooks, rule,
+    };
+}

@@ -74,7 +74,7 @@ pub mod controller {
     pub use trimtab_controller::{
         Cluster, Controller, ControllerBuilder, Endpoints, Error, Keyed, Lead, Manager, Next, Part,
         Reconcile, Reconciled, RequestKey, Result, Subject, Turn, predicate, process, rbac, serving, source,
-        status,
+        status, webhook,
     };
 }
 
