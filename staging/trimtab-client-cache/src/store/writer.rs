@@ -152,10 +152,14 @@ impl<K> Writer<K> {
         (changes, deltas)
     }
 
-    /// Stores a new state of an object. An older state than the stored one is dropped.
+    /// Stores a new state of an object. A state of the past, older than the stored one or than what the store is at, is
+    /// dropped: the object may have gone since.
     pub fn upsert(&mut self, mut object: Cached<K>) -> Vec<Delta<K>> {
         let version = object.resource_version().into_owned();
         let mut deltas = Vec::new();
+        if self.is_past(&version) {
+            return deltas;
+        }
         let shared = self.shared.clone();
         let changing = shared.changing.lock();
         let stored = {
@@ -233,7 +237,17 @@ impl<K> Writer<K> {
         self.shared.progress.borrow().parts[self.part].synced
     }
 
+    /// Whether a version is older than what this writer has told of already.
+    fn is_past(&self, version: &str) -> bool {
+        let progress = self.shared.progress.borrow();
+        resource_version::compare(version, &progress.parts[self.part].version)
+            .is_ok_and(|order| order.is_lt())
+    }
+
     fn remove(&mut self, key: &ObjectKey, version: &str) -> Option<Cached<K>> {
+        if self.is_past(version) {
+            return None;
+        }
         let shared = self.shared.clone();
         let changing = shared.changing.lock();
         let stored = {

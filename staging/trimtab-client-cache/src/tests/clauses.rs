@@ -93,11 +93,12 @@ impl Ordered {
     }
 }
 
-/// *Monotonic*: seen again, a store is not older, in whole and in each object.
+/// *Monotonic*: seen again, a store is not older, in whole and in each object; and what has gone does not come back.
 #[derive(Default)]
 pub(super) struct Monotonic {
     version: u64,
     newest: BTreeMap<ObjectKey, u64>,
+    before: View,
 }
 
 impl Monotonic {
@@ -106,14 +107,22 @@ impl Monotonic {
         if version < self.version {
             return broken("Monotonic", format!("store at {version} after {}", self.version));
         }
-        self.version = version;
-        for (key, (_, version)) in view(store) {
+        let is = view(store);
+        for (key, mark) in &is {
             let newest = self.newest.entry(key.clone()).or_default();
-            if version < *newest {
-                return broken("Monotonic", format!("{key} at {version} after {newest}"));
+            if mark.1 < *newest {
+                return broken("Monotonic", format!("{key} at {} after {newest}", mark.1));
             }
-            *newest = version;
+            *newest = mark.1;
+            let had = self.before.get(key);
+            if mark.1 <= self.version && had != Some(mark) {
+                return broken(
+                    "Monotonic",
+                    format!("{key} is {mark:?} again, after {had:?} at {}", self.version),
+                );
+            }
         }
+        (self.version, self.before) = (version, is);
         Ok(())
     }
 }
