@@ -39,8 +39,15 @@ pub(super) enum Fault {
     Expired,
     /// 410 as an event, after what there is to tell.
     ExpiredEvent,
+    /// 504, as an answer: the version is one that the server has not reached. Told by a cause, or, as by servers before
+    /// 1.18.5, in the message alone.
+    TooLarge { by_cause: bool },
     /// An ERROR event with this code, after what there is to tell.
     ErrorEvent(u16),
+    /// A line that is no event, after what there is to tell.
+    Garbled,
+    /// The watch begins with what was told before: the changes of so many versions, without the last of them.
+    Again(u64),
     /// The connection breaks after so many bytes of the body.
     Cut(usize),
     /// The body ends, as if it were complete, after so many bytes.
@@ -190,6 +197,9 @@ impl Server {
             Some(Fault::Refused) => return Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
             Some(Fault::Mute) => return Ok(Answer::Never),
             Some(Fault::Code(code, after)) => return Ok(refusal(code, "InternalError", "injected", after)),
+            Some(Fault::TooLarge { by_cause }) => {
+                return Ok(too_large(state.world.version + 1, state.world.version, by_cause));
+            }
             Some(Fault::Expired) => {
                 state.deleted_on_expiry.and_then(|name| state.world.delete(name));
                 return Ok(expired());
@@ -234,7 +244,7 @@ impl Server {
         }
         let wanted: u64 = text("resourceVersion").parse().unwrap_or(0);
         if wanted > state.world.version {
-            return Ok(too_large(wanted, state.world.version));
+            return Ok(too_large(wanted, state.world.version, true));
         }
         let streamed = kind == Kind::StreamedList && !state.ignores_streamed_lists;
         if wanted < state.world.compacted && !streamed {
@@ -274,11 +284,13 @@ fn expired() -> Answer {
     refusal(410, "Expired", "too old resource version", None)
 }
 
-fn too_large(wanted: u64, current: u64) -> Answer {
+fn too_large(wanted: u64, current: u64, by_cause: bool) -> Answer {
     let message = format!("Too large resource version: {wanted}, current: {current}");
     let mut body = status(504, "Timeout", &message);
-    body["details"] =
-        json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
+    if by_cause {
+        body["message"] = json!("Timeout: the server has not come that far");
+        body["details"] = json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": message}]});
+    }
     Answer::Whole(504, body, None, None)
 }
 

@@ -91,6 +91,9 @@ impl Connection {
         if self.fault == Some(Fault::Closed) || (streamed && !self.initial_events()) {
             return;
         }
+        if !self.old_events() {
+            return;
+        }
         // Whoever waits for the list sees just the list.
         tokio::time::sleep(Duration::from_millis(1)).await;
         loop {
@@ -135,6 +138,24 @@ impl Connection {
         self.bookmark(&json!({"k8s.io/initial-events-end": "true"}))
     }
 
+    /// Tells again what it should not.
+    fn old_events(&mut self) -> bool {
+        let Some(Fault::Again(by)) = self.fault else {
+            return true;
+        };
+        let mut old = {
+            let world = &self.server.state().world;
+            let from = self.position.saturating_sub(by).max(world.compacted);
+            world.since(from, &self.selector)
+        };
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::parse);
+        old.retain(|(_, object)| {
+            version(object).is_some_and(|at| at.is_ok_and(|at: u64| at <= self.position))
+        });
+        old.pop();
+        old.iter().all(|(kind, object)| self.wire.line(kind, object))
+    }
+
     /// Tells what happened since; whether the watch goes on.
     fn tell(&mut self) -> bool {
         let (events, now, cut, expired) = {
@@ -163,6 +184,10 @@ impl Connection {
         let code = match self.fault {
             _ if cut => {
                 self.wire.cut();
+                return false;
+            }
+            Some(Fault::Garbled) => {
+                self.wire.send(b"{\"type\":\"ADDED\",\"object\":{\"kind\":\n");
                 return false;
             }
             Some(Fault::ErrorEvent(code)) => code,
