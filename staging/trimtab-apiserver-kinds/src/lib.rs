@@ -18,3 +18,4 @@ pub mod strategy;
 mod strategies;
 
 pub use schema_ref::SchemaRef;
+pub use strategies::webhook_client;

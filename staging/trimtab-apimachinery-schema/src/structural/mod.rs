@@ -6,6 +6,8 @@
 //!
 //! Errors are worded and ordered as kube-apiserver's.
 //!
+//! A [`Condition`] is an expression in the same language about a request rather than about a value with a schema.
+//!
 //! ```
 //! use std::sync::Arc;
 //!
@@ -52,6 +54,8 @@ mod validator;
 #[cfg(test)]
 mod tests;
 
+pub use cel::condition::{Condition, Variables};
+pub use cel::library::authorizers::{Authorizer, Check, Decision};
 pub use default::default;
 pub use definition::check_definition;
 pub use prune::prune;

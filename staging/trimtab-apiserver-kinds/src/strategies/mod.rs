@@ -18,6 +18,7 @@ mod rbac;
 mod rules;
 mod server;
 mod storage;
+pub mod webhook_client;
 
 use std::sync::Arc;
 

@@ -38,6 +38,16 @@ const FUNCTIONS: [(&str, &str); 9] = [
     ("google.protobuf.Duration", "duration"),
 ];
 
+/// What conditions on requests may call besides: the functions of authorizers.
+const OF_AUTHORIZERS: [(&str, &str); 3] = [
+    ("bool", "allowed errored"),
+    ("string", "error reason"),
+    (
+        "",
+        "check fieldSelector group labelSelector name namespace path resource serviceAccount subresource",
+    ),
+];
+
 /// Names of types, and what functions with qualified names begin with.
 const NAMES: &str = "bool bytes cidr double duration dyn google int ip kubernetes list map net null_type optional \
      optional_type sets string strings timestamp type uint";
@@ -49,8 +59,22 @@ fn listed(names: &str, name: &str) -> bool {
 
 /// The type of a program's result, or the texts of what is wrong with it, one per fault.
 pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
+    check_with(program, variables, &[])
+}
+
+/// As [`check`], for conditions on requests, which may ask authorizers.
+pub(super) fn check_condition(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
+    check_with(program, variables, &OF_AUTHORIZERS)
+}
+
+fn check_with(
+    program: &Program,
+    variables: &[(&str, Kind)],
+    further: &'static [(&'static str, &'static str)],
+) -> Result<Kind, String> {
     let mut checker = Checker {
         program,
+        further,
         scope: variables
             .iter()
             .map(|(name, kind)| ((*name).to_owned(), kind.clone()))
@@ -70,6 +94,8 @@ pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kin
 
 struct Checker<'a> {
     program: &'a Program,
+    /// Functions besides those that all expressions may call.
+    further: &'static [(&'static str, &'static str)],
     /// Variables, the innermost last.
     scope: Vec<(String, Kind)>,
     /// What is wrong, and where.
@@ -187,7 +213,8 @@ impl Checker<'_> {
                 &format!("found no matching overload for '{name}' applied to '{signature}'"),
             );
         }
-        match FUNCTIONS.iter().find(|(_, names)| listed(names, last)) {
+        let mut functions = FUNCTIONS.iter().chain(self.further);
+        match functions.find(|(_, names)| listed(names, last)) {
             Some(("", _)) => Kind::Dyn,
             Some((result, _)) => Kind::Simple(result),
             None => {

@@ -1,11 +1,12 @@
-//! CEL rules: `x-kubernetes-validations`.
+//! CEL: the rules of schemas (`x-kubernetes-validations`), and conditions on requests (`matchConditions`).
 //!
 //! Rules are compiled once per schema, into a tree of the shape of the schema that holds only the parts with rules.
 //! Unlike kube-apiserver's, evaluation has no cost budget.
 
 mod checker;
+pub(super) mod condition;
 pub(super) mod definition;
-mod library;
+pub(super) mod library;
 mod path;
 mod rule;
 mod types;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cel::common::types::CelOptional;
 use cel::common::value::Val;
-use cel::{Context, ExecutionError, Program, Value as CelValue};
+use cel::{Context, Env, ExecutionError, Program, Value as CelValue};
 use trimtab_apimachinery_meta::field::FieldPath;
 
 use super::library;
@@ -42,7 +42,12 @@ pub(super) enum Verdict {
 
 /// Compiles an expression; the error is worded as kube-apiserver's compiler words it.
 pub(super) fn compile(expression: &str) -> Result<Program, String> {
-    library::env().compile(expression).map_err(|errors| {
+    compile_in(library::env(), expression)
+}
+
+/// As [`compile`], with the functions of that environment.
+pub(super) fn compile_in(env: &Env, expression: &str) -> Result<Program, String> {
+    env.compile(expression).map_err(|errors| {
         format!(
             "compilation failed: {}",
             errors.to_string().replace("\n| ", "\n | ")
@@ -132,27 +137,35 @@ impl Rule {
 
     fn explain(&self, error: &ExecutionError) -> String {
         let name = self.name();
-        let text = match error {
-            ExecutionError::NoSuchOverload(_) | ExecutionError::UnsupportedBinaryOperator(..) => {
-                return format!(
-                    "'no such overload': call arguments did not match a supported operator, function or macro \
-                     signature for rule: {name}"
-                );
-            }
-            ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
-            ExecutionError::UndeclaredReference(reference) => format!("no such attribute(s): {reference}"),
-            ExecutionError::IndexOutOfBounds(CelValue::Int(index)) => format!("index out of bounds: {index}"),
-            ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
-            ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
-            ExecutionError::Overflow(..) => "integer overflow".to_owned(),
-            ExecutionError::FunctionError { function, message }
-                if message.starts_with("string parse error") =>
-            {
-                format!("type conversion error from 'string' to '{function}'")
-            }
-            ExecutionError::FunctionError { message, .. } => message.clone(),
-            other => other.to_string(),
-        };
+        let text = explain(error);
+        if text == NO_OVERLOAD {
+            return format!(
+                "'no such overload': call arguments did not match a supported operator, function or macro \
+                 signature for rule: {name}"
+            );
+        }
         format!("{text} evaluating rule: {name}")
+    }
+}
+
+const NO_OVERLOAD: &str = "no such overload";
+
+/// Why an expression cannot be evaluated, in the words of kube-apiserver's interpreter.
+pub(super) fn explain(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchOverload(_) | ExecutionError::UnsupportedBinaryOperator(..) => {
+            NO_OVERLOAD.to_owned()
+        }
+        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+        ExecutionError::UndeclaredReference(reference) => format!("no such attribute(s): {reference}"),
+        ExecutionError::IndexOutOfBounds(CelValue::Int(index)) => format!("index out of bounds: {index}"),
+        ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
+        ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
+        ExecutionError::Overflow(..) => "integer overflow".to_owned(),
+        ExecutionError::FunctionError { function, message } if message.starts_with("string parse error") => {
+            format!("type conversion error from 'string' to '{function}'")
+        }
+        ExecutionError::FunctionError { message, .. } => message.clone(),
+        other => other.to_string(),
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Fields(Arc<Schema>, bool),
     /// The metadata of an object: names only.
     Metadata,
+    /// Fields that stem from no schema: written as they are called.
+    Record(Arc<[(&'static str, Kind)]>),
 }
 
 impl Kind {
@@ -61,6 +63,10 @@ impl Kind {
                 let (_, property) = schema.properties.iter().find(named)?;
                 Self::of(property, property.embedded_resource)
             }
+            Self::Record(fields) => {
+                let (_, kind) = fields.iter().find(|(field, _)| *field == name)?;
+                Some(kind.clone())
+            }
             Self::Simple(_) | Self::List(_) => None,
         }
     }
@@ -89,7 +95,10 @@ impl Kind {
 
     /// Whether values can be compared with null.
     pub(super) fn is_nullable(&self) -> bool {
-        matches!(self, Self::Dyn | Self::Fields(..) | Self::Metadata)
+        matches!(
+            self,
+            Self::Dyn | Self::Fields(..) | Self::Metadata | Self::Record(_)
+        )
     }
 
     /// Whether a method can be called on it, as far as methods are of one type only.
@@ -137,7 +146,7 @@ impl Kind {
             Self::Simple(name) => (*name).to_owned(),
             Self::List(element) => format!("list({})", element.describe()),
             Self::Map(values) => format!("map(string, {})", values.describe()),
-            Self::Fields(..) | Self::Metadata => "object".to_owned(),
+            Self::Fields(..) | Self::Metadata | Self::Record(_) => "object".to_owned(),
         }
     }
 }

@@ -140,7 +140,7 @@ fn convert<'a>(function: &str, text: String) -> Option<Box<dyn Val + 'a>> {
 }
 
 /// A value by its JSON type alone.
-fn untyped(value: &Value) -> Box<dyn Val + '_> {
+pub(super) fn untyped(value: &Value) -> Box<dyn Val + '_> {
     match value {
         Value::Null => Box::new(CelNull),
         Value::Bool(b) => Box::new(CelBool::from(*b)),

@@ -1,6 +1,6 @@
 //! Kinds of `admissionregistration.k8s.io`: who else looks at requests, and at which.
 //!
-//! CEL expressions are not compiled here; whoever runs them finds what is wrong with them.
+//! CEL expressions of policies are not compiled here; whoever runs them finds what is wrong with them.
 
 mod policies;
 mod webhooks;
@@ -168,8 +168,12 @@ fn validate_resources(list: &Value, at: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-/// What is wrong with conditions on requests, their expressions apart.
-fn validate_conditions(conditions: &Value, at: &FieldPath) -> Vec<FieldError> {
+/// What is wrong with conditions on requests; `fault` says what is wrong with an expression.
+fn validate_conditions(
+    conditions: &Value,
+    at: &FieldPath,
+    fault: impl Fn(&str) -> Option<String>,
+) -> Vec<FieldError> {
     const MOST: usize = 64;
     let all = items(conditions);
     let mut errors = Vec::new();
@@ -178,8 +182,11 @@ fn validate_conditions(conditions: &Value, at: &FieldPath) -> Vec<FieldError> {
     }
     for (i, condition) in all.iter().enumerate() {
         let at = at.index(i);
-        if text(&condition["expression"]).trim().is_empty() {
+        let expression = text(&condition["expression"]).trim();
+        if expression.is_empty() {
             errors.push(FieldError::required(&at.child("expression"), ""));
+        } else if let Some(why) = fault(expression) {
+            errors.push(FieldError::invalid(&at.child("expression"), expression, why));
         }
         let (name, at) = (&condition["name"], at.child("name"));
         if text(name).is_empty() {

@@ -30,6 +30,7 @@ pub(super) fn validate_policy(policy: &Value) -> Vec<FieldError> {
     errors.extend(validate_conditions(
         &of["matchConditions"],
         &spec().child("matchConditions"),
+        |_| None,
     ));
     for (i, variable) in items(&of["variables"]).iter().enumerate() {
         let at = spec().child("variables").index(i);

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+use trimtab_apimachinery_schema::structural::Condition;
 
 use super::{
     FAILURE_POLICIES, MATCH_POLICIES, default_scopes, default_selectors, validate_conditions, validate_rule,
@@ -9,7 +10,7 @@ use super::{
 use crate::strategies::checks::{
     default_text, default_to, int, items, items_mut, label_selector, one_of, text,
 };
-use crate::strategies::core::words::port_number;
+use crate::strategies::webhook_client::{validate_service, validate_url};
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
@@ -96,6 +97,7 @@ fn validate_hook(hook: &Value, mutating: bool, at: &FieldPath) -> Vec<FieldError
     errors.extend(validate_conditions(
         &hook["matchConditions"],
         &at.child("matchConditions"),
+        |expression| Condition::new(expression).fault().map(str::to_owned),
     ));
     errors
 }
@@ -150,79 +152,6 @@ fn client(config: &Value, at: &FieldPath) -> Vec<FieldError> {
     }
 }
 
-fn validate_url(url: &str, at: &FieldPath) -> Vec<FieldError> {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = match url.contains("://") {
-        true => rest.split('/').next().unwrap_or_default(),
-        false => "",
-    };
-    let (user, host) = authority
-        .rsplit_once('@')
-        .map_or((None, authority), |(u, h)| (Some(u), h));
-    let mut errors = Vec::new();
-    let mut wrong = |shown: &str, why: String| errors.push(FieldError::invalid(at, shown, why));
-    if scheme != "https" {
-        wrong(scheme, format!("'https' is the only allowed URL scheme{FORM}"));
-    }
-    if host.is_empty() {
-        wrong(host, format!("host must be specified{FORM}"));
-    }
-    if let Some(user) = user {
-        wrong(user, "user information is not permitted in the URL".to_owned());
-    }
-    if !fragment.is_empty() {
-        wrong(fragment, "fragments are not permitted in the URL".to_owned());
-    }
-    if !query.is_empty() {
-        wrong(query, "query parameters are not permitted in the URL".to_owned());
-    }
-    errors
-}
-
-fn validate_service(service: &Value, at: &FieldPath) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    // Kubernetes takes the one for the other when it tells of them.
-    for (field, told_as) in [("namespace", "name"), ("name", "namespace")] {
-        if text(&service[field]).is_empty() {
-            errors.push(FieldError::required(&at.child(told_as), ""));
-        }
-    }
-    let port = int(&service["port"]);
-    let wrong = port_number(port);
-    if !wrong.is_empty() {
-        let why = format!("port is not valid: {}", wrong.join(", "));
-        errors.push(FieldError::invalid(&at.child("port"), port, why));
-    }
-    let path = text(&service["path"]);
-    if matches!(path, "" | "/") {
-        return errors;
-    }
-    let mut wrong = |why: String| errors.push(FieldError::invalid(&at.child("path"), path, why));
-    if path == "//" {
-        wrong("segment[0] may not be empty".to_owned());
-        return errors;
-    }
-    if !path.starts_with('/') {
-        wrong("must start with a '/'".to_owned());
-    }
-    let mut rest = path.chars();
-    rest.next();
-    let rest = rest.as_str();
-    for (i, step) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
-        if step.is_empty() {
-            wrong(format!("segment[{i}] may not be empty"));
-            continue;
-        }
-        for message in names::dns1123_subdomain(step) {
-            wrong(format!("segment[{i}]: {message}"));
-        }
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,10 +184,13 @@ mod tests {
                 ],
             ),
             (
-                json!({"clientConfig": {}, "matchConditions": [{"name": "c", "expression": " "}]}),
+                json!({"clientConfig": {}, "matchConditions": [{"name": "c", "expression": " "},
+                    {"name": "d", "expression": "foo"}, {"name": "e", "expression": "object.n == 1"}]}),
                 &[
                     "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
                     "webhooks[0].matchConditions[0].expression: Required value",
+                    "webhooks[0].matchConditions[1].expression: Invalid value: \"foo\": compilation failed: ERROR: \
+                     <input>:1:1: undeclared reference to 'foo' (in container '')\n | foo\n | ^",
                 ],
             ),
         ];

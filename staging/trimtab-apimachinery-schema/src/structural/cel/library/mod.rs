@@ -1,5 +1,6 @@
 //! The functions that rules may call: those of CEL's standard and string libraries, and Kubernetes' own.
 
+pub(in crate::structural) mod authorizers;
 mod lists;
 mod net;
 mod quantities;
@@ -17,9 +18,21 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     Arc::new(env)
 });
 
+/// The environment of all conditions on requests: what rules have, and authorizers.
+static WITH_AUTHORIZERS: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib().with_optional_support(true);
+    let _ = declare(&mut env).and_then(|()| authorizers::declare(&mut env));
+    Arc::new(env)
+});
+
 /// The environment that rules are compiled and evaluated in.
 pub(super) fn env() -> &'static Arc<Env> {
     &ENV
+}
+
+/// The environment that conditions on requests are compiled and evaluated in.
+pub(super) fn with_authorizers() -> &'static Arc<Env> {
+    &WITH_AUTHORIZERS
 }
 
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
@@ -81,7 +94,9 @@ mod tests {
 
     #[test]
     fn all_functions_are_declared() {
-        assert_eq!(declare(&mut Env::stdlib()), Ok(()));
+        let mut env = Env::stdlib();
+        assert_eq!(declare(&mut env), Ok(()));
+        assert_eq!(authorizers::declare(&mut env), Ok(()));
     }
 
     #[test]
