@@ -22,5 +22,6 @@ mod metrics;
 mod openapi;
 mod serving;
 mod version;
+mod webhook;
 
 pub use server::{ApiServer, ApiService, StartError};

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::admission::webhooks::WebhookMetrics;
 use crate::http::Target;
 
 /// Upper bounds in seconds; a part of kube-apiserver's.
@@ -62,9 +63,11 @@ impl Drop for Underway {
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// The metrics of a server with these webhooks.
+    pub(crate) fn new(webhooks: &WebhookMetrics) -> Self {
         let mut registry = Registry::default();
+        webhooks.register(&mut registry);
         let requests = Family::default();
         // The encoder adds the suffix `_total` to counters.
         registry.register(
@@ -102,9 +105,7 @@ impl Default for Metrics {
             writing,
         }
     }
-}
 
-impl Metrics {
     /// Counts a request as being answered until the result is dropped.
     pub(crate) fn begin(&self, reads: bool) -> Underway {
         let gauge = if reads { &self.reading } else { &self.writing };

@@ -172,6 +172,14 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
     set_managed_fields(new, &managed);
 }
 
+/// Whether `metadata.managedFields`, null included, can be understood.
+///
+/// # Errors
+/// Says, in kube-apiserver's words, why not.
+pub fn check_managed_fields(entries: &Value) -> Result<(), String> {
+    Managed::decode(Some(entries)).map(drop)
+}
+
 /// Keeps the times of `old`'s managed fields when `new` differs from `old` in nothing else, so that a write that
 /// changes nothing is none.
 pub fn keep_times(old: &Value, new: &mut Value) {

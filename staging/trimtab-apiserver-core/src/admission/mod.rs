@@ -1,8 +1,8 @@
 //! Admission: what an API server does to objects before it stores them, beyond their own kinds' rules.
 //!
 //! A chain of small plugins, each of which fills in or refuses. The order is fixed, since plugins build on what
-//! earlier ones have filled in: limits before service accounts, priorities before tolerations, webhooks last.
-//! A plugin reads other objects through a [`Reader`] and keeps no state of its own.
+//! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
+//! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others.
 
 mod limit_ranger;
 mod namespaces;
@@ -13,6 +13,7 @@ mod storage_class;
 #[cfg(test)]
 mod tests;
 mod tolerations;
+pub(crate) mod webhooks;
 
 use std::sync::Arc;
 
@@ -27,14 +28,17 @@ pub use reader::{Reader, StoreReader};
 pub use service_accounts::ServiceAccounts;
 pub use storage_class::DefaultStorageClass;
 pub use tolerations::DefaultTolerations;
+use webhooks::Webhooks;
 
 use crate::registry::hooks::{Admission, Attributes, Operation};
 use crate::registry::meta;
 
-/// Plugins, one after the other. All change first, then all have their last word; the first refusal ends it.
+/// Plugins, one after the other, and then webhooks. All change first, then all have their last word; the first refusal
+/// ends it. What webhooks have changed is shown to the plugins again, and to webhooks that want to know.
 #[derive(Debug, Default)]
 pub struct Chain {
     plugins: Vec<Arc<dyn Admission>>,
+    webhooks: Option<Arc<Webhooks>>,
 }
 
 impl Chain {
@@ -55,11 +59,17 @@ impl Chain {
         self.plugins.push(Arc::new(plugin));
         self
     }
-}
 
-#[async_trait]
-impl Admission for Chain {
-    async fn mutate(
+    /// The same plugins, with these webhooks after them.
+    #[must_use]
+    pub(crate) fn with_webhooks(&self, webhooks: Arc<Webhooks>) -> Self {
+        Self {
+            plugins: self.plugins.clone(),
+            webhooks: Some(webhooks),
+        }
+    }
+
+    async fn plugins(
         &self,
         attributes: &Attributes,
         object: &mut Value,
@@ -71,6 +81,34 @@ impl Admission for Chain {
         }
         Ok(())
     }
+}
+
+#[async_trait]
+impl Admission for Chain {
+    async fn mutate(
+        &self,
+        attributes: &Attributes,
+        object: &mut Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        self.plugins(attributes, object, old, warnings).await?;
+        let Some(webhooks) = &self.webhooks else {
+            return Ok(());
+        };
+        let mut round = webhooks.first_round(attributes).await?;
+        webhooks
+            .mutate(&mut round, attributes, Some(object), old, warnings)
+            .await?;
+        if round.has_changed() {
+            self.plugins(attributes, object, old, warnings).await?;
+            round.again(object);
+            webhooks
+                .mutate(&mut round, attributes, Some(object), old, warnings)
+                .await?;
+        }
+        Ok(())
+    }
 
     async fn validate(
         &self,
@@ -79,10 +117,20 @@ impl Admission for Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
+        if let (Operation::Delete, Some(webhooks)) = (attributes.operation, &self.webhooks) {
+            // Mutating webhooks are asked about deletes too, though there is nothing to change.
+            let mut round = webhooks.first_round(attributes).await?;
+            webhooks
+                .mutate(&mut round, attributes, None, old, warnings)
+                .await?;
+        }
         for plugin in &self.plugins {
             plugin.validate(attributes, object, old, warnings).await?;
         }
-        Ok(())
+        match &self.webhooks {
+            Some(webhooks) => webhooks.validate(attributes, object, old, warnings).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -103,6 +103,7 @@ fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -
         user: UserInfo::default(),
         dry_run: false,
         options: Value::Null,
+        deadline: None,
     }
 }
 

@@ -57,6 +57,7 @@ impl Cluster {
             user: UserInfo::default(),
             dry_run: false,
             options: Value::Null,
+            deadline: None,
         };
         Self {
             store,

@@ -13,7 +13,7 @@ use super::{body, identity_reviews};
 use crate::admission::Reader;
 use crate::api::{ApiRequest, ApiResponse};
 use crate::registry::hooks::VirtualResource;
-use crate::registry::{Registry, meta};
+use crate::registry::{Creation, Registry, meta};
 
 const KIND: &str = "TokenRequest";
 /// In seconds: what a token lasts when nothing is said, and the least and the most that may be asked for.
@@ -93,8 +93,10 @@ impl TokenRequest {
 
 #[async_trait]
 impl VirtualResource for TokenRequest {
-    async fn handle(&self, _: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    async fn handle(&self, registry: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
         let mut object = body::read(&request, identity_reviews::GROUP, KIND)?;
+        let mut creation = Creation::new(registry, &request)?;
+        creation.mutate(&mut object).await?;
         let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
         for (field, own, what) in [("name", name, "name"), ("namespace", namespace, "namespace")] {
             let given = meta::text(&object, field);
@@ -119,6 +121,15 @@ impl VirtualResource for TokenRequest {
         }
         object["spec"]["expirationSeconds"] = json!(seconds);
         let asked = object["spec"].clone();
+        let mut audiences = body::texts(&asked["audiences"]);
+        if audiences.is_empty() {
+            audiences = self.issuer.audiences().to_vec();
+        }
+        let mut shown = object.clone();
+        shown["spec"]["audiences"] = json!(audiences);
+        meta::set(&mut shown, "name", name);
+        meta::set(&mut shown, "namespace", namespace);
+        let warnings = creation.validate(&shown).await?;
         let mut bound = Bound {
             namespace: namespace.to_owned(),
             serviceaccount: reference(&account),
@@ -127,10 +138,6 @@ impl VirtualResource for TokenRequest {
         match asked.get("boundObjectRef") {
             Some(wanted) => self.bind(wanted, &mut bound).await?,
             None => object["spec"]["boundObjectRef"] = Value::Null,
-        }
-        let mut audiences = body::texts(&asked["audiences"]);
-        if audiences.is_empty() {
-            audiences = self.issuer.audiences().to_vec();
         }
         let now = Timestamp::now();
         let token = self
@@ -149,7 +156,11 @@ impl VirtualResource for TokenRequest {
             meta::set(&mut object, field, value);
         }
         body::track(&request, &mut object, &asked, now);
-        Ok(body::created(object))
+        Ok(ApiResponse::Value {
+            code: 201,
+            value: object,
+            warnings,
+        })
     }
 }
 

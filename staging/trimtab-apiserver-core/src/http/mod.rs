@@ -95,12 +95,13 @@ impl Api {
         authorizer: Arc<dyn Authorizer>,
         issuer: Arc<Issuer>,
         anonymous: bool,
+        metrics: Metrics,
         stop: CancellationToken,
     ) -> Self {
         Self {
             discovery: Discovery::new(registry.resources().clone()),
             openapi: OpenApi::new(registry.resources().clone()),
-            metrics: Metrics::default(),
+            metrics,
             registry,
             authenticator,
             authorizer,
@@ -137,11 +138,12 @@ impl Api {
             head.method,
             Method::GET | Method::HEAD | Method::OPTIONS
         ));
-        let (mut response, warnings) = match self.admit(&head, &target, certificate).await {
-            Ok(user) => self.dispatch(&head, &target, user, body).await,
+        let mut warnings = Vec::new();
+        let mut response = match self.admit(&head, &target, certificate).await {
+            Ok(user) => self.dispatch(&head, &target, user, body, &mut warnings).await,
             Err(error) => Err(error),
         }
-        .unwrap_or_else(|error| (respond::error(&error, head.style), Vec::new()));
+        .unwrap_or_else(|error| respond::error(&error, head.style));
         respond::finish(&mut response, &warnings, &audit_id);
         self.metrics.request(
             &target,
@@ -184,21 +186,23 @@ impl Api {
         Err(ApiError::forbidden(&resource, &attributes.name, why))
     }
 
+    /// Answers a request that may be made; `warnings` are for the client, whether it is refused or not.
     async fn dispatch<B>(
         &self,
         head: &Head,
         target: &Target,
         user: UserInfo,
         body: B,
-    ) -> Result<(Response<Body>, Vec<String>), ApiError>
+        warnings: &mut Vec<String>,
+    ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match target {
-            Target::Resource(info) => self.resource(head, info, user, body).await,
-            Target::Discovery(segments) => Ok((self.discover(head, segments)?, Vec::new())),
-            Target::Other => Ok((self.path(head).await?, Vec::new())),
+            Target::Resource(info) => self.resource(head, info, user, body, warnings).await,
+            Target::Discovery(segments) => self.discover(head, segments),
+            Target::Other => self.path(head).await,
         }
     }
 
@@ -208,13 +212,14 @@ impl Api {
         info: &RequestInfo,
         user: UserInfo,
         body: B,
-    ) -> Result<(Response<Body>, Vec<String>), ApiError>
+        warnings: &mut Vec<String>,
+    ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if let Some(missing) = self.missing(info, head) {
-            return missing.map(|response| (response, Vec::new()));
+            return missing;
         }
         if info.verb.is_empty() {
             return Err(paths::method_not_allowed());
@@ -223,8 +228,7 @@ impl Api {
         let Some(resource) = resources.get(&info.group, &info.version, &info.resource) else {
             // Removed since it was looked for above.
             let missing = self.missing(info, head);
-            let missing = missing.unwrap_or_else(|| Err(ApiError::unknown_resource()));
-            return missing.map(|response| (response, Vec::new()));
+            return missing.unwrap_or_else(|| Err(ApiError::unknown_resource()));
         };
         let in_protobuf = if resource.custom {
             InProtobuf::Metadata
@@ -270,23 +274,27 @@ impl Api {
             body,
             user_agent: head.header(USER_AGENT).to_owned(),
         };
-        let response = match self.registry.handle(request).await {
+        let response = match self.registry.answer(request, warnings).await {
             // The resource may have been removed since it was looked for.
-            Err(error) if error.code == 404 => {
-                let missing = self.missing(info, head).unwrap_or(Err(error));
-                return missing.map(|response| (response, Vec::new()));
-            }
+            Err(error) if error.code == 404 => return self.missing(info, head).unwrap_or(Err(error)),
             other => other?,
         };
         Ok(match response {
             ApiResponse::Value {
                 code,
                 value,
-                warnings,
-            } => (respond::value(code, &value, style), warnings),
-            ApiResponse::Watch { events, warnings } => {
+                warnings: told,
+            } => {
+                *warnings = told;
+                respond::value(code, &value, style)
+            }
+            ApiResponse::Watch {
+                events,
+                warnings: told,
+            } => {
+                *warnings = told;
                 let until_stop = events.take_until(self.stop.clone().cancelled_owned());
-                (respond::watch(until_stop, style.encoding), warnings)
+                respond::watch(until_stop, style.encoding)
             }
         })
     }

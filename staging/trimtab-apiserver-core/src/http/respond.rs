@@ -168,7 +168,11 @@ pub(crate) fn finish(response: &mut Response<Body>, warnings: &[String], audit_i
         set(response, CACHE_CONTROL, "no-cache, private");
     }
     set(response, HeaderName::from_static("audit-id"), audit_id);
-    for warning in warnings {
+    for (i, warning) in warnings.iter().enumerate() {
+        // Who is called twice says the same twice.
+        if warnings[..i].contains(warning) {
+            continue;
+        }
         let text = format!("299 - {}", quoted(warning));
         if let Ok(text) = HeaderValue::from_bytes(text.as_bytes()) {
             response.headers_mut().append(http::header::WARNING, text);

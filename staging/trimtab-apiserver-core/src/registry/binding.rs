@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, GroupResource};
 
+use super::hooks::Operation;
 use super::options::WriteOptions;
 use super::update::Change;
 use super::{Answer, Call, decode, meta};
@@ -57,6 +58,10 @@ impl Change for Bind {
         // A binding owns no fields.
         true
     }
+
+    fn is_admitted(&self) -> bool {
+        true
+    }
 }
 
 impl Call<'_> {
@@ -64,7 +69,20 @@ impl Call<'_> {
     pub(super) async fn bind(&mut self) -> Result<Answer, ApiError> {
         let options = WriteOptions::read(&self.request, "CreateOptions")?;
         let text = String::from_utf8_lossy(&self.request.body);
-        let binding = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        let mut binding = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        self.place(&mut binding)?;
+        binding["kind"] = "Binding".into();
+        binding["apiVersion"] = "v1".into();
+        let attributes = self.attributes(
+            Operation::Create,
+            self.name(),
+            options.dry_run,
+            self.options("CreateOptions", options.dry_run),
+        );
+        let admission = self.hooks.admission.clone();
+        admission
+            .mutate(&attributes, &mut binding, None, &mut self.warnings)
+            .await?;
         let target = |field: &str| binding["target"][field].as_str().unwrap_or_default();
         let mut errors = Vec::new();
         let at = FieldPath::new("target");
@@ -85,6 +103,9 @@ impl Call<'_> {
                 &errors,
             ));
         }
+        admission
+            .validate(&attributes, Some(&binding), None, &mut self.warnings)
+            .await?;
         let change = Bind {
             node: target("name").to_owned(),
             now: self.timestamp(),

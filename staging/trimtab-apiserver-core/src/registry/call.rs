@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_kinds::strategy::RequestContext;
 use trimtab_apiserver_storage::Store;
 
 use super::hooks::{Attributes, Operation};
-use super::{Hooks, Registry, keys, meta, options, shape};
+use super::{Hooks, Registry, deadline, keys, meta, options, shape};
 use crate::api::{ApiRequest, ApiResponse};
 
 /// 405, as routing words it.
@@ -38,8 +39,13 @@ pub(super) struct Call<'a> {
     /// The namespace; empty for cluster-scoped resources and across namespaces.
     pub(super) namespace: String,
     pub(super) now: Timestamp,
+    /// When the request has to be answered; `None` for what may last.
+    pub(super) deadline: Option<Instant>,
     pub(super) warnings: Vec<String>,
 }
+
+/// Subresources that reach through an object to something that runs.
+const CONNECTIONS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
 
 impl<'a> Call<'a> {
     pub(super) fn new(
@@ -89,6 +95,12 @@ impl<'a> Call<'a> {
         }
         let warnings = resource.deprecation_warning.clone().into_iter().collect();
         let (hooks, now) = (registry.hooks(), registry.now());
+        let lasts = is_watch(&request) || CONNECTIONS.contains(&info.subresource.as_str());
+        let deadline = if lasts {
+            None
+        } else {
+            Some(deadline::of(&request)?)
+        };
         Ok(Self {
             registry,
             request,
@@ -96,15 +108,15 @@ impl<'a> Call<'a> {
             hooks,
             namespace,
             now,
+            deadline,
             warnings,
         })
     }
 
     pub(super) async fn answer(&mut self) -> Result<Answer, ApiError> {
         let info = &self.request.info;
-        let watching = info.verb == "watch" || options::flag(&self.request, "watch") == Some(true);
         match (info.subresource.as_str(), info.verb.as_str()) {
-            ("", "list" | "watch") if watching => self.watch().await,
+            ("", "list" | "watch") if is_watch(&self.request) => self.watch().await,
             ("", "list") => self.list().await,
             ("", "create") => self.create().await,
             ("", "deletecollection") => self.delete_collection().await,
@@ -112,7 +124,7 @@ impl<'a> Call<'a> {
             ("scale", _) => self.scale().await,
             ("eviction", _) => self.evict().await,
             ("binding", _) => self.bind().await,
-            ("attach" | "exec" | "log" | "portforward" | "proxy", _) => self.connect().await,
+            (below, _) if CONNECTIONS.contains(&below) => self.connect().await,
             (_, "get") => self.get().await,
             (_, "update") => self.put().await,
             (_, "patch") => self.patch().await,
@@ -176,23 +188,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// What admission is told of this request; the options are those of [`Call::options`] or of a delete.
     pub(super) fn attributes(
         &self,
         operation: Operation,
         name: &str,
         dry_run: bool,
-        options: &str,
+        options: Value,
     ) -> Attributes {
         let is_namespace = self.resource.group.is_empty() && self.resource.plural == "namespaces";
-        let mut details = serde_json::json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});
-        if dry_run {
-            details["dryRun"] = serde_json::json!(["All"]);
-        }
-        for name in ["fieldManager", "fieldValidation"] {
-            if let Some(value) = self.request.param(name) {
-                details[name] = value.into();
-            }
-        }
         Attributes {
             operation,
             resource: self.resource.clone(),
@@ -205,8 +209,38 @@ impl<'a> Call<'a> {
             name: name.to_owned(),
             user: self.request.user.clone(),
             dry_run,
-            options: details,
+            options,
+            deadline: self.deadline,
         }
+    }
+
+    /// The options of a write as an object of this kind.
+    pub(super) fn options(&self, kind: &str, dry_run: bool) -> Value {
+        let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        for name in ["fieldManager", "fieldValidation"] {
+            if let Some(value) = self.request.param(name) {
+                options[name] = value.into();
+            }
+        }
+        options
+    }
+
+    /// Shows admission an object that is not stored as it is: an eviction, a binding, the options of a connection.
+    pub(super) async fn admit(
+        &mut self,
+        attributes: &Attributes,
+        object: &mut Value,
+    ) -> Result<(), ApiError> {
+        let admission = self.hooks.admission.clone();
+        admission
+            .mutate(attributes, object, None, &mut self.warnings)
+            .await?;
+        admission
+            .validate(attributes, Some(object), None, &mut self.warnings)
+            .await
     }
 
     /// Warns of owner references that are there twice, and drops them.
@@ -220,4 +254,9 @@ impl<'a> Call<'a> {
             ));
         }
     }
+}
+
+/// Whether the request is for a stream of changes.
+fn is_watch(request: &ApiRequest) -> bool {
+    request.info.verb == "watch" || options::flag(request, "watch") == Some(true)
 }

@@ -21,9 +21,7 @@ impl Call<'_> {
         self.place(&mut object)?;
         self.resource.strategy.default(&mut object);
         self.dedup_owners(&mut object);
-        let created = self
-            .create_object(object, &options, "CreateOptions", false)
-            .await?;
+        let created = self.create_object(object, &options, false).await?;
         Ok(Answer::Object(201, created))
     }
 
@@ -61,7 +59,6 @@ impl Call<'_> {
         &mut self,
         mut object: Value,
         options: &WriteOptions,
-        options_kind: &str,
         tracked: bool,
     ) -> Result<Value, ApiError> {
         let hooks = self.hooks.clone();
@@ -69,7 +66,7 @@ impl Call<'_> {
             Operation::Create,
             meta::name(&object),
             options.dry_run,
-            options_kind,
+            self.options("CreateOptions", options.dry_run),
         );
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             meta::set(&mut object, field, Value::Null);
@@ -77,10 +74,13 @@ impl Call<'_> {
         if !tracked {
             self.track(&mut object, None, options);
         }
+        let owned = object["metadata"]["managedFields"].clone();
         hooks
             .admission
             .mutate(&attributes, &mut object, None, &mut self.warnings)
             .await?;
+        self.keep_ownership(&mut object, owned);
+        self.place(&mut object)?;
         self.dedup_owners(&mut object);
         for attempt in 1.. {
             let mut new = object.clone();

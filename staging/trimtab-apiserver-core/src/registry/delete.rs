@@ -8,7 +8,7 @@ use trimtab_apiserver_storage::{Compare, Txn};
 
 use super::create::put;
 use super::delete_options::{DeleteOptions, Propagation};
-use super::hooks::Operation;
+use super::hooks::{Attributes, Operation};
 use super::storage::Stored;
 use super::{Answer, Call, meta, storage};
 use crate::crd;
@@ -24,8 +24,10 @@ enum Step {
     Mark(Value),
     /// Store it like this, then remove it: others see the mark before it goes.
     MarkAndRemove(Value),
-    /// Nothing: it is being deleted already.
+    /// Nothing: it is being deleted already, and something holds it.
     Leave,
+    /// Nothing, and nobody need be asked: its grace period goes on, or it waits for its content to go.
+    Wait,
 }
 
 /// How a delete ended.
@@ -41,7 +43,8 @@ impl Call<'_> {
     pub(super) async fn delete(&mut self) -> Result<Answer, ApiError> {
         let options = DeleteOptions::read(&self.request)?;
         let name = self.name().to_owned();
-        match self.delete_object(&name, &options).await? {
+        let attributes = self.delete_attributes(&name, &options);
+        match self.delete_object(&name, &options, Some(attributes)).await? {
             Deleted::Gone(object) if !self.answers_deleted_object() => {
                 Ok(Answer::Plain(200, self.gone(&object)))
             }
@@ -84,26 +87,41 @@ impl Call<'_> {
             )
     }
 
-    /// Deletes the object of that name as far as can be now.
+    /// What admission is told of a delete; the name is empty when a collection is deleted.
+    pub(super) fn delete_attributes(&self, name: &str, options: &DeleteOptions) -> Attributes {
+        self.attributes(Operation::Delete, name, options.dry_run, options.to_value())
+    }
+
+    /// Deletes the object of that name as far as can be now. Without `attributes` admission is not asked.
     pub(super) async fn delete_object(
         &mut self,
         name: &str,
         options: &DeleteOptions,
+        mut attributes: Option<Attributes>,
     ) -> Result<Deleted, ApiError> {
         let hooks = self.hooks.clone();
         let key = self.key(name);
-        let attributes = self.attributes(Operation::Delete, name, options.dry_run, "DeleteOptions");
         for _ in 0..ATTEMPTS {
             let Some(stored) = storage::get(self.store(), &self.resource, &key).await? else {
                 return Err(self.not_found(name));
             };
             self.check_preconditions(&stored.object, options)?;
-            hooks
-                .admission
-                .validate(&attributes, None, Some(&stored.object), &mut self.warnings)
-                .await?;
-            let (mark, remove) = match self.next_step(&stored.object, options) {
-                Step::Leave => return Ok(Deleted::Marked(stored.object)),
+            let step = self.next_step(&stored.object, options);
+            if let (Some(attributes), false) = (&mut attributes, matches!(step, Step::Wait)) {
+                if let Deletion::Graceful(seconds) = self
+                    .resource
+                    .strategy
+                    .deletion(&stored.object, options.grace_seconds)
+                {
+                    attributes.options["gracePeriodSeconds"] = seconds.into();
+                }
+                hooks
+                    .admission
+                    .validate(attributes, None, Some(&stored.object), &mut self.warnings)
+                    .await?;
+            }
+            let (mark, remove) = match step {
+                Step::Leave | Step::Wait => return Ok(Deleted::Marked(stored.object)),
                 Step::Remove => (None, true),
                 Step::Mark(object) => (Some(object), false),
                 Step::MarkAndRemove(object) => (Some(object), true),
@@ -191,7 +209,7 @@ impl Call<'_> {
                 let before = before.unwrap_or_default();
                 match options.grace_seconds.filter(|seconds| *seconds < before) {
                     None if before == 0 && !held => Step::Remove,
-                    None => Step::Leave,
+                    None => Step::Wait,
                     Some(seconds) => {
                         shorten(&mut marked, before, seconds);
                         if held || seconds > 0 {
@@ -223,7 +241,7 @@ impl Call<'_> {
     fn next_step_of_namespace(&self, object: &Value, options: &DeleteOptions) -> Step {
         if meta::is_deleting(object) {
             let held = self.held_by_spec(object) || !meta::finalizers(object).is_empty();
-            return if held { Step::Leave } else { Step::Remove };
+            return if held { Step::Wait } else { Step::Remove };
         }
         let mut marked = object.clone();
         if options.dependents() == Some(Propagation::Orphan) {

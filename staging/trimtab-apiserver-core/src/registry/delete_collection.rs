@@ -14,7 +14,12 @@ impl Call<'_> {
         let selection = ListOptions::read(&self.request, &self.resource, false)?;
         let page = self.page(&selection).await?;
         for object in &page.objects {
-            match self.delete_object(meta::name(object), &options).await {
+            // Admission is asked about each object, and told no name, as kube-apiserver has it.
+            let attributes = self.delete_attributes("", &options);
+            match self
+                .delete_object(meta::name(object), &options, Some(attributes))
+                .await
+            {
                 Err(e) if !e.is_not_found() => return Err(e),
                 _ => {}
             }

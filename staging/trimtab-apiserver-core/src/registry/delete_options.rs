@@ -1,6 +1,6 @@
 //! The options of a delete: from the body if there is one, else from the query.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath};
 
 use super::options::{dry_run, flag, invalid, number, query_values};
@@ -16,6 +16,16 @@ pub(crate) enum Propagation {
     Background,
     /// They stay, without an owner.
     Orphan,
+}
+
+impl Propagation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Foreground => "Foreground",
+            Self::Background => "Background",
+            Self::Orphan => "Orphan",
+        }
+    }
 }
 
 /// How to delete.
@@ -114,6 +124,33 @@ impl DeleteOptions {
             uid: text("uid"),
             resource_version: text("resourceVersion"),
         })
+    }
+
+    /// The same as a `DeleteOptions` object.
+    pub(crate) fn to_value(&self) -> Value {
+        let mut value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        let mut preconditions = serde_json::Map::new();
+        for (field, text) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(text) = text {
+                preconditions.insert(field.to_owned(), text.as_str().into());
+            }
+        }
+        if !preconditions.is_empty() {
+            value["preconditions"] = preconditions.into();
+        }
+        if let Some(seconds) = self.grace_seconds {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            value["orphanDependents"] = orphan.into();
+        }
+        if let Some(propagation) = self.propagation {
+            value["propagationPolicy"] = propagation.as_str().into();
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
     }
 
     /// What the request says of dependents, in either way; `None` when it leaves it to the object.

@@ -8,6 +8,7 @@ use trimtab_apiserver_storage::{Compare, Txn};
 use super::binding::created;
 use super::create::put;
 use super::delete_options::DeleteOptions;
+use super::hooks::Operation;
 use super::{Answer, Call, decode, keys, meta, storage};
 
 /// How often the budget is tried again because it changed meanwhile.
@@ -17,21 +18,39 @@ impl Call<'_> {
     /// POST to `pods/eviction`.
     pub(super) async fn evict(&mut self) -> Result<Answer, ApiError> {
         let text = String::from_utf8_lossy(&self.request.body);
-        let eviction = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        let mut eviction = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        self.place(&mut eviction)?;
+        eviction["kind"] = "Eviction".into();
+        eviction["apiVersion"] = "policy/v1".into();
         let name = self.name().to_owned();
+        let dry_run = self.request.param("dryRun") == Some("All");
+        let attributes = self.attributes(
+            Operation::Create,
+            &name,
+            dry_run,
+            self.options("CreateOptions", dry_run),
+        );
+        let admission = self.hooks.admission.clone();
+        admission
+            .mutate(&attributes, &mut eviction, None, &mut self.warnings)
+            .await?;
         if meta::name(&eviction) != name {
             return Err(ApiError::bad_request(
                 "name in URL does not match name in Eviction object",
             ));
         }
         let mut options = DeleteOptions::from_object(&eviction["deleteOptions"])?;
-        options.dry_run |= self.request.param("dryRun") == Some("All");
+        options.dry_run |= dry_run;
+        admission
+            .validate(&attributes, Some(&eviction), None, &mut self.warnings)
+            .await?;
         let stored = storage::get(self.store(), &self.resource, &self.key(&name)).await?;
         let pod = stored.ok_or_else(|| self.not_found(&name))?.object;
         if !budget_is_irrelevant(&pod) {
             self.heed_budget(&pod, options.dry_run).await?;
         }
-        self.delete_object(&name, &options).await?;
+        // The eviction has been admitted; what it does is not asked about once more.
+        self.delete_object(&name, &options, None).await?;
         Ok(Answer::Plain(201, created()))
     }
 

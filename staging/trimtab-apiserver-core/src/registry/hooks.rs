@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use trimtab_apimachinery_meta::ApiError;
+use tokio::time::Instant;
+use trimtab_apimachinery_meta::{ApiError, GroupVersionKind};
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Compare, Op};
@@ -49,14 +50,26 @@ pub struct Attributes {
     pub subresource: String,
     /// The object's namespace; of a namespace its name; empty for other cluster-scoped objects.
     pub namespace: String,
-    /// The object's name; empty before one has been generated.
+    /// The object's name; empty before one has been generated, and when a collection is deleted.
     pub name: String,
     /// Who asks.
     pub user: UserInfo,
     /// Whether nothing will be stored.
     pub dry_run: bool,
-    /// The request's options, as `CreateOptions` of meta.k8s.io/v1.
+    /// The options of the operation, as `CreateOptions` of meta.k8s.io/v1; null for [`Operation::Connect`]. They may be
+    /// others than the request's: a patch that makes an object has `CreateOptions`.
     pub options: Value,
+    /// When the request has to be answered; `None` when it may last.
+    pub deadline: Option<Instant>,
+}
+
+impl Attributes {
+    /// What kind of object the request is about: the resource's own, or that of the subresource, as `Scale`.
+    pub fn kind(&self) -> GroupVersionKind {
+        self.resource
+            .subresource(&self.subresource)
+            .map_or_else(|| self.resource.gvk(), |below| below.gvk.clone())
+    }
 }
 
 /// Looks at objects before they are stored, and may change or refuse them. The default bodies do neither.
@@ -65,7 +78,8 @@ pub struct Attributes {
 /// Both may be called more than once for one request when the object changes meanwhile.
 #[async_trait]
 pub trait Admission: fmt::Debug + Send + Sync {
-    /// Changes an object that is about to be created or updated; `old` is what is stored.
+    /// Changes an object that is about to be created or updated, or the options of a connection; `old` is what is
+    /// stored. Of subresources with a kind of their own both are of that kind.
     ///
     /// # Errors
     ///
@@ -81,7 +95,8 @@ pub trait Admission: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Has the last word: `object` is the new state (`None` for deletes), `old` the stored one.
+    /// Has the last word: `object` is the new state (`None` for deletes), `old` the stored one. Of deletes this is the
+    /// only word, since there is nothing to change.
     ///
     /// # Errors
     ///

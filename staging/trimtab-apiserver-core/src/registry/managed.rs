@@ -1,10 +1,10 @@
 //! Keeping `metadata.managedFields`: which write counts as whose, and which fields a request cannot own.
 
 use serde_json::Value;
-use trimtab_apimachinery_schema::apply::{Reset, Write, track_update};
+use trimtab_apimachinery_schema::apply::{Reset, Write, check_managed_fields, track_update};
 
-use super::Call;
 use super::options::WriteOptions;
+use super::{Call, meta};
 
 impl Call<'_> {
     /// Writes down who owns which field of `new` after a change by `options.manager`.
@@ -12,6 +12,21 @@ impl Call<'_> {
         track_update(&self.resource.schema, old, new, &self.write(options));
         if self.request.info.subresource == "scale" {
             undate_scale(new);
+        }
+    }
+
+    /// Takes back what admission has made of the managed fields, `before`, if that makes no sense.
+    pub(super) fn keep_ownership(&mut self, new: &mut Value, before: Value) {
+        let entries = &new["metadata"]["managedFields"];
+        if *entries == before {
+            return;
+        }
+        if let Err(why) = check_managed_fields(entries) {
+            self.warnings.push(format!(
+                ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
+                 mutating admission controller; please fix your requests: {why}"
+            ));
+            meta::set(new, "managedFields", before);
         }
     }
 

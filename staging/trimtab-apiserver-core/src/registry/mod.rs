@@ -22,7 +22,9 @@ mod call;
 mod connect;
 mod continue_token;
 mod create;
-mod decode;
+mod creation;
+mod deadline;
+pub(crate) mod decode;
 mod delete;
 mod delete_collection;
 mod delete_options;
@@ -30,12 +32,12 @@ mod events;
 mod eviction;
 mod get;
 mod go_types;
-mod json_syntax;
+pub(crate) mod json_syntax;
 mod list;
 mod list_options;
 mod managed;
 mod metadata_rules;
-mod options;
+pub(crate) mod options;
 mod patch;
 mod scale;
 mod shape;
@@ -62,6 +64,8 @@ pub use resources::{ResourceTable, Resources};
 
 use crate::api::{ApiRequest, ApiResponse};
 use call::{Answer, Call};
+pub(crate) use creation::Creation;
+pub(crate) use deadline::exceeded as deadline_exceeded;
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -175,6 +179,20 @@ impl Registry {
     ///
     /// The error that is the answer.
     pub async fn handle(&self, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+        self.answer(request, &mut Vec::new()).await
+    }
+
+    /// As [`Registry::handle`]; of a request that is refused, `warnings` gets what the client is to be warned of all the
+    /// same.
+    ///
+    /// # Errors
+    ///
+    /// The error that is the answer.
+    pub async fn answer(
+        &self,
+        request: ApiRequest,
+        warnings: &mut Vec<String>,
+    ) -> Result<ApiResponse, ApiError> {
         let info = &request.info;
         let id = (
             info.group.clone(),
@@ -190,7 +208,14 @@ impl Registry {
             .resources
             .get(&info.group, &info.version, &info.resource)
             .ok_or_else(ApiError::unknown_resource)?;
-        self.handle_as(request, resource).await
+        let mut call = Call::new(self, request, resource)?;
+        match call.answer().await {
+            Ok(answer) => Ok(call.finish(answer)),
+            Err(error) => {
+                warnings.append(&mut call.warnings);
+                Err(error)
+            }
+        }
     }
 
     /// Answers a request for this resource, whether it is in the table or not.

@@ -79,10 +79,6 @@ impl Change for PatchObject {
     fn tracks(&self) -> bool {
         matches!(self.patch, Patch::Apply(_))
     }
-
-    fn options_kind(&self) -> &'static str {
-        "PatchOptions"
-    }
 }
 
 impl Call<'_> {

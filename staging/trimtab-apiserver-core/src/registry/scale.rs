@@ -43,19 +43,7 @@ impl Change for ScaleChange {
             Wanted::Replace(scale) => scale.clone(),
             Wanted::Patch(patch) => patch.apply(&scale_schema(), &before)?,
         };
-        let replicas = match &scale["spec"]["replicas"] {
-            Value::Null => 0,
-            Value::Number(n) if n.is_i64() => n.as_i64().unwrap_or_default(),
-            other => {
-                let why = format!(
-                    "json: cannot unmarshal {} into Go struct field ScaleSpec.spec.replicas of type int32",
-                    if other.is_string() { "string" } else { "number" }
-                );
-                return Err(ApiError::bad_request(format!(
-                    "Scale in version \"v1\" cannot be handled as a Scale: {why}"
-                )));
-            }
-        };
+        let replicas = replicas_of(&scale)?;
         if replicas < 0 && !self.resource.custom {
             let at = FieldPath::new("spec").child("replicas");
             let error = FieldError::invalid(&at, replicas, "must be greater than or equal to 0");
@@ -73,6 +61,36 @@ impl Change for ScaleChange {
 
     fn tracks(&self) -> bool {
         matches!(self.wanted, Wanted::Patch(Patch::Apply(_)))
+    }
+
+    fn shown(&self, object: &Value) -> Result<Option<Value>, ApiError> {
+        scale_of(&self.resource, &self.paths, object, true).map(Some)
+    }
+
+    fn take(&self, object: &mut Value, shown: &Value) -> Result<(), ApiError> {
+        let before = scale_of(&self.resource, &self.paths, object, true)?;
+        let replicas = replicas_of(shown).map_err(|error| ApiError::internal(error.message))?;
+        if before["spec"]["replicas"] != shown["spec"]["replicas"] {
+            set_path(object, &self.paths.spec_replicas, replicas.into());
+        }
+        Ok(())
+    }
+}
+
+/// The count that a scale asks for.
+fn replicas_of(scale: &Value) -> Result<i64, ApiError> {
+    match &scale["spec"]["replicas"] {
+        Value::Null => Ok(0),
+        Value::Number(n) if n.is_i64() => Ok(n.as_i64().unwrap_or_default()),
+        other => {
+            let why = format!(
+                "json: cannot unmarshal {} into Go struct field ScaleSpec.spec.replicas of type int32",
+                if other.is_string() { "string" } else { "number" }
+            );
+            Err(ApiError::bad_request(format!(
+                "Scale in version \"v1\" cannot be handled as a Scale: {why}"
+            )))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use trimtab_apimachinery_schema::apply::keep_times;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
 use super::create::put;
-use super::hooks::Operation;
+use super::hooks::{Attributes, Operation};
 use super::options::WriteOptions;
 use super::storage::Stored;
 use super::{Answer, Call, meta, storage};
@@ -29,9 +29,21 @@ pub(super) trait Change: Send + Sync {
         false
     }
 
-    /// The kind of the request's options.
-    fn options_kind(&self) -> &'static str {
-        "UpdateOptions"
+    /// Whether admission has seen the request already, in another form, and has nothing to say of what it does.
+    fn is_admitted(&self) -> bool {
+        false
+    }
+
+    /// What admission is shown of an object, if not the object itself: the scale of one that is scaled.
+    fn shown(&self, object: &Value) -> Result<Option<Value>, ApiError> {
+        let _ = object;
+        Ok(None)
+    }
+
+    /// Takes over what admission has made of what it was [shown](Change::shown).
+    fn take(&self, object: &mut Value, shown: &Value) -> Result<(), ApiError> {
+        let _ = (object, shown);
+        Ok(())
     }
 }
 
@@ -125,8 +137,7 @@ impl Call<'_> {
         self.place(&mut object)?;
         self.resource.strategy.default(&mut object);
         self.dedup_owners(&mut object);
-        self.create_object(object, options, change.options_kind(), change.tracks())
-            .await
+        self.create_object(object, options, change.tracks()).await
     }
 
     async fn try_change(
@@ -150,12 +161,9 @@ impl Call<'_> {
             Operation::Update,
             self.name(),
             options.dry_run,
-            change.options_kind(),
+            self.options("UpdateOptions", options.dry_run),
         );
-        hooks
-            .admission
-            .mutate(&attributes, &mut new, Some(old), &mut self.warnings)
-            .await?;
+        self.mutate_change(change, &attributes, &mut new, old).await?;
         self.dedup_owners(&mut new);
         self.check_version(&mut new, &stored)?;
         let allocation = hooks
@@ -163,12 +171,8 @@ impl Call<'_> {
             .allocate(&attributes, &mut new, Some(old))
             .await?;
         self.before_update(&mut new, old)?;
-        hooks
-            .admission
-            .validate(&attributes, Some(&new), Some(old), &mut self.warnings)
-            .await?;
-
         keep_times(old, &mut new);
+        self.validate_change(change, &attributes, &new, old).await?;
         if self.ends_by_update(&new, old) {
             return self.remove_updated(key, &stored, new, options.dry_run).await;
         }
@@ -196,6 +200,53 @@ impl Call<'_> {
             return Ok(Outcome::Done(new));
         }
         Ok(Outcome::Again)
+    }
+
+    /// Shows the change to admission, which may change it further.
+    async fn mutate_change(
+        &mut self,
+        change: &dyn Change,
+        attributes: &Attributes,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<(), ApiError> {
+        if change.is_admitted() {
+            return Ok(());
+        }
+        let admission = self.hooks.admission.clone();
+        let Some(mut shown) = change.shown(new)? else {
+            let owned = new["metadata"]["managedFields"].clone();
+            admission
+                .mutate(attributes, new, Some(old), &mut self.warnings)
+                .await?;
+            self.keep_ownership(new, owned);
+            return Ok(());
+        };
+        let before = change.shown(old)?;
+        admission
+            .mutate(attributes, &mut shown, before.as_ref(), &mut self.warnings)
+            .await?;
+        change.take(new, &shown)
+    }
+
+    /// Asks admission for its last word on the change.
+    async fn validate_change(
+        &mut self,
+        change: &dyn Change,
+        attributes: &Attributes,
+        new: &Value,
+        old: &Value,
+    ) -> Result<(), ApiError> {
+        if change.is_admitted() {
+            return Ok(());
+        }
+        let admission = self.hooks.admission.clone();
+        let shown = change.shown(new)?;
+        let before = if shown.is_some() { change.shown(old)? } else { None };
+        let (new, old) = (shown.as_ref().unwrap_or(new), before.as_ref().unwrap_or(old));
+        admission
+            .validate(attributes, Some(new), Some(old), &mut self.warnings)
+            .await
     }
 
     /// Whether this update takes away the last thing that kept a deleted object.

@@ -2,6 +2,8 @@
 
 mod bootstrap;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,13 +20,16 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_storage::{self as storage, Store};
 
+use crate::admission::webhooks::{Surroundings, WebhookMetrics, Webhooks};
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
 use crate::crd::{self, controller::Terminating};
 use crate::http::Api;
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serving;
+use crate::webhook::{Clients, ServiceAddresses};
 
 pub use service::ApiService;
 
@@ -230,13 +235,27 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let terminating = Terminating::default();
-        let admission = Chain::standard(&reader)
-            .then(crd::NoCreation(terminating.clone()))
-            .then(auth.escalation);
-        registry.set_admission(Arc::new(admission));
+        let admission = Arc::new(
+            Chain::standard(&reader)
+                .then(crd::NoCreation(terminating.clone()))
+                .then(auth.escalation),
+        );
+        registry.set_admission(admission.clone());
+        // Without webhooks, whose servers may wait for this one to be up.
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
             .map_err(StartError::Bootstrap)?;
+        let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader.clone()))));
+        let around = Surroundings {
+            store: self.store.clone(),
+            resources: registry.resources().clone(),
+            reader,
+            authorizer: auth.authorizer.clone(),
+            clients,
+        };
+        let webhook_metrics = Arc::new(WebhookMetrics::default());
+        let webhooks = Arc::new(Webhooks::new(around, webhook_metrics.clone()));
+        registry.set_admission(Arc::new(admission.with_webhooks(webhooks)));
         let definitions = crd::controller::start(&registry, terminating, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
@@ -246,6 +265,7 @@ impl Builder {
             auth.authorizer,
             auth.issuer,
             self.anonymous,
+            Metrics::new(&webhook_metrics),
             stop.clone(),
         ));
 

@@ -1,0 +1,8 @@
+//! Webhooks: rules and reviews as tables, and requests to a registry whose webhooks are servers on loopback.
+
+mod answers;
+mod calls;
+mod kit;
+mod matching;
+mod reviews;
+mod rounds;

@@ -1,0 +1,78 @@
+//! Objects in the version that a webhook wants, and back again.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::Value;
+use trimtab_apiserver_kinds::resource::Resource;
+
+use super::matching::Sight;
+use crate::registry::decode::Decoder;
+use crate::registry::hooks::Attributes;
+use crate::registry::options::FieldValidation;
+use crate::registry::{Resources, storage};
+
+/// The objects of a request as a webhook is shown them.
+#[derive(Clone, Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) object: Option<Cow<'a, Value>>,
+    pub(super) old: Option<Cow<'a, Value>>,
+}
+
+/// The objects of a request in the version of `sight`.
+pub(super) fn show<'a>(
+    attributes: &Attributes,
+    sight: &Sight,
+    object: Option<&'a Value>,
+    old: Option<&'a Value>,
+) -> Shown<'a> {
+    let show = |object: &'a Value| convert(&attributes.resource, &sight.resource, attributes, object);
+    Shown {
+        object: object.map(show),
+        old: old.map(show),
+    }
+}
+
+/// An object of `from` as one of `to`. What is of a kind of its own, as `Scale`, is the same in all versions.
+pub(super) fn convert<'a>(
+    from: &Resource,
+    to: &Arc<Resource>,
+    attributes: &Attributes,
+    object: &'a Value,
+) -> Cow<'a, Value> {
+    if is_same(from, to) || !is_own(attributes) {
+        return Cow::Borrowed(object);
+    }
+    let stored = from
+        .conversion
+        .map_or_else(|| object.clone(), |conversion| (conversion.to_stored)(object));
+    let mut converted = match to.conversion {
+        Some(conversion) => (conversion.from_stored)(stored),
+        None => stored,
+    };
+    storage::stamp(to, &mut converted);
+    Cow::Owned(converted)
+}
+
+fn is_same(a: &Resource, b: &Resource) -> bool {
+    (&a.group, &a.version) == (&b.group, &b.version)
+}
+
+/// Whether the request's objects are of the resource's own kind.
+pub(super) fn is_own(attributes: &Attributes) -> bool {
+    attributes.kind() == attributes.resource.gvk()
+}
+
+/// An object that a webhook has patched, as a decoder reads it: without what its kind does not know.
+///
+/// # Errors
+///
+/// A text that says what does not fit the kind.
+pub(super) fn decode(resource: &Resource, resources: &Resources, patched: &Value) -> Result<Value, String> {
+    let decoder = Decoder {
+        resource,
+        resources,
+        validation: FieldValidation::Ignore,
+    };
+    decoder.object(patched, &mut Vec::new())
+}

@@ -1,0 +1,83 @@
+//! A whole server, without a listener: that its parts are put together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use trimtab_apiserver_storage::{Config, MemoryStore};
+
+use super::{ApiServer, ApiService};
+use crate::webhook::testing::{Hook, Reply};
+
+async fn server() -> ApiServer {
+    let store = Arc::new(MemoryStore::new(Config::default()));
+    ApiServer::builder(store).start().await.expect("starts")
+}
+
+/// Posts an object; answers code, warnings and body.
+async fn post(service: &ApiService, path: &str, body: &Value) -> (StatusCode, Vec<String>, Value) {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .expect("a request");
+    let response = service.clone().oneshot(request).await.expect("answers");
+    let code = response.status();
+    let warnings = response.headers().get_all(http::header::WARNING);
+    let warnings = warnings
+        .iter()
+        .map(|v| v.to_str().unwrap_or_default().to_owned())
+        .collect();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (code, warnings, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn webhooks_have_their_say_and_are_counted() {
+    let (server, asked) = (
+        server().await,
+        Hook::start(|asked| {
+            let review = &asked.body;
+            let response = json!({"uid": review["request"]["uid"], "allowed": false, "warnings": ["mind", "mind"],
+                "status": {"code": 403, "reason": "Forbidden", "message": "no"}});
+            Reply::Json(json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response}))
+        })
+        .await,
+    );
+    let service = server.service();
+    let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+        "resources": ["configmaps"]});
+    let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "v"},
+        "webhooks": [{"name": "h.example.com", "clientConfig": asked.client_config("/"), "rules": [rule],
+            "admissionReviewVersions": ["v1"], "sideEffects": "None"}]});
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let (code, _, answer) = post(&service, path, &configuration).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    let (code, warnings, answer) = post(&service, "/api/v1/namespaces/default/configmaps", &object).await;
+    assert_eq!(
+        (code, &answer["message"]),
+        (
+            StatusCode::FORBIDDEN,
+            &json!("admission webhook \"h.example.com\" denied the request: no")
+        )
+    );
+    // Once, though it was said twice, and though the request is refused.
+    assert_eq!(warnings, ["299 - \"mind\""]);
+    let request = Request::builder().uri("/metrics").body(Full::new(Bytes::new()));
+    let response = service
+        .clone()
+        .oneshot(request.expect("a request"))
+        .await
+        .expect("answers");
+    let text = response.into_body().collect().await.expect("a body").to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    let counted = "apiserver_admission_webhook_rejection_count{name=\"h.example.com\",type=\"validating\"";
+    assert!(text.contains(counted), "{text}");
+    server.shutdown().await.expect("stops");
+}
