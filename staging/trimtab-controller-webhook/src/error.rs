@@ -54,6 +54,14 @@ pub enum WebhookError {
         /// Why not.
         cause: Box<kube::Error>,
     },
+    /// The API server did not answer in time.
+    #[error("{what} was not applied within {patience:?}")]
+    Late {
+        /// Kind and name.
+        what: String,
+        /// How long it had.
+        patience: std::time::Duration,
+    },
     /// A manifest cannot be written as YAML.
     #[error("a manifest cannot be written: {0}")]
     Encode(String),

@@ -19,6 +19,9 @@ use crate::hook::Hook;
 use crate::target::{self, Target};
 use crate::webhooks::{CONVERT, Webhooks};
 
+/// How long the API server has to apply a manifest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The declarations of a program's webhooks, to be printed or applied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifests {
@@ -133,7 +136,8 @@ impl Manifests {
     /// definitions of converted kinds must be there.
     ///
     /// # Errors
-    /// [`WebhookError::Apply`] for the first that is refused; what was applied before stays.
+    /// [`WebhookError::Apply`] for the first that is refused, [`WebhookError::Late`] for the first that is not answered
+    /// within 30 seconds; what was applied before stays.
     pub async fn apply(&self, client: &Client, manager: &str) -> Result<(), WebhookError> {
         let params = PatchParams::apply(manager).force();
         if let Some(mutating) = &self.mutating {
@@ -183,16 +187,21 @@ where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let name = named.meta().name.as_deref().unwrap_or_default();
+    let what_is = || format!("the {} {name}", K::kind(&()));
     let applied = async {
         let body = serde_json::to_value(what).map_err(kube::Error::SerdeError)?;
         let api: Api<K> = Api::all(client.clone());
         api.patch(name, params, &Patch::Apply(body)).await
     };
-    match applied.await {
-        Ok(_) => Ok(()),
-        Err(cause) => Err(WebhookError::Apply {
-            what: format!("the {} {name}", K::kind(&())),
+    match tokio::time::timeout(PATIENCE, applied).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(cause)) => Err(WebhookError::Apply {
+            what: what_is(),
             cause: Box::new(cause),
+        }),
+        Err(_) => Err(WebhookError::Late {
+            what: what_is(),
+            patience: PATIENCE,
         }),
     }
 }

@@ -37,6 +37,9 @@ pub enum ProvisionError {
     /// The Secret was written by others each time that it was to be written here.
     #[error("the Secret {0} is written by others again and again")]
     Contended(String),
+    /// The API server did not answer in time.
+    #[error("the API server did not answer within {0:?}")]
+    Late(std::time::Duration),
     /// The API server refused, or could not be reached.
     #[error("{what}: {cause}")]
     Api {

@@ -14,6 +14,7 @@ use trimtab_controller_runtime::serving::Certificates;
 
 use super::error::ProvisionError;
 use super::injection::{Injection, Kinds};
+use super::material::Material;
 use super::rotation::{Lifetimes, advance};
 use super::secret::Place;
 use crate::target::Target;
@@ -23,6 +24,8 @@ use crate::webhooks::Webhooks;
 const LOOK: Duration = Duration::from_secs(60);
 /// How long to wait after a failure, at first; twice as long after each further one, up to [`LOOK`].
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the API server has to answer all that is asked of it in one go.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a Secret that others write at the same time is tried.
 const TRIES: usize = 5;
 
@@ -143,17 +146,22 @@ impl Provisioner {
         self.shared.bundle.lock().clone()
     }
 
-    /// Makes or renews what has to be, shows what there is now, and makes the authorities known.
+    /// Makes or renews what has to be, shows what there is now, and makes the authorities known. Dropping the future
+    /// half way is as a failure.
     ///
     /// # Errors
     /// [`ProvisionError`]. What was made before the failure stays; to try again goes on from there.
     pub async fn refresh(&self) -> Result<(), ProvisionError> {
-        let bundle = self.renew().await?;
-        if let Some(injection) = &self.injection {
-            injection.inject(&bundle).await?;
-            *self.shared.injected.lock() = Some(bundle);
-        }
-        Ok(())
+        let refreshed = async {
+            let bundle = self.renew().await?;
+            if let Some(injection) = &self.injection {
+                injection.inject(&bundle).await?;
+                *self.shared.injected.lock() = Some(bundle);
+            }
+            Ok(())
+        };
+        let in_time = tokio::time::timeout(PATIENCE, refreshed).await;
+        in_time.unwrap_or(Err(ProvisionError::Late(PATIENCE)))
     }
 
     /// Refreshes every minute, and sooner after a failure, until `stop`.
@@ -191,7 +199,7 @@ impl Provisioner {
     async fn renew(&self) -> Result<String, ProvisionError> {
         for _ in 0..TRIES {
             let found = self.place.read().await?;
-            let trusted = self.is_trusted(found.material.as_ref().map(super::material::Material::bundle));
+            let trusted = self.is_trusted(found.material.as_ref().map(Material::bundle));
             let now = (self.clock.0)();
             let next = advance(
                 found.material.as_ref(),

@@ -13,8 +13,9 @@ use crate::error::WebhookError;
 
 /// A version of a kind that is converted through the kind's hub.
 ///
-/// Conversions must not fail for objects that the server lets in: nobody could read, change or delete such an object in that
-/// version any more. What a version cannot express is kept by [`keep_in_annotation`](crate::keep_in_annotation) and [`restore_from_annotation`](crate::restore_from_annotation).
+/// Conversions must not fail for objects that the server lets in: nobody could read, change or delete such an object in
+/// that version any more. What a version cannot express is kept by [`keep_in_annotation`](crate::keep_in_annotation) and
+/// [`restore_from_annotation`](crate::restore_from_annotation).
 ///
 /// Metadata may be passed on or left empty: it is carried over in any case, and only changes of labels and annotations
 /// count (*Identity kept*).
@@ -271,7 +272,8 @@ fn encode<K: Reviewed>(object: &K) -> Result<Value, ConversionError> {
 }
 
 /// *Identity kept*, between types: whoever passes metadata on may change labels and annotations; whoever does not may
-/// add some.
+/// add some. The two are told apart by the name and all else that an object has; one that has nothing of it, as only
+/// tests make it, counts as passed on.
 fn carry_over(from: ObjectMeta, to: &mut ObjectMeta) {
     let (labels, annotations) = (to.labels.take(), to.annotations.take());
     let mut metadata = from;

@@ -33,7 +33,8 @@ use super::convert::ConversionError;
 ///
 /// Keep what the spoke lacks and nothing else: whoever edits the spoke edits what it shows, and what is restored over that
 /// is a lost update. All annotations of an object have 256 KiB together. The annotation is an ordinary one, which users
-/// see and may remove; it must be on no other version than the one that needs it, so [`restore_from_annotation`] takes it away.
+/// see and may remove; it must be on no other version than the one that needs it, so [`restore_from_annotation`] takes it
+/// away.
 ///
 /// # Errors
 /// When `what` cannot be written as JSON.

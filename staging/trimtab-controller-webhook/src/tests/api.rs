@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) patches: Vec<(String, Value)>,
     /// Writes that are refused, by the parts of their paths.
     pub(crate) refused: Vec<(&'static str, u16)>,
+    /// Whether nothing is answered any more.
+    pub(crate) silent: bool,
     /// How many writes find the object changed by others, from now on.
     pub(crate) others: usize,
 }
@@ -41,6 +43,10 @@ impl Api {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await.expect("a whole body");
                 tokio::task::yield_now().await; // so that callers come in between
+                let silent = api.0.lock().silent;
+                if silent {
+                    std::future::pending::<()>().await;
+                }
                 Ok::<_, Infallible>(api.answer(&head.method, &head.uri, &body))
             }
         });

@@ -180,7 +180,7 @@ fn the_bundle_goes_everywhere_and_yaml_says_it_all() {
     assert_eq!(yaml.matches("caBundle: UEVNCg==").count(), 5, "{yaml}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn manifests_are_applied_and_refusals_name_the_object() {
     let api = Api::default();
     let manifests = webhooks()
@@ -217,6 +217,9 @@ async fn manifests_are_applied_and_refusals_name_the_object() {
     let says = refused.to_string();
     let wanted = "the ValidatingWebhookConfiguration websites cannot be applied: ";
     assert!(says.starts_with(wanted), "{says}");
+    api.0.lock().silent = true;
+    let late = manifests.apply(&api.client(), "websites").await;
+    assert!(matches!(late, Err(WebhookError::Late { .. })), "{late:?}");
 }
 
 #[test]

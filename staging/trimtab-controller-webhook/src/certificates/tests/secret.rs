@@ -135,6 +135,14 @@ async fn failures_are_tried_again_until_the_stop() {
     tokio::join!(provisioner.run(stop.clone()), watching);
 }
 
+#[tokio::test(start_paused = true)]
+async fn silence_is_not_waited_for() {
+    let api = Api::default();
+    api.0.lock().silent = true;
+    let late = replica(&api).refresh().await;
+    assert!(matches!(late, Err(ProvisionError::Late(_))), "{late:?}");
+}
+
 #[tokio::test]
 async fn renewal_continues_where_it_stood() {
     // Every step by another replica, with nothing but the Secret in common.

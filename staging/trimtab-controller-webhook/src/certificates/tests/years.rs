@@ -105,7 +105,7 @@ proptest! {
     #[test]
     fn irregular_care_is_enough(steps in prop::collection::vec((1..72_i64, 0..24_i64), 60)) {
         let lifetimes = Lifetimes { authority: hours(24 * 30), serving: hours(24 * 9), overlap: hours(24) };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let checked: Result<(), String> = runtime.block_on(async {
             let mut world = World::new(lifetimes);
             for (step, lag) in steps {

@@ -164,7 +164,7 @@ fn metadata() -> impl Strategy<Value = Value> {
         map.prop_map(|map| json!(map))
     };
     let field = prop_oneof![
-        text().prop_map(|value| ("name", value)),
+        text().prop_map(|value| ("namespace", value)),
         text().prop_map(|value| ("uid", value)),
         text().prop_map(|value| ("resourceVersion", value)),
         any::<i32>().prop_map(|value| ("generation", json!(value))),
@@ -180,10 +180,9 @@ fn metadata() -> impl Strategy<Value = Value> {
     ];
     let fields = prop::collection::vec(field, 0..8);
     fields.prop_map(|fields| {
-        fields
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect()
+        let named = [("name", json!("a"))]; // every object that the API server sends is
+        let fields = fields.into_iter().chain(named);
+        fields.map(|(key, value)| (key.to_owned(), value)).collect()
     })
 }
 
