@@ -210,35 +210,55 @@ fn unauthorized() -> Response {
 }
 
 /// Answers that hold for a while, and not too many of them.
-struct Memory<K, V>(Mutex<HashMap<K, (V, Instant)>>);
+struct Memory<K, V>(Mutex<Answers<K, V>>);
+
+struct Answers<K, V> {
+    by_question: HashMap<K, Answer<V>>,
+    /// How many there have been.
+    count: u64,
+}
+
+struct Answer<V> {
+    value: V,
+    until: Instant,
+    /// Tells apart what ends at the same time.
+    number: u64,
+}
 
 impl<K, V> Default for Memory<K, V> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Answers {
+            by_question: HashMap::new(),
+            count: 0,
+        }))
     }
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
     fn get(&self, key: &K) -> Option<V> {
         let memory = self.0.lock();
-        let (value, until) = memory.get(key)?;
-        (*until > Instant::now()).then(|| value.clone())
+        let answer = memory.by_question.get(key)?;
+        (answer.until > Instant::now()).then(|| answer.value.clone())
     }
 
     fn put(&self, key: K, value: V, positive: bool) {
         let now = Instant::now();
         let until = now + if positive { YES } else { NO };
-        let mut memory = self.0.lock();
-        if memory.len() >= REMEMBERED && !memory.contains_key(&key) {
-            memory.retain(|_, (_, until)| *until > now);
+        let Answers { by_question, count } = &mut *self.0.lock();
+        if by_question.len() >= REMEMBERED && !by_question.contains_key(&key) {
+            by_question.retain(|_, answer| answer.until > now);
         }
-        if memory.len() >= REMEMBERED && !memory.contains_key(&key) {
+        if by_question.len() >= REMEMBERED && !by_question.contains_key(&key) {
             // A no ends soonest: made-up tokens push each other out before they push out the valid ones.
-            let first = memory.iter().min_by_key(|(_, (_, until))| *until);
+            let first = by_question
+                .iter()
+                .min_by_key(|(_, answer)| (answer.until, answer.number));
             if let Some(first) = first.map(|(key, _)| key.clone()) {
-                memory.remove(&first);
+                by_question.remove(&first);
             }
         }
-        memory.insert(key, (value, until));
+        *count += 1;
+        let number = *count;
+        by_question.insert(key, Answer { value, until, number });
     }
 }
