@@ -8,6 +8,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_storage::{RangeRequest, Store};
 
+use crate::registry::codec::Codec;
 use crate::registry::{ResourceTable, keys, storage};
 
 /// Reads objects by group and resource, in whichever version is served first. A resource that is not served has no
@@ -45,6 +46,13 @@ impl StoreReader {
     pub fn new(store: Arc<dyn Store>, resources: Arc<ResourceTable>) -> Self {
         Self { store, resources }
     }
+
+    /// How objects of a resource are stored; `None` when it is not served.
+    fn codec(&self, group: &str, plural: &str) -> Option<Codec> {
+        let resources = self.resources.snapshot();
+        let resource = resources.any_version(group, plural)?.clone();
+        Some(Codec::new(&resources, resource, None))
+    }
 }
 
 #[async_trait]
@@ -56,25 +64,21 @@ impl Reader for StoreReader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, ApiError> {
-        let Some(resource) = self.resources.snapshot().any_version(group, plural).cloned() else {
+        let Some(codec) = self.codec(group, plural) else {
             return Ok(None);
         };
-        let key = keys::object_key(&resource, namespace, name);
-        Ok(storage::get(&*self.store, &resource, &key)
-            .await?
-            .map(|stored| stored.object))
+        let key = keys::object_key(&codec.resource, namespace, name);
+        let stored = codec.get(&*self.store, &key).await?;
+        Ok(stored.map(|stored| stored.object))
     }
 
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, ApiError> {
-        let Some(resource) = self.resources.snapshot().any_version(group, plural).cloned() else {
+        let Some(codec) = self.codec(group, plural) else {
             return Ok(Vec::new());
         };
-        let range = RangeRequest::prefix(keys::collection_prefix(&resource, namespace));
+        let range = RangeRequest::prefix(keys::collection_prefix(&codec.resource, namespace));
         let response = self.store.range(range).await.map_err(|e| storage::error(&e))?;
-        response
-            .kvs
-            .into_iter()
-            .map(|kv| Ok(storage::stored(&resource, kv)?.object))
-            .collect()
+        let all = codec.decode_all(response.kvs).await?;
+        Ok(all.into_iter().map(|stored| stored.object).collect())
     }
 }

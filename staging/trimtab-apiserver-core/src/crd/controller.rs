@@ -17,8 +17,9 @@ use trimtab_apiserver_storage::{EventKind, KeyValue, RangeRequest, WatchRequest,
 
 use super::names::{self, Taken};
 use super::view::{is_true, set_condition, text};
-use super::{FINALIZER, cleanup, is_definitions, requests, resource};
+use super::{FINALIZER, cleanup, conversion, is_definitions, requests, resource};
 use crate::registry::{Registry, keys, meta, storage};
+use crate::webhook::Clients;
 
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ struct Known {
 struct Controller {
     registry: Arc<Registry>,
     terminating: Terminating,
+    /// By whom webhooks that convert are called.
+    clients: Arc<Clients>,
     builtin: Vec<Arc<Resource>>,
     definitions: Arc<Resource>,
     known: BTreeMap<String, Known>,
@@ -55,6 +58,7 @@ struct Controller {
 pub(crate) async fn start(
     registry: &Arc<Registry>,
     terminating: Terminating,
+    clients: Arc<Clients>,
     stop: CancellationToken,
 ) -> Result<JoinHandle<()>, String> {
     let table = registry.resources().snapshot();
@@ -65,6 +69,7 @@ pub(crate) async fn start(
     let mut controller = Controller {
         registry: registry.clone(),
         terminating,
+        clients,
         builtin,
         definitions,
         known: BTreeMap::new(),
@@ -279,7 +284,10 @@ impl Controller {
         if known.served != of {
             let (group, plural) = id(definition);
             let resources = resource::served(definition);
-            self.registry.resources().replace(&group, &plural, resources);
+            let converter = conversion::of(definition, &self.clients);
+            self.registry
+                .resources()
+                .replace(&group, &plural, resources, converter);
             known.served = of;
         }
     }

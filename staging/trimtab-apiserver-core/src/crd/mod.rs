@@ -2,11 +2,12 @@
 //!
 //! `definition` is the strategy of CustomResourceDefinition: what is filled in and refused. `controller` watches
 //! definitions in the store, decides on their names, and keeps the resource table: an accepted definition is in the
-//! table before it is called established. `resource` makes of each served version a resource with its own strategy.
-//! `cleanup` deletes the objects of a definition that is being deleted.
+//! table before it is called established. `resource` makes of each served version a resource with its own strategy;
+//! `conversion` has webhooks convert objects between versions. `cleanup` deletes the objects of a definition that is being deleted.
 
 mod cleanup;
 pub(crate) mod controller;
+pub(crate) mod conversion;
 mod definition;
 mod names;
 mod requests;

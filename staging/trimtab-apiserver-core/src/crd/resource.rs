@@ -44,7 +44,7 @@ fn api_version(definition: &Value, version: &str) -> String {
 }
 
 /// The schemas of all versions, by `apiVersion`.
-fn schemas(definition: &Value) -> Arc<BTreeMap<String, Arc<Compiled>>> {
+pub(super) fn schemas(definition: &Value) -> Arc<BTreeMap<String, Arc<Compiled>>> {
     let of = |version: &Value| {
         let name = api_version(definition, text(version, "name"));
         (name, Compiled::new(&version["schema"]["openAPIV3Schema"]))

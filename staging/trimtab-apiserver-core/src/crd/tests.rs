@@ -10,12 +10,13 @@ use trimtab_apiserver_storage::{Config, MemoryStore, WatchRequest};
 
 use super::controller::{self, Terminating};
 use super::{NoCreation, PLURAL, view};
-use crate::admission::Chain;
+use crate::admission::{Chain, Reader, StoreReader};
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::registry::{Registry, keys};
+use crate::webhook::{Clients, ServiceAddresses};
 
-struct Server {
-    registry: Arc<Registry>,
+pub(super) struct Server {
+    pub(super) registry: Arc<Registry>,
     stop: CancellationToken,
 }
 
@@ -27,21 +28,33 @@ impl Drop for Server {
 
 impl Server {
     async fn over(store: Arc<MemoryStore>) -> Self {
-        let registry = Arc::new(Registry::new(store, super::builtin()));
+        let registry = Arc::new(Registry::new(store.clone(), super::builtin()));
+        let reader: Arc<dyn Reader> = Arc::new(StoreReader::new(store, registry.resources().clone()));
+        let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader))));
         let (terminating, stop) = (Terminating::default(), CancellationToken::new());
         registry.set_admission(Arc::new(Chain::default().then(NoCreation(terminating.clone()))));
-        controller::start(&registry, terminating, stop.clone())
+        controller::start(&registry, terminating, clients, stop.clone())
             .await
             .expect("the controller starts");
         Self { registry, stop }
     }
 
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::over(Arc::new(MemoryStore::new(Config::default()))).await
     }
 
-    /// `path` is `GROUP/VERSION/[NAMESPACE:]RESOURCE[/NAME[/SUBRESOURCE]]`; `PATCH` is a merge patch.
-    async fn ask(&self, verb: &str, path: &str, body: Value) -> (u16, Value) {
+    /// `path` is `GROUP/VERSION/[NAMESPACE:]RESOURCE[/NAME[/SUBRESOURCE]][?QUERY]`; `PATCH` is a merge patch, and `APPLY`
+    /// one of server-side apply.
+    pub(super) async fn ask(&self, verb: &str, path: &str, body: Value) -> (u16, Value) {
+        match self.registry.handle(Self::request(verb, path, body)).await {
+            Ok(ApiResponse::Value { code, value, .. }) => (code, value),
+            Ok(ApiResponse::Watch { .. }) => (200, Value::Null),
+            Err(error) => (error.code, json!({"message": error.message})),
+        }
+    }
+
+    pub(super) fn request(verb: &str, path: &str, body: Value) -> ApiRequest {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let mut parts = path.split('/').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
         let (group, version, resource) = (next(), next(), next());
@@ -50,7 +63,7 @@ impl Server {
             None => (String::new(), resource),
         };
         let info = RequestInfo {
-            verb: verb.to_owned(),
+            verb: verb.replace("apply", "patch"),
             group,
             version,
             namespace,
@@ -59,12 +72,13 @@ impl Server {
             subresource: next(),
             ..RequestInfo::default()
         };
-        let request = ApiRequest {
+        ApiRequest {
             info,
-            body_format: if verb == "patch" {
-                BodyFormat::MergePatch
-            } else {
-                BodyFormat::Json
+            query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            body_format: match verb {
+                "patch" => BodyFormat::MergePatch,
+                "apply" => BodyFormat::ApplyPatch,
+                _ => BodyFormat::Json,
             },
             body: if body.is_null() {
                 Bytes::new()
@@ -72,11 +86,6 @@ impl Server {
                 body.to_string().into()
             },
             ..ApiRequest::default()
-        };
-        match self.registry.handle(request).await {
-            Ok(ApiResponse::Value { code, value, .. }) => (code, value),
-            Ok(ApiResponse::Watch { .. }) => (200, Value::Null),
-            Err(error) => (error.code, json!({"message": error.message})),
         }
     }
 
@@ -86,7 +95,7 @@ impl Server {
     }
 
     /// Waits until the definition is as wanted; the test's own time limit is the runner's.
-    async fn until(&self, name: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+    pub(super) async fn until(&self, name: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         loop {
             let revision = self.registry.store().revision().await.expect("the store is open");
             let (code, definition) = self.definition(name).await;
@@ -99,7 +108,7 @@ impl Server {
         }
     }
 
-    async fn define(&self, definition: Value) -> Value {
+    pub(super) async fn define(&self, definition: Value) -> Value {
         let path = format!("{}/v1/{PLURAL}", super::GROUP);
         let name = definition["metadata"]["name"]
             .as_str()
@@ -113,7 +122,7 @@ impl Server {
 }
 
 /// A definition of widgets with two versions; v1 is stored.
-fn widgets() -> Value {
+pub(super) fn widgets() -> Value {
     let schema = |default: &str| {
         json!({"openAPIV3Schema": {"type": "object", "properties": {
             "spec": {"type": "object", "properties": {"x": {"type": "string"},
@@ -305,7 +314,12 @@ async fn a_name_that_is_given_up_goes_to_who_waits_for_it() {
 #[tokio::test]
 async fn wrong_definitions_are_refused_by_field() {
     let server = Server::new().await;
-    let cases: [(&str, Value, &str); 12] = [
+    let webhook = |client: Value, versions: Value| {
+        json!({"strategy": "Webhook",
+            "webhook": {"conversionReviewVersions": versions, "clientConfig": client}})
+    };
+    let url = || json!({"url": "https://example.com"});
+    let cases: [(&str, Value, &str); 16] = [
         (
             "/metadata/name",
             json!("x.example.com"),
@@ -364,9 +378,31 @@ async fn wrong_definitions_are_refused_by_field() {
         ),
         (
             "/spec/conversion",
-            json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
-            "clientConfig": {"url": "https://example.com"}}}),
-            "spec.conversion.strategy: Unsupported value: \"Webhook\": supported values: \"None\"",
+            webhook(url(), json!(["v2"])),
+            "spec.conversion.conversionReviewVersions: Invalid value: [\"v2\"]: must include at least one of v1, v1beta1",
+        ),
+        (
+            "/spec/conversion",
+            webhook(url(), json!(["v1", "v1"])),
+            "spec.conversion.conversionReviewVersions[1]: Invalid value: \"v1\": duplicate version",
+        ),
+        (
+            "/spec/conversion",
+            webhook(json!({"url": "http://example.com"}), json!(["v1"])),
+            "spec.conversion.webhookClientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme",
+        ),
+        (
+            "/spec/conversion",
+            webhook(
+                json!({"service": {"namespace": "n", "name": "s", "path": "x"}}),
+                json!(["v1"]),
+            ),
+            "spec.conversion.webhookClientConfig.service.path: Invalid value: \"x\": must start with a '/'",
+        ),
+        (
+            "/spec/conversion",
+            webhook(json!({}), json!(["v1"])),
+            "spec.conversion.webhookClientConfig: Required value: exactly one of url or service is required",
         ),
     ];
     for (pointer, value, expected) in cases {

@@ -3,11 +3,15 @@
 //! kube-apiserver checks an internal form in which what all versions share is said once, at the top of the spec; its
 //! errors name fields of that form, and so do these: `spec.validation` rather than `spec.versions[0].schema`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
+use trimtab_apiserver_kinds::webhook_client::{validate_service, validate_url};
 
 use super::validate_version as version;
 use super::view::{flag, is_true, items, schema, text, texts, versions};
+use crate::webhook::tls;
 
 /// The annotation by which groups of the community are approved.
 const APPROVED: &str = "api-approved.kubernetes.io";
@@ -71,7 +75,7 @@ pub(super) fn definition(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
             errors.push(FieldError::invalid(&at, name, why));
         }
     }
-    errors.extend(of_spec(spec, old.map(|old| &old["spec"])));
+    errors.extend(of_spec(spec, old.map(|old| &old["spec"]), Bundle::of(old)));
     if let Some(old) = old {
         errors.extend(immutable(spec, &old["spec"], is_true(old, "Established")));
     }
@@ -95,7 +99,7 @@ pub(super) fn status(definition: &Value) -> Vec<FieldError> {
     of_names(&definition["status"]["acceptedNames"], &at)
 }
 
-fn of_spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn of_spec(spec: &Value, old: Option<&Value>, bundle: Bundle) -> Vec<FieldError> {
     let at = FieldPath::new("spec");
     let mut errors = Vec::new();
     let group = text(spec, "group");
@@ -173,7 +177,17 @@ fn of_spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let before = old.and_then(|old| versions(old).iter().find(|v| v["name"] == first["name"]));
         errors.extend(version::shared(spec, first, before, shared, &at));
     }
-    errors.extend(conversion(&spec["conversion"], &at.child("conversion")));
+    let (converts, at_conversion) = (&spec["conversion"], at.child("conversion"));
+    if text(converts, "strategy") != "None" && flag(spec, "preserveUnknownFields") {
+        let why = "must be None if spec.preserveUnknownFields is true";
+        let strategy = text(converts, "strategy");
+        errors.push(FieldError::invalid(
+            &at_conversion.child("strategy"),
+            strategy,
+            why,
+        ));
+    }
+    errors.extend(conversion(converts, &at_conversion, bundle));
     errors
 }
 
@@ -224,8 +238,8 @@ fn of_names(of: &Value, at: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-/// Conversion by webhooks is checked as far as its form goes, and then refused: nothing here calls them.
-fn conversion(of: &Value, at: &FieldPath) -> Vec<FieldError> {
+/// What is wrong with how objects are converted between versions.
+fn conversion(of: &Value, at: &FieldPath, bundle: Bundle) -> Vec<FieldError> {
     let strategy = text(of, "strategy");
     let mut errors: Vec<FieldError> = one_of(&at.child("strategy"), strategy, &["None", "Webhook"])
         .into_iter()
@@ -252,23 +266,67 @@ fn conversion(of: &Value, at: &FieldPath) -> Vec<FieldError> {
             let why = "exactly one of url or service is required";
             errors.push(FieldError::required(&at.child("webhookClientConfig"), why));
         }
-        Some(_) => {}
+        Some(client) => {
+            let at = at.child("webhookClientConfig");
+            match client["url"].as_str() {
+                Some(url) => errors.extend(validate_url(url, &at.child("url"))),
+                None => errors.extend(validate_service(&client["service"], &at.child("service"))),
+            }
+        }
+    }
+    if let (Bundle::Checked, Some(why)) = (bundle, client.and_then(bundle_fault)) {
+        let at = at.child("webhookClientConfig").child("caBundle");
+        let value = webhook["clientConfig"]["caBundle"].clone();
+        errors.push(FieldError::invalid(&at, value, why));
     }
     let at_reviews = at.child("conversionReviewVersions");
     if reviews.is_empty() {
         errors.push(FieldError::required(&at_reviews, ""));
-    } else if !reviews.iter().any(|v| v == "v1" || v == "v1beta1") {
+        return errors;
+    }
+    for (i, version) in reviews.iter().enumerate() {
+        let at = at_reviews.index(i);
+        if reviews[..i].contains(version) {
+            errors.push(FieldError::invalid(&at, version.as_str(), "duplicate version"));
+            continue;
+        }
+        let wrong = names::dns1035_label(version).into_iter();
+        errors.extend(wrong.map(|why| FieldError::invalid(&at, version.as_str(), why)));
+    }
+    if !reviews.iter().any(|v| v == "v1" || v == "v1beta1") {
         let why = "must include at least one of v1, v1beta1";
         errors.push(FieldError::invalid(&at_reviews, reviews, why));
     }
-    if errors.is_empty() {
-        errors.push(FieldError::not_supported(
-            &at.child("strategy"),
-            strategy,
-            &["None"],
-        ));
-    }
     errors
+}
+
+/// Whether the authorities of a webhook must make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bundle {
+    Checked,
+    /// Not yet, or not any more: others fill them in later, or they made none before.
+    Unchecked,
+}
+
+impl Bundle {
+    /// Once a definition is established, what made sense has to go on making sense.
+    fn of(old: Option<&Value>) -> Self {
+        match old.filter(|old| is_true(old, "Established")) {
+            Some(old) if bundle_fault(&old["spec"]["conversion"]["webhook"]["clientConfig"]).is_none() => {
+                Self::Checked
+            }
+            _ => Self::Unchecked,
+        }
+    }
+}
+
+/// What is wrong with the authorities in a `clientConfig`; nothing when there are none.
+fn bundle_fault(client: &Value) -> Option<String> {
+    let encoded = client["caBundle"].as_str().filter(|text| !text.is_empty())?;
+    match STANDARD.decode(encoded) {
+        Ok(bundle) => tls::authorities(&bundle).err(),
+        Err(error) => Some(format!("unable to load root certificates: {error}")),
+    }
 }
 
 /// What may not change: the group and the plural name never, kind and scope not once objects may exist.

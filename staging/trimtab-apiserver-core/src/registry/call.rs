@@ -10,7 +10,9 @@ use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_kinds::strategy::RequestContext;
 use trimtab_apiserver_storage::Store;
 
+use super::codec::Codec;
 use super::hooks::{Attributes, Operation};
+use super::storage::Stored;
 use super::{Hooks, Registry, deadline, keys, meta, options, shape};
 use crate::api::{ApiRequest, ApiResponse};
 
@@ -41,6 +43,8 @@ pub(super) struct Call<'a> {
     pub(super) now: Timestamp,
     /// When the request has to be answered; `None` for what may last.
     pub(super) deadline: Option<Instant>,
+    /// How its objects are stored.
+    pub(super) codec: Codec,
     pub(super) warnings: Vec<String>,
 }
 
@@ -101,9 +105,11 @@ impl<'a> Call<'a> {
         } else {
             Some(deadline::of(&request)?)
         };
+        let codec = Codec::new(&registry.resources.snapshot(), resource.clone(), deadline);
         Ok(Self {
             registry,
             request,
+            codec,
             resource,
             hooks,
             namespace,
@@ -168,6 +174,11 @@ impl<'a> Call<'a> {
 
     pub(super) fn key(&self, name: &str) -> String {
         keys::object_key(&self.resource, &self.namespace, name)
+    }
+
+    /// The object of that name as it is stored.
+    pub(super) async fn stored(&self, name: &str) -> Result<Option<Stored>, ApiError> {
+        self.codec.get(self.store(), &self.key(name)).await
     }
 
     pub(super) fn not_found(&self, name: &str) -> ApiError {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::hooks::Operation;
-use super::{Answer, Call, options, storage};
+use super::{Answer, Call, options};
 
 /// Options that are flags, and whether they hold when nothing is said.
 const STREAMS: [(&str, bool); 4] = [
@@ -23,7 +23,7 @@ impl Call<'_> {
             self.admit_connection().await?;
         }
         let name = self.name();
-        let stored = storage::get(self.store(), &self.resource, &self.key(name)).await?;
+        let stored = self.stored(name).await?;
         let object = stored.ok_or_else(|| self.not_found(name))?.object;
         let subresource = self.request.info.subresource.as_str();
         let scheduled = object["spec"]["nodeName"]

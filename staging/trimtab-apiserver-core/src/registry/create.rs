@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
-use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
 use super::decode::Decoder;
@@ -139,23 +138,23 @@ impl Call<'_> {
 
     async fn store_new(
         &self,
-        mut new: Value,
+        new: Value,
         allocation: Option<Box<dyn Allocation>>,
         dry_run: bool,
     ) -> Result<Stored, ApiError> {
         let name = meta::name(&new).to_owned();
         let key = self.key(&name);
         if dry_run {
-            let taken = storage::get(self.store(), &self.resource, &key).await?.is_some();
-            return Ok(if taken {
-                Stored::NameTaken(name)
-            } else {
-                Stored::Yes(new)
-            });
+            let stored = self.codec.encode(&new).await?;
+            if self.stored(&name).await?.is_some() {
+                return Ok(Stored::NameTaken(name));
+            }
+            return Ok(Stored::Yes(self.codec.restored(new, &stored, None).await?));
         }
+        let (put, stored) = self.codec.put(&key, &new).await?;
         let mut txn = Txn {
             compare: vec![Compare::ModRevision(key.clone().into(), 0)],
-            success: vec![put(&self.resource, &key, &new)],
+            success: vec![put],
             failure: vec![Op::Get { key: key.into() }],
         };
         if let Some(allocation) = &allocation {
@@ -167,7 +166,7 @@ impl Call<'_> {
             if let Some(allocation) = allocation {
                 allocation.committed();
             }
-            meta::set(&mut new, "resourceVersion", response.revision.to_string());
+            let new = self.codec.restored(new, &stored, Some(response.revision)).await?;
             return Ok(Stored::Yes(new));
         }
         let taken = response.kvs.first().is_some_and(Option::is_some);
@@ -191,14 +190,6 @@ fn allocation_lost() -> ApiError {
         StatusReason::ServerTimeout,
         "the allocation was taken by others again and again; try again",
     )
-}
-
-pub(super) fn put(resource: &Resource, key: &str, object: &Value) -> Op {
-    Op::Put {
-        key: key.to_owned().into(),
-        value: storage::encode(resource, object),
-        ttl: resource.strategy.ttl_seconds(object),
-    }
 }
 
 /// The prefix, shortened if need be, with five random characters of those that spell no words.

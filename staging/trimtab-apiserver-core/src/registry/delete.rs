@@ -6,7 +6,6 @@ use trimtab_apimachinery_meta::{ApiError, GroupResource};
 use trimtab_apiserver_kinds::strategy::Deletion;
 use trimtab_apiserver_storage::{Compare, Txn};
 
-use super::create::put;
 use super::delete_options::{DeleteOptions, Propagation};
 use super::hooks::{Attributes, Operation};
 use super::storage::Stored;
@@ -102,7 +101,7 @@ impl Call<'_> {
         let hooks = self.hooks.clone();
         let key = self.key(name);
         for _ in 0..ATTEMPTS {
-            let Some(stored) = storage::get(self.store(), &self.resource, &key).await? else {
+            let Some(stored) = self.stored(name).await? else {
                 return Err(self.not_found(name));
             };
             self.check_preconditions(&stored.object, options)?;
@@ -277,10 +276,10 @@ impl Call<'_> {
     async fn store_mark(
         &self,
         key: &str,
-        mut object: Value,
+        object: Value,
         stored: &Stored,
     ) -> Result<Option<Stored>, ApiError> {
-        let op = put(&self.resource, key, &object);
+        let (op, bytes) = self.codec.put(key, &object).await?;
         let txn = Txn {
             compare: vec![Compare::ModRevision(key.to_owned().into(), stored.revision)],
             success: vec![op],
@@ -290,10 +289,13 @@ impl Call<'_> {
         if !response.succeeded {
             return Ok(None);
         }
-        meta::set(&mut object, "resourceVersion", response.revision.to_string());
+        let object = self
+            .codec
+            .restored(object, &bytes, Some(response.revision))
+            .await?;
         Ok(Some(Stored {
             object,
-            bytes: stored.bytes.clone(),
+            bytes,
             revision: response.revision,
         }))
     }

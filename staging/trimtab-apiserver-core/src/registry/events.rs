@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Event, EventKind, Revision};
 
-use super::storage;
+use super::codec::Codec;
 
 /// How a watcher sees a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,20 +33,20 @@ impl Sight {
 /// One change of one object, as objects of one served version.
 #[derive(Debug)]
 pub(crate) struct Change {
-    resource: Arc<Resource>,
+    codec: Codec,
     event: Event,
-    now: OnceLock<Option<Value>>,
-    before: OnceLock<Option<Value>>,
+    now: OnceCell<Value>,
+    before: OnceCell<Value>,
     encoded: [OnceLock<Bytes>; 3],
 }
 
 impl Change {
-    fn new(resource: Arc<Resource>, event: Event) -> Self {
+    fn new(codec: Codec, event: Event) -> Self {
         Self {
-            resource,
+            codec,
             event,
-            now: OnceLock::new(),
-            before: OnceLock::new(),
+            now: OnceCell::new(),
+            before: OnceCell::new(),
             encoded: Default::default(),
         }
     }
@@ -62,44 +62,37 @@ impl Change {
     }
 
     /// The object after the change.
-    pub(crate) fn now(&self) -> Result<Option<&Value>, ApiError> {
+    pub(crate) async fn now(&self) -> Result<Option<&Value>, ApiError> {
         if !self.exists() {
             return Ok(None);
         }
-        self.decoded(&self.now, &self.event.kv.value)
+        self.decoded(&self.now, &self.event.kv.value).await.map(Some)
     }
 
     /// The object before the change, at the revision of the change: what is shown of one that has gone.
-    pub(crate) fn before(&self) -> Result<Option<&Value>, ApiError> {
+    pub(crate) async fn before(&self) -> Result<Option<&Value>, ApiError> {
         match &self.event.prev {
-            Some(prev) => self.decoded(&self.before, &prev.value),
+            Some(prev) => self.decoded(&self.before, &prev.value).await.map(Some),
             None => Ok(None),
         }
     }
 
-    fn decoded<'c>(
-        &'c self,
-        cell: &'c OnceLock<Option<Value>>,
-        bytes: &[u8],
-    ) -> Result<Option<&'c Value>, ApiError> {
-        if cell.get().is_none() {
-            let object = storage::decode(&self.resource, bytes, self.event.kv.mod_revision)?;
-            // Somebody else may have been faster, with the same.
-            let _ = cell.set(Some(object));
-        }
-        Ok(cell.get().and_then(Option::as_ref))
+    /// What the bytes are, found out once. Who comes second waits for who came first.
+    async fn decoded<'c>(&'c self, cell: &'c OnceCell<Value>, bytes: &[u8]) -> Result<&'c Value, ApiError> {
+        cell.get_or_try_init(|| self.codec.decode(bytes, self.event.kv.mod_revision))
+            .await
     }
 
     /// The whole object as a line of a watch.
-    pub(crate) fn line(&self, sight: Sight) -> Result<Bytes, ApiError> {
+    pub(crate) async fn line(&self, sight: Sight) -> Result<Bytes, ApiError> {
         let cell = &self.encoded[sight as usize];
         if let Some(line) = cell.get() {
             return Ok(line.clone());
         }
         let object = if sight == Sight::Deleted {
-            self.before()?
+            self.before().await?
         } else {
-            self.now()?
+            self.now().await?
         };
         let line = encode(sight.as_str(), object.unwrap_or(&Value::Null));
         Ok(cell.get_or_init(|| line).clone())
@@ -139,9 +132,9 @@ impl RecentChanges {
     const MOST_BYTES: usize = 16 << 20;
 
     /// The change of this event, shared with others who watch the same resource.
-    pub(crate) fn get(&self, resource: &Arc<Resource>, event: Event) -> Arc<Change> {
+    pub(crate) fn get(&self, codec: Codec, event: Event) -> Arc<Change> {
         let id = (
-            Arc::as_ptr(resource) as usize,
+            Arc::as_ptr(&codec.resource) as usize,
             event.kv.mod_revision,
             event.kv.key.clone(),
         );
@@ -150,7 +143,7 @@ impl RecentChanges {
         if let Some(change) = recent.by_id.get(&id) {
             return change.clone();
         }
-        let change = Arc::new(Change::new(resource.clone(), event));
+        let change = Arc::new(Change::new(codec, event));
         recent.by_id.insert(id.clone(), change.clone());
         recent.order.push_back(id);
         recent.bytes += size;

@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, LabelSelector, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
-use trimtab_apiserver_storage::{Compare, Txn};
+use trimtab_apiserver_storage::{Compare, Op, Txn};
 
 use super::binding::created;
-use super::create::put;
 use super::delete_options::DeleteOptions;
 use super::hooks::Operation;
 use super::{Answer, Call, decode, keys, meta, storage};
@@ -44,7 +43,7 @@ impl Call<'_> {
         admission
             .validate(&attributes, Some(&eviction), None, &mut self.warnings)
             .await?;
-        let stored = storage::get(self.store(), &self.resource, &self.key(&name)).await?;
+        let stored = self.stored(&name).await?;
         let pod = stored.ok_or_else(|| self.not_found(&name))?.object;
         if !budget_is_irrelevant(&pod) {
             self.heed_budget(&pod, options.dry_run).await?;
@@ -103,9 +102,14 @@ impl Call<'_> {
     async fn store_budget(&self, resource: &Resource, budget: Value) -> Result<bool, ApiError> {
         let key = keys::object_key(resource, &self.namespace, meta::name(&budget));
         let revision = meta::text(&budget, "resourceVersion").parse().unwrap_or_default();
+        let put = Op::Put {
+            key: key.clone().into(),
+            value: storage::encode(resource, &budget),
+            ttl: None,
+        };
         let txn = Txn {
-            compare: vec![Compare::ModRevision(key.clone().into(), revision)],
-            success: vec![put(resource, &key, &budget)],
+            compare: vec![Compare::ModRevision(key.into(), revision)],
+            success: vec![put],
             failure: Vec::new(),
         };
         let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;

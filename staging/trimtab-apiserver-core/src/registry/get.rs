@@ -17,7 +17,7 @@ impl Call<'_> {
             }
         }
         let name = self.name();
-        let stored = storage::get(self.store(), &self.resource, &self.key(name)).await?;
+        let stored = self.stored(name).await?;
         let object = stored.ok_or_else(|| self.not_found(name))?.object;
         shape::Shaper::new(&self.resource, &self.request, self.now).check(false)?;
         Ok(Answer::Object(200, object))

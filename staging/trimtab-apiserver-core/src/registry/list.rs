@@ -8,6 +8,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, contract::prefix_end};
 
+use super::codec::Codec;
 use super::continue_token::ContinueToken;
 use super::keys;
 use super::list_options::{ListOptions, ReadAt};
@@ -58,7 +59,7 @@ impl Call<'_> {
             Some(token) => token.revision(),
             None => self.revision_to_read(options.read_at).await?,
         };
-        let result = read_page(self.store(), &self.resource, &prefix, &filter, options, revision).await;
+        let result = read_page(self.store(), &self.codec, &prefix, &filter, options, revision).await;
         result.map_err(|e| match (e, &options.token) {
             (ReadError::Store(Error::Compacted { .. }), Some(token)) => expired_token(token.clone()),
             (ReadError::Store(e), _) => storage::error(&e),
@@ -117,14 +118,12 @@ impl Registry {
             .range(RangeRequest::prefix(prefix))
             .await
             .map_err(|e| storage::error(&e))?;
-        let mut objects = Vec::new();
-        for kv in response.kvs {
-            let object = storage::decode(resource, &kv.value, kv.mod_revision)?;
-            if labels.matches(&object["metadata"]["labels"]) {
-                objects.push(object);
-            }
-        }
-        Ok(objects)
+        let codec = Codec::new(&self.resources.snapshot(), resource.clone(), None);
+        let all = codec.decode_all(response.kvs).await?;
+        let objects = all.into_iter().map(|stored| stored.object);
+        Ok(objects
+            .filter(|object| labels.matches(&object["metadata"]["labels"]))
+            .collect())
     }
 
     /// One object, if it is there; for the server's own use.
@@ -134,14 +133,14 @@ impl Registry {
     /// Those of the store.
     pub async fn get_object(
         &self,
-        resource: &Resource,
+        resource: &std::sync::Arc<Resource>,
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, ApiError> {
         let key = keys::object_key(resource, namespace, name);
-        Ok(storage::get(&*self.store, resource, &key)
-            .await?
-            .map(|stored| stored.object))
+        let codec = Codec::new(&self.resources.snapshot(), resource.clone(), None);
+        let stored = codec.get(&*self.store, &key).await?;
+        Ok(stored.map(|stored| stored.object))
     }
 }
 
@@ -187,7 +186,7 @@ fn expired_token(token: ContinueToken) -> ApiError {
 
 async fn read_page(
     store: &dyn Store,
-    resource: &Resource,
+    codec: &Codec,
     prefix: &Prefix,
     filter: &Filter,
     options: &ListOptions,
@@ -219,9 +218,11 @@ async fn read_page(
         // Later chunks are read as of the first.
         revision = Some(response.revision);
         let chunk = response.kvs.len();
-        for (i, kv) in response.kvs.into_iter().enumerate() {
-            let object = storage::decode(resource, &kv.value, kv.mod_revision).map_err(ReadError::Api)?;
-            start = after(&kv.key);
+        let keys: Vec<Bytes> = response.kvs.iter().map(|kv| kv.key.clone()).collect();
+        let decoded = codec.decode_all(response.kvs).await.map_err(ReadError::Api)?;
+        for (i, (key, stored)) in keys.iter().zip(decoded).enumerate() {
+            let object = stored.object;
+            start = after(key);
             if !filter.matches(&object) {
                 continue;
             }

@@ -19,6 +19,7 @@ pub mod resources;
 mod before_update;
 mod binding;
 mod call;
+pub(crate) mod codec;
 mod connect;
 mod continue_token;
 mod create;

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use trimtab_apiserver_kinds::resource::Resource;
 
+use super::codec::Converter;
+
 /// What identifies a served resource: group, version, plural.
 type Id = (String, String, String);
 
@@ -18,6 +20,8 @@ type Id = (String, String, String);
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     by_id: HashMap<Id, Arc<Resource>>,
+    /// Who converts the objects of a group and plural between versions, where that takes others.
+    converters: HashMap<(String, String), Arc<dyn Converter>>,
     order: BTreeMap<u64, Id>,
     next: u64,
 }
@@ -38,6 +42,15 @@ impl Resources {
     /// The first served version of that group and resource.
     pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.iter().find(|r| r.plural == plural && r.group == group)
+    }
+
+    /// Who converts the objects of a resource between its versions, if that takes others.
+    pub(crate) fn converter(&self, resource: &Resource) -> Option<Arc<dyn Converter>> {
+        if !resource.custom {
+            return None;
+        }
+        let id = (resource.group.clone(), resource.plural.clone());
+        self.converters.get(&id).cloned()
     }
 
     /// All resources, in the order in which they were added.
@@ -113,12 +126,24 @@ impl ResourceTable {
             for id in gone {
                 table.remove(&id);
             }
+            table.converters.remove(&(group.to_owned(), plural.to_owned()));
         });
     }
 
-    /// Replaces every version of a resource by these, at once.
-    pub fn replace(&self, group: &str, plural: &str, resources: impl IntoIterator<Item = Arc<Resource>>) {
+    /// Replaces every version of a resource by these, at once; `converter` converts between them if that takes others.
+    pub(crate) fn replace(
+        &self,
+        group: &str,
+        plural: &str,
+        resources: impl IntoIterator<Item = Arc<Resource>>,
+        converter: Option<Arc<dyn Converter>>,
+    ) {
         self.change(|table| {
+            let of = (group.to_owned(), plural.to_owned());
+            match converter {
+                Some(converter) => drop(table.converters.insert(of, converter)),
+                None => drop(table.converters.remove(&of)),
+            }
             let new: Vec<Arc<Resource>> = resources.into_iter().collect();
             let kept = |id: &Id| new.iter().any(|r| r.version == id.1);
             let gone: Vec<Id> = table

@@ -13,7 +13,7 @@ use super::decode::Decoder;
 use super::options::WriteOptions;
 use super::patch::Patch;
 use super::update::Change;
-use super::{Answer, Call, meta, storage};
+use super::{Answer, Call, meta};
 
 const API_VERSION: &str = "autoscaling/v1";
 
@@ -130,7 +130,7 @@ impl Call<'_> {
         let resource = self.resource.clone();
         if self.request.info.verb == "get" {
             let name = self.name();
-            let stored = storage::get(self.store(), &resource, &self.key(name)).await?;
+            let stored = self.stored(name).await?;
             let stored = stored.ok_or_else(|| self.not_found(name))?;
             return Ok(Answer::Plain(
                 200,

@@ -1,4 +1,4 @@
-//! Objects in and out of the store: the encoding, single reads, and the store's errors as API errors.
+//! Objects in and out of the store: the encoding, and the store's errors as API errors.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
-use trimtab_apiserver_storage::{Error, KeyValue, RangeRequest, Revision, Store};
+use trimtab_apiserver_storage::{Error, KeyValue, Revision};
 
 use super::meta;
 
@@ -80,10 +80,15 @@ enum Part<'a> {
     Text(&'a str),
 }
 
-/// Reads the stored form; `revision` becomes the resource version.
+/// Reads the stored form as it is.
+pub(crate) fn parse(resource: &Resource, bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| ApiError::internal(format_args!("a stored {} cannot be read: {e}", resource.kind)))
+}
+
+/// Reads the stored form of an object that nobody else has to convert; `revision` becomes the resource version.
 pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
-    let mut object: Value = serde_json::from_slice(bytes)
-        .map_err(|e| ApiError::internal(format_args!("a stored {} cannot be read: {e}", resource.kind)))?;
+    let mut object = parse(resource, bytes)?;
     if let Some(conversion) = resource.conversion {
         object = (conversion.from_stored)(object);
     }
@@ -102,24 +107,7 @@ pub(crate) fn stamp(resource: &Resource, object: &mut Value) {
     object["apiVersion"] = Value::from(resource.api_version());
 }
 
-/// Reads one object.
-pub(crate) async fn get(
-    store: &dyn Store,
-    resource: &Resource,
-    key: &str,
-) -> Result<Option<Stored>, ApiError> {
-    let response = store
-        .range(RangeRequest::key(key.to_owned()))
-        .await
-        .map_err(|e| error(&e))?;
-    response
-        .kvs
-        .into_iter()
-        .next()
-        .map(|kv| stored(resource, kv))
-        .transpose()
-}
-
+/// As [`decode`], with what the store says of the object.
 pub(crate) fn stored(resource: &Resource, kv: KeyValue) -> Result<Stored, ApiError> {
     let object = decode(resource, &kv.value, kv.mod_revision)?;
     Ok(Stored {

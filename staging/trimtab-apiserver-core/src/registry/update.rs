@@ -5,7 +5,6 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apimachinery_schema::apply::keep_times;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
-use super::create::put;
 use super::hooks::{Attributes, Operation};
 use super::options::WriteOptions;
 use super::storage::Stored;
@@ -98,7 +97,7 @@ impl Call<'_> {
         let before = self.warnings.len();
         for _ in 0..ATTEMPTS {
             self.warnings.truncate(before);
-            let Some(stored) = storage::get(self.store(), &self.resource, &key).await? else {
+            let Some(stored) = self.stored(self.name()).await? else {
                 return self
                     .create_by_change(change, options)
                     .await
@@ -176,15 +175,16 @@ impl Call<'_> {
         if self.ends_by_update(&new, old) {
             return self.remove_updated(key, &stored, new, options.dry_run).await;
         }
+        let (put, bytes) = self.codec.put(key, &new).await?;
         if options.dry_run {
-            return Ok(Outcome::Done(new));
+            return Ok(Outcome::Done(self.codec.restored(new, &bytes, None).await?));
         }
-        if storage::encode(&self.resource, &new) == stored.bytes {
+        if bytes == stored.bytes {
             return Ok(Outcome::Done(stored.object));
         }
         let mut txn = Txn {
             compare: vec![Compare::ModRevision(key.to_owned().into(), stored.revision)],
-            success: vec![put(&self.resource, key, &new)],
+            success: vec![put],
             failure: Vec::new(),
         };
         if let Some(allocation) = &allocation {
@@ -196,7 +196,7 @@ impl Call<'_> {
             if let Some(allocation) = allocation {
                 allocation.committed();
             }
-            meta::set(&mut new, "resourceVersion", response.revision.to_string());
+            let new = self.codec.restored(new, &bytes, Some(response.revision)).await?;
             return Ok(Outcome::Done(new));
         }
         Ok(Outcome::Again)

@@ -16,6 +16,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Error, Event, Revision, Store, WatchBatch, WatchRequest, WatchStream};
 
+use super::codec::Codec;
 use super::events::{RecentChanges, Sight, encode};
 use super::list::Page;
 use super::list_options::ListOptions;
@@ -85,6 +86,7 @@ impl Call<'_> {
             ),
             request: self.request.clone(),
             clock: self.registry.clock.clone(),
+            table: self.registry.resources.clone(),
             recent: self.registry.recent.clone(),
             columns_sent: false,
         };
@@ -121,6 +123,7 @@ struct View {
     filter: Filter,
     request: ApiRequest,
     clock: super::Clock,
+    table: Arc<ResourceTable>,
     recent: Arc<RecentChanges>,
     /// Whether the table's columns have been sent: only the first event has them.
     columns_sent: bool,
@@ -128,13 +131,15 @@ struct View {
 
 impl View {
     /// What a change looks like through the selectors; `None` when it cannot be seen.
-    fn see(&mut self, event: Event) -> Result<Option<WatchEvent>, ApiError> {
-        let change = self.recent.get(&self.resource, event);
+    async fn see(&mut self, event: Event) -> Result<Option<WatchEvent>, ApiError> {
+        // Who converts objects may have changed since the watch began.
+        let codec = Codec::new(&self.table.snapshot(), self.resource.clone(), None);
+        let change = self.recent.get(codec, event);
         let (is, was) = if self.filter.is_open() {
             (change.exists(), change.existed())
         } else {
             let matches = |object: Option<&Value>| object.is_some_and(|object| self.filter.matches(object));
-            (matches(change.now()?), matches(change.before()?))
+            (matches(change.now().await?), matches(change.before().await?))
         };
         let sight = match (is, was) {
             (true, true) => Sight::Modified,
@@ -143,12 +148,13 @@ impl View {
             (false, false) => return Ok(None),
         };
         if self.request.shape == OutputShape::Object {
-            return change.line(sight).map(|json| Some(WatchEvent { json }));
+            let json = change.line(sight).await?;
+            return Ok(Some(WatchEvent { json }));
         }
         let object = if sight == Sight::Deleted {
-            change.before()?
+            change.before().await?
         } else {
-            change.now()?
+            change.now().await?
         };
         Ok(object.cloned().map(|object| self.show(sight.as_str(), object)))
     }
@@ -288,16 +294,16 @@ impl Watching {
                     let Resource { group, version, plural, .. } = &*self.view.resource;
                     self.table.get(group, version, plural)?;
                 }
-                batch = stream.next() => self.take(batch),
+                batch = stream.next() => self.take(batch).await,
             }
         }
     }
 
-    fn take(&mut self, batch: Option<Result<WatchBatch, Error>>) {
+    async fn take(&mut self, batch: Option<Result<WatchBatch, Error>>) {
         match batch {
             Some(Ok(batch)) => {
                 for event in batch.events {
-                    match self.view.see(event) {
+                    match self.view.see(event).await {
                         Ok(Some(event)) => self.queue.push_back(event),
                         Ok(None) => {}
                         Err(e) => return self.fail(&e),

@@ -251,12 +251,12 @@ impl Builder {
             resources: registry.resources().clone(),
             reader,
             authorizer: auth.authorizer.clone(),
-            clients,
+            clients: clients.clone(),
         };
         let webhook_metrics = Arc::new(WebhookMetrics::default());
         let webhooks = Arc::new(Webhooks::new(around, webhook_metrics.clone()));
         registry.set_admission(Arc::new(admission.with_webhooks(webhooks)));
-        let definitions = crd::controller::start(&registry, terminating, stop.clone())
+        let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
         let api = Arc::new(Api::new(

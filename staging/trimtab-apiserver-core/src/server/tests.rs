@@ -10,6 +10,7 @@ use tower::ServiceExt as _;
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
 use super::{ApiServer, ApiService};
+use crate::crd::conversion::tests as conversion;
 use crate::webhook::testing::{Hook, Reply};
 
 async fn server() -> ApiServer {
@@ -79,5 +80,60 @@ async fn webhooks_have_their_say_and_are_counted() {
     let text = String::from_utf8_lossy(&text);
     let counted = "apiserver_admission_webhook_rejection_count{name=\"h.example.com\",type=\"validating\"";
     assert!(text.contains(counted), "{text}");
+    server.shutdown().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_webhook_sees_custom_resources_in_the_version_that_it_knows() {
+    let converter = Hook::start(conversion::convert).await;
+    let asked = Hook::start(|asked| {
+        let review = &asked.body;
+        let operations = json!([{"op": "replace", "path": "/spec/x", "value": "changed"}]).to_string();
+        let patch = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, operations);
+        let response = json!({"uid": review["request"]["uid"], "allowed": true, "patch": patch,
+            "patchType": "JSONPatch"});
+        Reply::Json(
+            json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response}),
+        )
+    })
+    .await;
+    let server = server().await;
+    let service = server.service();
+    let definition = conversion::differing(converter.client_config("/"));
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, _, answer) = post(&service, path, &definition).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let rule = json!({"operations": ["CREATE"], "apiGroups": ["example.com"], "apiVersions": ["v1"],
+        "resources": ["widgets"]});
+    let condition = json!({"name": "c", "expression": "object.spec.x == 'one'"});
+    let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration", "metadata": {"name": "m"},
+        "webhooks": [{"name": "h.example.com", "clientConfig": asked.client_config("/"), "rules": [rule],
+            "matchConditions": [condition], "admissionReviewVersions": ["v1"], "sideEffects": "None"}]});
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    let (code, _, answer) = post(&service, path, &configuration).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let object = json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": "a"},
+        "spec": {"text": "[one]"}});
+    let made = loop {
+        let path = "/apis/example.com/v2/namespaces/default/widgets";
+        let (code, _, answer) = post(&service, path, &object).await;
+        // The definition is established by a task of its own.
+        if code != StatusCode::NOT_FOUND {
+            assert_eq!(code, StatusCode::CREATED, "{answer}");
+            break answer;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (&made["apiVersion"], &made["spec"]["text"]),
+        (&json!("example.com/v2"), &json!("[changed]"))
+    );
+    let request = &asked.asked()[0].body["request"];
+    assert_eq!(
+        (&request["kind"]["version"], &request["requestKind"]["version"]),
+        (&json!("v1"), &json!("v2"))
+    );
+    assert_eq!(request["object"]["spec"]["x"], "one");
     server.shutdown().await.expect("stops");
 }

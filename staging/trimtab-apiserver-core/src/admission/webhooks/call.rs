@@ -12,6 +12,7 @@ use super::hook::Hook;
 use super::matching::{self, NamespaceLabels, Sight};
 use super::review::{self, Response, Role, Version};
 use super::{Asking, Webhooks, versions};
+use crate::registry::Resources;
 use crate::registry::hooks::Attributes;
 use crate::webhook;
 
@@ -75,7 +76,9 @@ impl<'a> Passage<'a> {
         let objects = hook.objects.as_ref().map_err(ApiError::internal)?;
         let matches = matching::objects_match(objects, self.attributes, object, old)
             && self.namespace_matches(hook, object).await?
-            && self.conditions_hold(hook, role, &sight, object, old)?;
+            && self
+                .conditions_hold(hook, role, &resources, &sight, object, old)
+                .await?;
         Ok(matches.then_some(sight))
     }
 
@@ -105,10 +108,11 @@ impl<'a> Passage<'a> {
     }
 
     /// Whether all conditions hold. One that does not, decides; only then do those count that cannot be evaluated.
-    fn conditions_hold(
+    async fn conditions_hold(
         &self,
         hook: &Hook,
         role: Role,
+        resources: &Resources,
         sight: &Sight,
         object: Option<&Value>,
         old: Option<&Value>,
@@ -116,7 +120,7 @@ impl<'a> Passage<'a> {
         if hook.conditions.is_empty() {
             return Ok(true);
         }
-        let shown = versions::show(self.attributes, sight, object, old);
+        let shown = versions::show(resources, self.attributes, sight, object, old).await?;
         let request = review::request(self.attributes, sight);
         let variables = Variables {
             object: shown.object.as_deref().unwrap_or(&Value::Null),

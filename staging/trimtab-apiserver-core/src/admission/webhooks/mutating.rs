@@ -141,7 +141,10 @@ async fn call(
     warnings: &mut Vec<String>,
 ) -> Result<Option<Changed>, Failure> {
     let attributes = passage.attributes;
-    let shown = versions::show(attributes, sight, object, old);
+    let resources = passage.webhooks.around.resources.snapshot();
+    let shown = versions::show(&resources, attributes, sight, object, old)
+        .await
+        .map_err(Failure::Error)?;
     let response = passage
         .ask(
             hook,
@@ -165,12 +168,14 @@ async fn call(
             differs,
         }));
     }
-    let resources = passage.webhooks.around.resources.snapshot();
     patched = versions::decode(&sight.resource, &resources, &patched).map_err(Failure::internal)?;
     let differs = shown.object.as_deref() != Some(&patched);
     sight.resource.strategy.default(&mut patched);
     let own = &attributes.resource;
-    let object = versions::convert(&sight.resource, own, attributes, &patched).into_owned();
+    let object = versions::convert(&resources, &sight.resource, own, attributes, &patched)
+        .await
+        .map_err(Failure::Error)?
+        .into_owned();
     Ok(Some(Changed { object, differs }))
 }
 

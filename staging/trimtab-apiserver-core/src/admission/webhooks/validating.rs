@@ -77,7 +77,11 @@ async fn call(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> (Vec<String>, Result<(), Failure>) {
-    let shown = versions::show(passage.attributes, sight, object, old);
+    let resources = passage.webhooks.around.resources.snapshot();
+    let shown = match versions::show(&resources, passage.attributes, sight, object, old).await {
+        Ok(shown) => shown,
+        Err(error) => return (Vec::new(), Err(Failure::Error(error))),
+    };
     let start = Instant::now();
     let answer = passage
         .ask(

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
+use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 
 use super::matching::Sight;
@@ -20,28 +21,52 @@ pub(super) struct Shown<'a> {
 }
 
 /// The objects of a request in the version of `sight`.
-pub(super) fn show<'a>(
+///
+/// # Errors
+///
+/// When they cannot be converted.
+pub(super) async fn show<'a>(
+    resources: &Resources,
     attributes: &Attributes,
     sight: &Sight,
     object: Option<&'a Value>,
     old: Option<&'a Value>,
-) -> Shown<'a> {
-    let show = |object: &'a Value| convert(&attributes.resource, &sight.resource, attributes, object);
-    Shown {
-        object: object.map(show),
-        old: old.map(show),
+) -> Result<Shown<'a>, ApiError> {
+    let mut shown = [None, None];
+    for (shown, object) in shown.iter_mut().zip([object, old]) {
+        if let Some(object) = object {
+            let (from, to) = (&attributes.resource, &sight.resource);
+            *shown = Some(convert(resources, from, to, attributes, object).await?);
+        }
     }
+    let [object, old] = shown;
+    Ok(Shown { object, old })
 }
 
 /// An object of `from` as one of `to`. What is of a kind of its own, as `Scale`, is the same in all versions.
-pub(super) fn convert<'a>(
+///
+/// # Errors
+///
+/// 500 when others have to convert it and cannot.
+pub(super) async fn convert<'a>(
+    resources: &Resources,
     from: &Resource,
     to: &Arc<Resource>,
     attributes: &Attributes,
     object: &'a Value,
-) -> Cow<'a, Value> {
+) -> Result<Cow<'a, Value>, ApiError> {
     if is_same(from, to) || !is_own(attributes) {
-        return Cow::Borrowed(object);
+        return Ok(Cow::Borrowed(object));
+    }
+    if let Some(converter) = resources.converter(to) {
+        let converted = converter
+            .convert(vec![object.clone()], &to.api_version(), attributes.deadline)
+            .await;
+        return match converted {
+            Ok(converted) => Ok(Cow::Owned(converted.into_iter().next().unwrap_or_default())),
+            Err(error) if error.code == 504 => Err(error),
+            Err(error) => Err(ApiError::internal(error)),
+        };
     }
     let stored = from
         .conversion
@@ -51,7 +76,7 @@ pub(super) fn convert<'a>(
         None => stored,
     };
     storage::stamp(to, &mut converted);
-    Cow::Owned(converted)
+    Ok(Cow::Owned(converted))
 }
 
 fn is_same(a: &Resource, b: &Resource) -> bool {
