@@ -30,6 +30,7 @@ mod subject;
 mod turn;
 mod worker;
 
+pub mod introspection;
 pub mod predicate;
 pub mod process;
 pub mod rbac;
