@@ -40,6 +40,10 @@ pub use trimtab_controller_runtime::predicate;
 #[doc(inline)]
 pub use trimtab_controller_runtime::rbac;
 
+/// What controllers do and have done: timelines of keys, snapshots, and a page that shows them live.
+#[doc(inline)]
+pub use trimtab_controller_runtime::introspection;
+
 /// What processes that run controllers share: connecting, logging, stopping.
 #[doc(inline)]
 pub use trimtab_controller_runtime::process;

@@ -73,8 +73,8 @@ pub mod controller {
     #[doc(inline)]
     pub use trimtab_controller::{
         Cluster, Controller, ControllerBuilder, Endpoints, Error, Keyed, Lead, Manager, Next, Part,
-        Reconcile, Reconciled, RequestKey, Result, Subject, Turn, predicate, process, rbac, serving, source,
-        status, webhook,
+        Reconcile, Reconciled, RequestKey, Result, Subject, Turn, introspection, predicate, process, rbac,
+        serving, source, status, webhook,
     };
 }
 
