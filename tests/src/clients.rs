@@ -17,7 +17,7 @@ fn tools() -> PathBuf {
 }
 
 /// Says why a test is skipped; where `TRIMTAB_REQUIRE_TOOLS` is set, fails instead.
-fn skip(tool: &str) {
+pub(crate) fn skip(tool: &str) {
     let text = format!("skipped: {tool} is missing; hack/install-test-tools installs it");
     assert!(std::env::var_os("TRIMTAB_REQUIRE_TOOLS").is_none(), "{text}");
     eprintln!("{text}");

@@ -1,9 +1,11 @@
 //! What the test areas share: the real binaries as child processes, and the real clients in front of them.
 #![allow(clippy::print_stderr)] // a skipped test says so
 
+pub mod browser;
 pub mod clients;
 pub mod process;
 
+pub use browser::Browser;
 pub use clients::{Kubectl, python};
 pub use process::{Process, Server, binary};
 
