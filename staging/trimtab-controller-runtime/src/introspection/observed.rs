@@ -171,7 +171,7 @@ impl Observed {
         Self { workers, ..self }
     }
 
-    /// Its queue, whose keys are shown as they display.
+    /// Its queue, whose keys are shown as they display. Without one, keys without a turn count as idle.
     #[must_use]
     pub fn queue<K>(self, queue: WorkQueue<K>) -> Self
     where
@@ -237,8 +237,10 @@ impl Observed {
         let mut failing = self.timeline.failing(SHOWN);
         let by_key: HashMap<&str, &KeyStatus> = queued.iter().map(|key| (key.key.as_str(), key)).collect();
         for key in &mut failing.items {
-            if let Some(waiting) = by_key.get(key.key.as_str()) {
-                key.wait_as(waiting);
+            match by_key.get(key.key.as_str()) {
+                Some(waiting) => key.wait_as(waiting),
+                None if too_many => key.place = Place::Unknown,
+                None => {}
             }
         }
         let in_hand = self.in_hand(&queued);
@@ -265,8 +267,9 @@ impl Observed {
 
     /// The keys that wait, have a turn or had one, those that something happens to first, then the latest first.
     pub(super) fn keys(&self, search: &str) -> Listed<KeyStatus> {
-        let metrics = self.metrics();
-        let mut queued = self.queued(&metrics).unwrap_or_default();
+        let queued = self.queued(&self.metrics());
+        let too_many = queued.is_none();
+        let mut queued = queued.unwrap_or_default();
         let wanted = search.to_lowercase();
         let matches = |key: &KeyStatus| wanted.is_empty() || key.key.to_lowercase().contains(&wanted);
         queued.retain(matches);
@@ -276,7 +279,10 @@ impl Observed {
         busy.sort_by(|a, b| (a.place, a.time, &a.key).cmp(&(b.place, b.time, &b.key)));
         let names: HashSet<&str> = busy.iter().map(|key| key.key.as_str()).collect();
         let room = SHOWN.saturating_sub(busy.len());
-        let idle = self.timeline.keys_beside(search, |key| names.contains(key), room);
+        let mut idle = self.timeline.keys_beside(search, |key| names.contains(key), room);
+        if too_many {
+            idle.items.iter_mut().for_each(|key| key.place = Place::Unknown);
+        }
         let total = busy.len() + idle.total;
         busy.truncate(SHOWN);
         for key in &mut busy {
@@ -287,8 +293,13 @@ impl Observed {
 
     pub(super) fn key(&self, key: &str) -> KeyView {
         let timeline = self.timeline.of_key(key);
-        let metrics = self.metrics();
-        let mut queued = self.queued(&metrics).unwrap_or_default();
+        let queued = self.queued(&self.metrics());
+        let place = if queued.is_some() {
+            Place::Idle
+        } else {
+            Place::Unknown
+        };
+        let mut queued = queued.unwrap_or_default();
         queued.retain(|queued| queued.key == key);
         let in_hand = self.in_hand(&queued);
         let mut places = in_hand.into_iter().filter(|in_hand| in_hand.key == key);
@@ -299,7 +310,10 @@ impl Observed {
         let last = idle.as_ref().and_then(|idle| idle.last.clone());
         let now = match busy {
             Some(busy) => KeyStatus { last, ..busy },
-            None => idle.unwrap_or_else(|| KeyStatus::at(key.to_owned(), Place::Idle)),
+            None => KeyStatus {
+                place,
+                ..idle.unwrap_or_else(|| KeyStatus::at(key.to_owned(), place))
+            },
         };
         KeyView {
             controller: self.name.clone(),

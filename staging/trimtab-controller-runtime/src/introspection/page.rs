@@ -75,9 +75,9 @@ pub type Response = http::Response<Cow<'static, [u8]>>;
 /// | `api/controllers/{name}/timeline?key=` | [`KeyView`](super::KeyView) |
 /// | `api/informers` | `{"informers": […]}`, [`InformerSnapshot`](super::InformerSnapshot)s |
 ///
-/// Each JSON answer also says of which `program` it is and when it was made, as `time`. Anything else is answered with 404 and `{"error": …}`. What the page
-/// shows is not secret to those who may read all objects of the watched kinds, and to nobody else: keys, and messages of
-/// errors. Whoever listens decides who may see it.
+/// Each JSON answer also says of which `program` it is and when it was made, as `time`. Anything else is answered with 404
+/// and `{"error": …}`. What the page shows is no secret to those who may read all objects of the watched kinds, and is to
+/// everybody else: keys, and messages of errors. Whoever listens decides who may see it.
 #[derive(Clone, Debug)]
 pub struct Page {
     introspection: Introspection,
@@ -135,6 +135,9 @@ impl Page {
     /// Answers a request. `path` and `query` are as the request has them, percent-encoded; `now` is the time on a wall clock.
     ///
     /// Quick, but not constant: it copies what it shows, which may be as many as 20,000 keys of a queue.
+    ///
+    /// # Panics
+    /// If a function panics that the [`Introspection`] was given.
     pub fn respond(&self, method: &Method, path: &str, query: Option<&str>, now: Timestamp) -> Response {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut answer = failure(

@@ -72,6 +72,8 @@ pub enum Place {
     Delayed,
     /// It waits for nothing.
     Idle,
+    /// It has no turn, and whether it waits is not known: its queue has too many keys to be looked through.
+    Unknown,
 }
 
 /// A key and where it is.

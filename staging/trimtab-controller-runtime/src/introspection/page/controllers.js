@@ -196,7 +196,7 @@ function keysSection(name, keys, text, search) {
   const note = text
     ? "No key that waits, has a turn or had one lately has this in its name."
     : "No key has come up yet.";
-  const state = (key) => (key.place === "idle" ? lastText(key, keys.time) : placeText(key));
+  const state = (key) => (["idle", "unknown"].includes(key.place) ? lastText(key, keys.time) : placeText(key));
   return h(
     "div",
     { key: "keys" },
@@ -238,6 +238,8 @@ function nextTry(key) {
       return `tried again in ${duration(key.seconds)}`;
     case "idle":
       return "waits for a change";
+    case "unknown":
+      return "waits in the queue, or for a change";
     default:
       return placeText(key);
   }

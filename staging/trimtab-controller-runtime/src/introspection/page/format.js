@@ -88,6 +88,7 @@ export const PLACES = {
   backingOff: "backing off",
   delayed: "due later",
   idle: "idle",
+  unknown: "not to be found in a long queue",
 };
 
 /** A key's or a controller's address within the page. */

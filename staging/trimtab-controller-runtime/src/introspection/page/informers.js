@@ -33,7 +33,7 @@ function card(informer) {
       figure("Objects", count(informer.objects)),
       figure("Memory", bytes(informer.bytes), "", informer.objects > 0 && `${bytes(informer.bytes / informer.objects)} each`),
       figure("Events", count(informer.events)),
-      figure("Silent for", duration(informer.silentSeconds), bad ? "bad" : "", `of ${duration(informer.silenceExpectedSeconds)} at most`),
+      figure("Silent for", duration(informer.silentSeconds), informer.silentSeconds > informer.silenceExpectedSeconds ? "bad" : "", `of ${duration(informer.silenceExpectedSeconds)} at most`),
     ),
     h("p", { class: "notes" }, notes(informer).join(" · ")),
     handlers(informer),

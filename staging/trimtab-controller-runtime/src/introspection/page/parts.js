@@ -63,7 +63,7 @@ function keyNotes(key, now) {
   if (key.failures > 0) notes.push(failedText(key.failures));
   if (key.failures > 0 && key.last) notes.push(`last ${ago(key.last.at, now)}`);
   if (key.failures === 0 && key.attempt > 1) notes.push(`attempt ${key.attempt}`);
-  if (key.priority !== 0 && key.place !== "idle") notes.push(`priority ${key.priority}`);
+  if (key.priority !== 0) notes.push(`priority ${key.priority}`);
   if (key.again) notes.push("comes again after this turn");
   const why = reasonsText(key);
   if (why) notes.push(why);
@@ -89,6 +89,7 @@ export function placeText(key) {
     case "delayed":
       return `due in ${duration(key.seconds)}`;
     case "idle":
+    case "unknown":
       return `${duration(key.seconds)} ago`;
     default:
       return `${PLACES[key.place] ?? key.place} for ${duration(key.seconds)}`;

@@ -52,6 +52,7 @@ function nowTone(status) {
     case "backingOff":
       return "bad";
     case "idle":
+    case "unknown":
       return status.failures > 0 ? "bad" : "quiet";
     default:
       return "warn";
@@ -76,6 +77,8 @@ function nowText(status, known) {
       return `It ${failedText(status.failures)}, and is tried again in ${time}, or when something changes.`;
     case "delayed":
       return `Due in ${time}.${because}`;
+    case "unknown":
+      return "It has no turn. Whether it waits is not known: the queue has too many keys to be looked through.";
     default:
       if (status.failures > 0) return `Failed ${time} ago, and waits for a change.`;
       return known ? `Idle for ${time}: all is as it should be until something changes.` : "Not in the queue.";

@@ -174,7 +174,8 @@ async fn one_key_is_shown_with_where_it_is() {
 async fn a_large_queue_is_counted_and_not_listed() {
     let queue = WorkQueue::<String>::builder().build().expect("the defaults work");
     let shown = Introspection::new("program");
-    shown.controller(Observed::new("widget", Timeline::new()).queue(queue.clone()));
+    let timeline = Timeline::new();
+    shown.controller(Observed::new("widget", timeline.clone()).queue(queue.clone()));
     let add = |number| queue.add(format!("key-{number}")).expect("it is open");
     (0..LISTABLE).for_each(add);
     let snapshot = shown.snapshot("widget").expect("it is shown");
@@ -185,8 +186,21 @@ async fn a_large_queue_is_counted_and_not_listed() {
     let keys = shown.keys("widget", "").expect("it is shown");
     assert_eq!((keys.total, keys.items.len()), (LISTABLE, SHOWN));
     add(LISTABLE);
+    for (name, outcome) in [("bad", failure("no")), ("good", Outcome::Success)] {
+        timeline.begin(name, Occasion::new(noon())).end(outcome);
+    }
     let snapshot = shown.snapshot("widget").expect("it is shown");
     assert!(snapshot.too_many);
+    assert_eq!(places(&snapshot.failing), [("bad", Place::Unknown, 0)]);
+    let keys = shown.keys("widget", "").expect("it is shown");
+    assert_eq!(
+        places(&keys),
+        [("good", Place::Unknown, 0), ("bad", Place::Unknown, 0)]
+    );
+    for (name, known) in [("bad", true), ("key-1", false)] {
+        let view = shown.key("widget", name).expect("it is shown");
+        assert_eq!((view.known, view.now.place), (known, Place::Unknown), "{name}");
+    }
     assert_eq!(
         (snapshot.ready.total, snapshot.ready.items.len()),
         (LISTABLE + 1, 0)
