@@ -8,7 +8,7 @@ use http::Method;
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::Instant;
 use trimtab::controller::introspection::{Introspection, Page};
 use trimtab_tests::browser::{Browser, Look, Shown};
@@ -92,9 +92,12 @@ impl Site {
         Self {
             address: format!("http://127.0.0.1:{port}/debug/controllers/"),
             server: tokio::spawn(async move {
+                // A browser may open a connection before it has anything to ask, so each is served by itself.
+                let mut connections = JoinSet::new();
                 while let Ok((stream, _)) = listener.accept().await {
+                    let server = server.clone();
                     // The browser may be gone before it has its answer.
-                    let _gone = server.answer(stream).await;
+                    connections.spawn(async move { server.answer(stream).await.ok() });
                 }
             }),
             served,
