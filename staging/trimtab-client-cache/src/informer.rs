@@ -78,6 +78,8 @@ pub struct Synced(watch::Receiver<bool>);
 pub(crate) struct Core<K> {
     hub: Arc<Hub<K>>,
     kind: String,
+    resource: String,
+    metadata_only: bool,
     selection: Selection,
     statuses: Vec<StatusHandle>,
     undecodable: Undecodables,
@@ -184,6 +186,11 @@ impl<K: Object> SharedInformer<K> {
             core: Arc::new(Core {
                 hub,
                 kind: K::kind(kind).into_owned(),
+                resource: match &*K::group(kind) {
+                    "" => K::plural(kind).into_owned(),
+                    group => format!("{}.{group}", K::plural(kind)),
+                },
+                metadata_only: K::metadata_api(),
                 selection,
                 statuses,
                 undecodable,
@@ -530,6 +537,8 @@ mod tests {
         let informer = SharedInformer::from_core(Arc::new(Core {
             hub,
             kind: "ConfigMap".into(),
+            resource: "configmaps".to_owned(),
+            metadata_only: false,
             selection: Selection::all(),
             statuses: Vec::new(),
             undecodable: Undecodables::default(),

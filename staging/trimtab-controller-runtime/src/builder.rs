@@ -46,7 +46,7 @@ pub struct ControllerBuilder<'m, S: Subject, R> {
 
 impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
     pub(crate) fn new(manager: &'m Manager, reconciler: R) -> Self {
-        let name = S::name();
+        let name = S::kind_name().map(|kind| kind.to_lowercase());
         Self {
             manager,
             reconciler,
@@ -58,7 +58,6 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
                 resync: RESYNC,
                 deadline: None,
                 led: true,
-                sharded: false,
             },
             backoff: match Jittered::new(Exponential::default(), JITTER) {
                 Ok(backoff) => Box::new(backoff),
@@ -164,14 +163,6 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
 
     /// Works on every replica, whoever leads: for what each of them has to do for itself.
     pub fn without_leader(mut self) -> Self {
-        self.settings.led = false;
-        self
-    }
-
-    /// Shares the keys with the other replicas, by the manager's [sharding](Manager::sharded): each key is worked on by one
-    /// of them. It needs no leader.
-    pub fn sharded(mut self) -> Self {
-        self.settings.sharded = true;
         self.settings.led = false;
         self
     }

@@ -12,13 +12,14 @@ use trimtab_client_coordination::events::Recorder;
 use trimtab_client_workqueue::{Add, Reason, WorkQueue};
 
 use crate::cluster::Cluster;
+use crate::introspection::{ControllerState, Introspection, Observed, Timeline};
 use crate::manager::Lead;
 use crate::metrics::Figures;
 use crate::reconcile::Reconcile;
 use crate::source::{Inlet, Place, Running, Sight, Source, SourceId, Sources};
 use crate::subject::{RequestKey, Subject};
 use crate::turn::{Stores, World};
-use crate::worker::Worker;
+use crate::worker::{Stage, Worker};
 
 /// What a controller was told by its builder.
 #[derive(Clone, Debug)]
@@ -30,8 +31,6 @@ pub(crate) struct Settings {
     pub(crate) deadline: Option<Duration>,
     /// Whether it works only where its manager leads.
     pub(crate) led: bool,
-    /// Whether it works only on the keys of its manager's shards.
-    pub(crate) sharded: bool,
 }
 
 /// A controller of a manager, to be triggered from elsewhere. Clones are the same controller.
@@ -57,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) manager: String,
     pub(crate) cluster: Cluster,
     pub(crate) recorder: Recorder,
+    /// Where controllers show what they do, if anybody looks.
+    pub(crate) introspection: Option<Introspection>,
     /// How long turns that are under way at a stop may take.
     pub(crate) grace: Duration,
 }
@@ -72,6 +73,9 @@ pub(crate) trait Operate: Send + Sync {
     fn settings(&self) -> &Settings;
 
     fn sources(&self) -> Vec<Arc<dyn Running>>;
+
+    /// What it does, for people.
+    fn state(&self) -> ControllerState;
 
     /// Waits for the sources, then takes keys and gives them turns until it is to stop; turns that are under way then may end
     /// within the grace. Returns how many were cut off. Dropped, it cuts off all of them at once. May be called again after
@@ -98,9 +102,10 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             stores,
             recorder: context.recorder.clone(),
             applied: Default::default(),
+            timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             leadership: Default::default(),
         };
-        Arc::new(Arc::new(Worker {
+        let worker = Arc::new(Worker {
             reconciler: self.reconciler,
             world: Arc::new(world),
             inlet: self.inlet,
@@ -109,7 +114,20 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             settings: self.settings,
             grace: context.grace,
             active: AtomicUsize::new(0),
-        }))
+            stage: Stage::default(),
+        });
+        if let (Some(introspection), Some(timeline)) = (&context.introspection, &worker.world.timeline) {
+            let (settings, shown) = (&worker.settings, worker.clone());
+            let observed = Observed::new(&*settings.name, timeline.clone())
+                .workers(settings.workers)
+                .queue(worker.inlet.queue.clone())
+                .state(move || shown.state());
+            introspection.controller(match S::kind_name() {
+                Some(kind) => observed.kind(kind),
+                None => observed,
+            });
+        }
+        Arc::new(worker)
     }
 }
 
@@ -144,8 +162,8 @@ impl<Q: RequestKey> Controller<Q> {
         self.sources.add(source)
     }
 
-    /// Removes a source: what it watches is watched no more, unless others do. What it has triggered still has its turns.
-    /// False: it was not there. A store that turns read stays as it was last.
+    /// Removes a source: what it watches is watched no more, unless others do, and turns have no store of it any more. What it
+    /// has triggered still has its turns. False: it was not there.
     pub fn remove(&self, source: SourceId) -> bool {
         self.sources.remove(source)
     }

@@ -23,6 +23,7 @@ mod cluster;
 mod controller;
 mod error;
 mod failing;
+mod informer_metrics;
 mod manager;
 mod metrics;
 mod reconcile;

@@ -14,10 +14,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
+use trimtab_client_cache::informer::InformerFactory;
 use trimtab_client_coordination::leader::StatusHandle;
 use trimtab_client_workqueue::{self as workqueue, WorkQueue};
 
 use crate::error::Error;
+use crate::informer_metrics::Informers;
 use crate::reconcile::Next;
 use crate::subject::RequestKey;
 use crate::worker::Ended;
@@ -43,6 +45,7 @@ pub(crate) struct Metrics {
     most: Family<Labels, Gauge>,
     queues: Arc<Queues>,
     elections: Arc<Elections>,
+    informers: Arc<Informers>,
 }
 
 /// The figures of one controller.
@@ -92,6 +95,7 @@ impl Metrics {
             most: Family::default(),
             queues: Arc::default(),
             elections: Arc::default(),
+            informers: Arc::default(),
         };
         let registry = all.registry.sub_registry_with_prefix("controller_runtime");
         registry.register("reconcile", "Turns, by how they ended", all.totals.clone());
@@ -113,6 +117,7 @@ impl Metrics {
         registry.register("max_concurrent_reconciles", help, all.most.clone());
         all.registry.register_collector(Box::new(all.queues.clone()));
         all.registry.register_collector(Box::new(all.elections.clone()));
+        all.registry.register_collector(Box::new(all.informers.clone()));
         all
     }
 
@@ -145,6 +150,11 @@ impl Metrics {
             seconds: self.seconds.get_or_create_owned(&labels()),
             active: self.active.get_or_create_owned(&labels()),
         }
+    }
+
+    /// Tells of the informers of a cluster from now on.
+    pub(crate) fn informs(&self, factory: InformerFactory) {
+        self.informers.add(factory);
     }
 
     /// Tells of an election from now on.

@@ -65,8 +65,8 @@ pub trait Main: Sized + Send + Sync + 'static {
     /// [`Subject::Key`].
     type MainKey: RequestKey;
 
-    /// What the controller is called unless told otherwise.
-    fn name() -> Option<String>;
+    /// The kind, if the subject is one: what the controller is called, in lower case, unless told otherwise.
+    fn kind_name() -> Option<String>;
 
     /// The watch of the subject itself.
     fn source(watch: Watch<Self>) -> Option<Source<Self::MainKey>>;
@@ -86,8 +86,8 @@ pub trait Main: Sized + Send + Sync + 'static {
 impl<K: Reconciled> Main for K {
     type MainKey = ObjectKey;
 
-    fn name() -> Option<String> {
-        Some(K::kind(&K::DynamicType::default()).to_lowercase())
+    fn kind_name() -> Option<String> {
+        Some(K::kind(&K::DynamicType::default()).into_owned())
     }
 
     fn source(watch: Watch<Self>) -> Option<Source<ObjectKey>> {
@@ -110,7 +110,7 @@ impl<K: Reconciled> Main for K {
 impl<Q: RequestKey> Main for Keyed<Q> {
     type MainKey = Q;
 
-    fn name() -> Option<String> {
+    fn kind_name() -> Option<String> {
         None
     }
 

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,6 +22,7 @@ use trimtab_client_workqueue::{Add, Shutdown, Work};
 use crate::controller::{Operate, Settings};
 use crate::error::Error;
 use crate::failing::{View, WaitFor};
+use crate::introspection::{ControllerState, Occasion, Outcome as Told, TurnRecord};
 use crate::manager::Lead;
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
@@ -40,6 +41,23 @@ pub(crate) struct Worker<S: Subject, R> {
     pub(crate) grace: Duration,
     /// How many turns are under way.
     pub(crate) active: AtomicUsize,
+    pub(crate) stage: Stage,
+}
+
+/// Whether a controller is at work, for people.
+#[derive(Debug, Default)]
+pub(crate) struct Stage(AtomicU8);
+
+impl Stage {
+    const WAITING: u8 = 0;
+    const SYNCING: u8 = 1;
+    const RUNNING: u8 = 2;
+    const STOPPING: u8 = 3;
+    const STOPPED: u8 = 4;
+
+    fn set(&self, stage: u8) {
+        self.0.store(stage, Ordering::Release);
+    }
 }
 
 /// How a turn failed.
@@ -70,7 +88,27 @@ impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
         self.term(lead).boxed()
     }
 
+    fn state(&self) -> ControllerState {
+        match self.stage.0.load(Ordering::Acquire) {
+            Stage::WAITING => ControllerState::Waiting {
+                waits_for: "its turn to lead".to_owned(),
+            },
+            Stage::SYNCING => {
+                let sources = self.sources.running();
+                let missing = sources.iter().filter(|source| !source.is_synced());
+                let missing: Vec<_> = missing.map(|source| source.what()).collect();
+                ControllerState::Waiting {
+                    waits_for: format!("the caches of {}", missing.join(", ")),
+                }
+            }
+            Stage::RUNNING => ControllerState::Running,
+            Stage::STOPPING => ControllerState::Stopping,
+            _ => ControllerState::Stopped,
+        }
+    }
+
     fn close(&self) {
+        self.stage.set(Stage::STOPPED);
         self.sources.end();
         // What nobody has begun is found again from the state, at the next start.
         drop(self.inlet.queue.shut_down(Shutdown::Now));
@@ -81,6 +119,8 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
     async fn term(self: &Arc<Self>, lead: Lead) -> usize {
         let stop = lead.stop().clone();
         *self.world.leadership.write() = lead.leadership().cloned();
+        let _waits_when_over = Waits(&self.stage);
+        self.stage.set(Stage::SYNCING);
         let sources = self.sources.running();
         let synced = join_all(sources.iter().map(|source| source.synced()));
         if stop.run_until_cancelled(synced).await.is_none() {
@@ -97,6 +137,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         for _ in 0..count {
             workers.spawn(self.clone().worker(term.clone()));
         }
+        self.stage.set(Stage::RUNNING);
         let mut resync = self.next_resync();
         loop {
             tokio::select! {
@@ -118,6 +159,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             }
         }
 
+        self.stage.set(Stage::STOPPING);
         let deadline = Instant::now() + self.grace;
         let ended = async { while workers.join_next().await.is_some() {} };
         let in_time = timeout_at(deadline, ended).await.is_ok();
@@ -172,20 +214,30 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         let attempt = failing.attempt(work.key());
         tracing::Span::current().record("attempt", attempt);
         let world = self.world.clone();
-        let mut turn = Turn::new(world, work.key().clone(), work.reasons().clone(), attempt);
+        let timeline = world.timeline.as_ref();
+        let record = timeline.map(|timeline| {
+            let occasion = Occasion::of(&work, jiff::Timestamp::now()).attempt(attempt);
+            timeline.begin(work.key(), occasion)
+        });
+        let mut turn = Turn::new(world, work.key().clone(), work.reasons().clone(), attempt, record);
         let timer = self.figures.begin();
         let active = Active::new(&self.active);
         let result = self.reconcile(&mut turn).await;
         drop(active);
         timer.end(Outcome::of(&result));
 
-        let (mut unseen, seen) = turn.end();
-        let ended = Turned {
+        let mut record = turn.take_record();
+        if let Some(record) = &mut record {
+            record.reconciled();
+        }
+        let (mut unseen, seen) = turn.end(result.is_ok());
+        let mut ended = Turned {
             work,
             begun,
             attempt,
             view: result.is_err() || matches!(result, Ok(Next::Again)),
             result,
+            record,
         };
         let view = if ended.view { seen.view() } else { View::new() };
         if unseen.is_seen() {
@@ -199,6 +251,9 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                 let patience = worker.settings.patience;
                 tracing::warn!(%error, ?patience, "the caches do not show the last writes; going on without them");
                 worker.figures.impatient();
+                if let Some(record) = &mut ended.record {
+                    record.unseen();
+                }
             }
             worker.conclude(ended, view);
         };
@@ -237,38 +292,57 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             begun,
             attempt,
             result,
+            record,
             ..
         } = turned;
         let failing = &self.inlet.failing;
+        let tell = |outcome| {
+            if let Some(record) = record {
+                record.end(outcome);
+            }
+        };
         let fail = |reason: String| {
             let delay = failing.failed(work.key(), begun, Instant::now(), view.clone());
             self.again(&work, delay, Some(reason));
+            delay
         };
         match result {
             Ok(Next::Done) => {
                 failing.succeeded(work.key());
-                return work.done();
+                tell(Told::Success);
             }
             Ok(Next::After(delay)) => {
                 failing.succeeded(work.key());
+                tell(Told::RequeueAfter { delay });
                 return work.requeue_after(delay);
             }
-            Ok(Next::Again) => fail("again".to_owned()),
-            Err(Ended::Panicked(words)) => {
-                tracing::error!(panic = words, attempt, "the reconciler panicked; trying again");
-                fail("panic".to_owned());
+            Ok(Next::Again) => tell(Told::RequeueAfter {
+                delay: fail("again".to_owned()),
+            }),
+            Err(Ended::Panicked(message)) => {
+                tracing::error!(panic = message, attempt, "the reconciler panicked; trying again");
+                let delay = fail("panic".to_owned());
+                tell(Told::Panic { message, delay });
             }
             Err(Ended::Failed(error)) if error.is_conflict() => {
                 tracing::debug!(%error, "the object has changed; trying again");
-                fail("conflict".to_owned());
+                let delay = fail("conflict".to_owned());
+                tell(Told::Conflict { delay });
             }
             Err(Ended::Failed(error)) if error.is_terminal() => {
                 tracing::error!(%error, "the reconciler failed; waiting for a change");
                 failing.gave_up(work.key(), view);
+                let message = error.to_string();
+                tell(Told::Terminal { message });
             }
             Err(Ended::Failed(error)) => {
                 tracing::warn!(%error, attempt, "the reconciler failed; trying again");
-                fail(format!("error: {error}"));
+                let message = error.to_string();
+                let delay = fail(format!("error: {message}"));
+                tell(match error {
+                    Error::TimedOut(limit) => Told::TimedOut { limit, delay },
+                    _ => Told::Error { message, delay },
+                });
             }
         }
         work.done();
@@ -298,8 +372,18 @@ struct Turned<Q: crate::subject::RequestKey> {
     begun: Instant,
     attempt: u32,
     result: Result<Next, Ended>,
+    record: Option<TurnRecord>,
     /// Whether what it had in view matters.
     view: bool,
+}
+
+/// A term that is over, dropped or not, is followed by a wait for the next.
+struct Waits<'a>(&'a Stage);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.set(Stage::WAITING);
+    }
 }
 
 /// Counts a turn that is under way, also if it is cut off.

@@ -12,6 +12,10 @@ use crate::reflector::{Status, StatusHandle};
 pub struct InformerStatus {
     /// The kind of the objects, as the server calls it.
     pub kind: String,
+    /// The resource with its group, as `deployments.apps`.
+    pub resource: String,
+    /// Whether only metadata is asked of the server.
+    pub metadata_only: bool,
     /// Which of them, and what is kept of them.
     pub selection: Selection,
     /// Whether the first list is in the store.
@@ -110,6 +114,8 @@ impl<K> Core<K> {
         let handlers = hub.inlet.lock().handlers.iter().map(status_of).collect();
         InformerStatus {
             kind: self.kind.clone(),
+            resource: self.resource.clone(),
+            metadata_only: self.metadata_only,
             selection: self.selection.clone(),
             synced: hub.store.is_synced(),
             resource_version: hub.store.resource_version(),

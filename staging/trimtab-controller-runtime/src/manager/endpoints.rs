@@ -8,17 +8,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::Manager;
 use crate::error::{Error, Result};
-use crate::serving::{Access, Certificates, Listener, Route, Router, text};
+use crate::introspection::{Introspection, Page};
+use crate::serving::{Access, Body, Certificates, Listener, Request, Route, Router, text};
 
 /// One listener for health, metrics and whatever is added: see [`Manager::endpoints`].
 ///
 /// `/healthz`, `/livez` and `/readyz` answer anybody; `/metrics` does too, unless [`Endpoints::authorized`] says otherwise.
+/// `/debug/controllers/` is a [page](crate::introspection) that shows what the controllers do, on a loopback address only
+/// unless [`Endpoints::page`] says otherwise.
 #[derive(Debug)]
 #[must_use = "endpoints are served by a manager"]
 pub struct Endpoints {
     address: String,
     certificates: Option<Certificates>,
     authorized: bool,
+    page: Option<bool>,
     routes: Vec<(String, Route)>,
 }
 
@@ -34,6 +38,7 @@ impl Endpoints {
             address: address.into(),
             certificates: None,
             authorized: false,
+            page: None,
             routes: Vec::new(),
         }
     }
@@ -55,6 +60,15 @@ impl Endpoints {
         }
     }
 
+    /// Whether to show the page on which people see what the controllers do, and the names of objects with it. The default is to
+    /// show it on a loopback address only.
+    pub fn page(self, shown: bool) -> Self {
+        Self {
+            page: Some(shown),
+            ..self
+        }
+    }
+
     /// Adds a route at a path; one that ends with a slash answers all below it. It is open to anybody unless it is made
     /// [otherwise](Route::only_with).
     pub fn route(mut self, path: impl Into<String>, route: Route) -> Self {
@@ -67,7 +81,7 @@ impl Endpoints {
     }
 
     /// Listens, and says what serves.
-    pub(super) async fn open(self, manager: &Manager) -> Result<(Listener, Router)> {
+    pub(super) async fn open(self, manager: &Manager) -> Result<Open> {
         let mut listener = Listener::bind(&self.address)
             .await
             .map_err(Error::other)?
@@ -77,7 +91,18 @@ impl Endpoints {
         }
         *manager.bound.0.lock() = Some(listener.address());
         let metrics = manager.metrics.clone();
-        let mut route = Route::get(move |_| {
+        let is_local = listener.address().ip().is_loopback();
+        let page = self
+            .page
+            .unwrap_or(is_local)
+            .then(|| page(&manager.introspection));
+        let shows_page = page.is_some();
+        let access = self.authorized.then(|| Access::new(manager.client.clone()));
+        let guarded = |route: Route| match &access {
+            Some(access) => route.only_with(access.clone()),
+            None => route,
+        };
+        let route = Route::get(move |_| {
             let metrics = metrics.clone();
             async move {
                 let mut response = text(200, metrics.text());
@@ -88,9 +113,6 @@ impl Endpoints {
                 response
             }
         });
-        if self.authorized {
-            route = route.only_with(Access::new(manager.client.clone()));
-        }
         let ready = manager.ready.clone();
         let caches = move || {
             let ready = ready.is_set();
@@ -104,13 +126,23 @@ impl Endpoints {
         };
         let open = || {
             manager.health.ready("caches", caches)?;
-            let mut router = manager.health.routes(Router::new())?.route("/metrics", route)?;
+            let mut router = manager
+                .health
+                .routes(Router::new())?
+                .route("/metrics", guarded(route))?;
+            for (path, route) in page.into_iter().flatten() {
+                router = router.route(path, guarded(route))?;
+            }
             for (path, route) in self.routes {
                 router = router.route(path, route)?;
             }
             Ok::<_, crate::serving::ServeError>(router)
         };
-        Ok((listener, open().map_err(Error::other)?))
+        Ok(Open {
+            listener,
+            router: open().map_err(Error::other)?,
+            shows_page,
+        })
     }
 }
 
@@ -120,13 +152,38 @@ impl Bound {
     }
 }
 
-/// Serves until `stop`.
-pub(super) async fn serve((listener, router): (Listener, Router), stop: CancellationToken) -> Result<usize> {
-    listener
-        .serve(router, stop)
-        .await
-        .map(|()| 0)
-        .map_err(Error::other)
+/// Endpoints that are listened on.
+pub(super) struct Open {
+    listener: Listener,
+    router: Router,
+    /// Whether people look at what the controllers do.
+    pub(super) shows_page: bool,
+}
+
+impl Open {
+    /// Serves until `stop`.
+    pub(super) async fn serve(self, stop: CancellationToken) -> Result<usize> {
+        let served = self.listener.serve(self.router, stop).await;
+        served.map(|()| 0).map_err(Error::other)
+    }
+}
+
+/// The routes of the page.
+fn page(introspection: &Introspection) -> [(String, Route); 2] {
+    let page = Arc::new(Page::new(introspection.clone()));
+    let base = page.base().to_owned();
+    let route = Route::get(move |request: Request| {
+        let page = page.clone();
+        async move {
+            let uri = request.uri();
+            let answer = page.respond(request.method(), uri.path(), uri.query(), jiff::Timestamp::now());
+            answer.map(|body| Body::from(body.into_owned()))
+        }
+    });
+    [
+        (base.trim_end_matches('/').to_owned(), route.clone()),
+        (base, route),
+    ]
 }
 
 /// Whether the manager is ready; clones are the same.

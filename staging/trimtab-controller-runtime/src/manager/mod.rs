@@ -23,6 +23,7 @@ use crate::builder::ControllerBuilder;
 use crate::cluster::Cluster;
 use crate::controller::{Begin, Controller};
 use crate::error::{Error, Result};
+use crate::introspection::Introspection;
 use crate::metrics::{Figures, Metrics};
 use crate::rbac::{Rule, Rules};
 use crate::reconcile::Reconcile;
@@ -46,6 +47,7 @@ pub struct Manager {
     sync_within: Option<Duration>,
     waiting: Mutex<Parts>,
     election: Option<ElectionConfig>,
+    introspection: Introspection,
     endpoints: Mutex<Option<Endpoints>>,
     bound: Bound,
     health: Health,
@@ -83,6 +85,7 @@ impl Manager {
             sync_within: None,
             waiting: Mutex::default(),
             election: None,
+            introspection: Introspection::new(program()),
             endpoints: Mutex::default(),
             bound: Bound::default(),
             health: Health::new(),
@@ -96,8 +99,10 @@ impl Manager {
     /// name is another owner. At most 128 bytes.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            introspection: Introspection::new(&*name),
+            name,
             ..self
         }
     }

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::events::EventWriter;
 use trimtab_client_coordination::leader::Elector;
 
-use super::endpoints::{self, Ready};
+use super::endpoints::Ready;
 use super::lead::Leading;
 use super::part::Stage;
 use super::{Lead, Manager, Part, Parts, Waiting};
 use crate::cluster::Cluster;
 use crate::controller::{Context, Operate};
 use crate::error::{Error, Result};
+use crate::introspection::{Fact, Level};
 use crate::source::Running;
 
 /// How often it is said which caches are not filled yet.
@@ -66,16 +67,15 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
     let Parts {
         controllers,
         parts,
-        clusters: _clusters,
+        clusters,
         ..
     } = std::mem::take(&mut *manager.waiting.lock());
     let mut parts = Staged::new(parts);
 
     let mut servers = Tasks::new();
+    let shown = endpoints.as_ref().is_some_and(|endpoints| endpoints.shows_page);
     if let Some(endpoints) = endpoints {
-        servers.spawn("endpoints".to_owned(), |stop| {
-            endpoints::serve(endpoints, stop).boxed()
-        });
+        servers.spawn("endpoints".to_owned(), |stop| endpoints.serve(stop).boxed());
     }
     servers.run_parts(parts.take(Stage::Server));
 
@@ -86,8 +86,11 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         manager: manager.name.clone(),
         cluster: Cluster::new("", client, manager.selection.clone(), &manager.watching),
         recorder,
+        introspection: shown.then(|| manager.introspection.clone()),
         grace: manager.grace,
     };
+    let all: Vec<Cluster> = clusters.into_iter().chain([context.cluster.clone()]).collect();
+    show_informers(manager, &all);
     let begin = |Waiting { controller, figures }| controller.begin(&context, figures);
     let controllers: Vec<Arc<dyn Operate>> = controllers.into_iter().map(begin).collect();
     let _closed_if_dropped = Closed(&controllers);
@@ -149,6 +152,21 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
 fn watch_leadership(manager: &Manager, lease: String, elector: &Elector) -> Result<()> {
     let status = elector.status();
     manager.metrics.leads(lease, status.clone());
+    let shown = status.clone();
+    manager.introspection.facts("Leadership", move || {
+        let status = shown.snapshot();
+        let mut facts = vec![
+            Fact::new("leads", if status.is_leader { "yes" } else { "no" }),
+            Fact::new("holder", status.holder.unwrap_or_else(|| "nobody".to_owned())),
+            Fact::new("transitions", status.transitions.to_string()),
+        ];
+        facts.extend(
+            status
+                .trouble
+                .map(|trouble| Fact::new("trouble", trouble).level(Level::Bad)),
+        );
+        facts
+    });
     let check = move || {
         let health = status.health(LEADER_TOLERANCE);
         async move { health.map_err(|error| error.to_string()) }
@@ -157,6 +175,15 @@ fn watch_leadership(manager: &Manager, lease: String, elector: &Elector) -> Resu
         .health
         .live("leader-election", check)
         .map_err(Error::other)
+}
+
+/// Tells of the informers in metrics and on the page.
+fn show_informers(manager: &Manager, clusters: &[Cluster]) {
+    for cluster in clusters {
+        manager.metrics.informs(cluster.informers().clone());
+        let informers = cluster.informers().clone();
+        manager.introspection.informers(move || informers.status());
+    }
 }
 
 /// Says what is not filled yet and when all is; returns only when a deadline has passed.

@@ -110,12 +110,11 @@ pub enum OptionsError {
 }
 
 impl Options {
-    /// Begins to log, and makes a client of the cluster. No request is made.
+    /// A client of the cluster. No request is made.
     ///
     /// # Errors
     /// [`OptionsError::Connect`].
     pub async fn client(&self) -> Result<Client, OptionsError> {
-        super::log_to_stderr(self.verbosity);
         Ok(connect(self.kubeconfig.as_deref()).await?)
     }
 
@@ -158,13 +157,14 @@ impl Options {
 type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
 
 impl Options {
-    /// Runs the manager until Ctrl-C or a request to terminate; or prints its Role, if that is what the flags say: a
+    /// Begins to log, and runs the manager until Ctrl-C or a request to terminate; or prints its Role, if that is what the flags say: a
     /// ClusterRole, or what one namespace takes.
     ///
     /// # Errors
     /// As of [`Manager::run`], and where signals cannot be listened for.
     pub async fn run(&self, manager: &Manager) -> Outcome {
         if !self.print_role {
+            super::log_to_stderr(self.verbosity);
             return Ok(manager.run(super::stop_on_signals()?).await?);
         }
         let (rules, name) = (manager.rules(), manager.field_manager());

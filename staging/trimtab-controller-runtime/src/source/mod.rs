@@ -37,7 +37,7 @@ pub struct Source<Q> {
 }
 
 /// Starts a source: where its triggers go, the controller's cluster, and where turns look for stores.
-type Start<Q> = Box<dyn FnOnce(Inlet<Q>, &Cluster, &Stores) -> Box<dyn Running> + Send>;
+type Start<Q> = Box<dyn FnOnce(Inlet<Q>, &Cluster, &Arc<Stores>) -> Box<dyn Running> + Send>;
 
 /// One trigger: a key, why, and how urgently.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::predicate::Predicate;
 use crate::rbac::Rule;
 use crate::subject::{Reconciled, RequestKey};
-use crate::turn::{Use, is_namespaced};
+use crate::turn::{InUse, Use, is_namespaced};
 
 /// Which objects of a kind are watched, and which of their changes matter. The default is what the manager
 /// [selects](crate::Manager::selecting), and every change.
@@ -159,7 +159,7 @@ fn of<T: Reconciled, Q: RequestKey>(
             let cluster = watch.cluster.as_ref().unwrap_or(own);
             let selection = selection::<T>(cluster, watch.selection);
             let informer = cluster.informers().informer::<T>(selection);
-            stores.add(cluster, informer.store(), used);
+            let in_use = stores.add(cluster, informer.store(), used);
             let map = Arc::new(Map {
                 kind,
                 inlet,
@@ -175,6 +175,7 @@ fn of<T: Reconciled, Q: RequestKey>(
                 map,
                 informer,
                 handler,
+                _in_use: in_use,
             })
         }),
     }
@@ -194,6 +195,7 @@ struct Watching<T: Object, Q, F> {
     map: Arc<Map<T, Q, F>>,
     informer: SharedInformer<T>,
     handler: Registration<T>,
+    _in_use: InUse,
 }
 
 impl<T: Reconciled, Q: RequestKey, F: Fn(&Cached<T>) -> Vec<Q>> Map<T, Q, F> {

@@ -266,7 +266,13 @@ async fn endpoints_tell_of_health_and_figures() {
             }
         };
         let mut answers = Vec::new();
-        for path in ["/livez", "/readyz?verbose", "/metrics", "/nothing"] {
+        for path in [
+            "/livez",
+            "/readyz?verbose",
+            "/metrics",
+            "/debug/controllers/api/controllers",
+            "/nothing",
+        ] {
             answers.push(get(address, path).await);
         }
         stop.cancel();
@@ -274,8 +280,8 @@ async fn endpoints_tell_of_health_and_figures() {
     };
     let (ended, answers) = tokio::join!(manager.run(stop.clone()), asked);
     ended.expect("a clean end");
-    let [live, ready, metrics, nothing] = &answers[..] else {
-        unreachable!("four paths")
+    let [live, ready, metrics, page, nothing] = &answers[..] else {
+        unreachable!("five paths")
     };
     assert!(live.starts_with("HTTP/1.1 200"), "{live}");
     assert!(
@@ -285,6 +291,10 @@ async fn endpoints_tell_of_health_and_figures() {
     assert!(
         metrics.contains("application/openmetrics-text") && metrics.contains("# EOF"),
         "{metrics}"
+    );
+    assert!(
+        page.contains(r#""name":"widget""#) && page.contains("the caches of ConfigMap"),
+        "{page}"
     );
     assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
 }

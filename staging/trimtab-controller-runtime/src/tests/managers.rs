@@ -178,6 +178,10 @@ async fn figures_have_the_names_that_dashboards_know() {
     sleep(SOON).await;
     let text = running.manager.metrics_text();
     let turns = running.widgets.turns_of("a").len();
+    let informer = |name: &str, more: &str, value: &str| {
+        let labels = r#"kind="Widget",resource="widgets.example.com",scope="all""#;
+        format!("informer_{name}{{{labels}{more}}} {value}")
+    };
     for line in [
         format!(r#"controller_runtime_reconcile_total{{controller="widget",result="success"}} {turns}"#),
         r#"controller_runtime_reconcile_total{controller="widget",result="error"} 0"#.to_owned(),
@@ -186,6 +190,11 @@ async fn figures_have_the_names_that_dashboards_know() {
         format!(r#"workqueue_work_duration_seconds_count{{name="widget",controller="widget"}} {turns}"#),
         r#"workqueue_longest_running_processor_seconds{name="widget",controller="widget"} 0.0"#.to_owned(),
         "# TYPE workqueue_longest_waiting_seconds gauge".to_owned(),
+        informer("objects", "", "1"),
+        informer("synced", "", "1"),
+        informer("lists_total", r#",how="paged""#, "1"),
+        informer("relists_total", r#",reason="expired""#, "0"),
+        informer("handler_backlog", r#",handler="Widget""#, "0"),
     ] {
         assert!(
             text.lines().any(|found| found == line),

@@ -4,6 +4,7 @@ mod claims;
 mod clauses;
 mod leading;
 mod managers;
+mod processes;
 mod roles;
 mod server;
 mod sources;

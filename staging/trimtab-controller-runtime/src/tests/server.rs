@@ -126,7 +126,7 @@ impl Server {
                 None => failure(404, "NotFound", "there is none", &name),
             };
         }
-        if resource.0 == "leases" {
+        if resource.0 == "leases" && parts.method != Method::DELETE {
             return state.lease(&parts.method, resource.1, patch);
         }
         if resource.0 == "events" {
@@ -242,7 +242,10 @@ impl State {
         let existing = self.objects.get(&id);
         let version = existing.map(|lease| lease["metadata"]["resourceVersion"].clone());
         match (method, version) {
-            (&Method::POST, None) => ok(&self.store(id, lease, "ADDED")),
+            (&Method::POST, None) => {
+                lease["metadata"]["uid"] = json!(format!("lease-{}", self.version + 1));
+                ok(&self.store(id, lease, "ADDED"))
+            }
             (&Method::PUT, Some(version)) if version == lease["metadata"]["resourceVersion"] => {
                 ok(&self.store(id, lease, "MODIFIED"))
             }

@@ -284,6 +284,10 @@ async fn sources_come_and_go_while_the_controller_runs() {
     touch(3);
     sleep(SOON).await;
     assert_eq!(turns(), before + 2, "nobody watches any more");
+    let again = running.controller.add(Source::watch(Watch::new(), to_a));
+    sleep(SOON).await;
+    assert_eq!(turns(), before + 3, "and is watched anew");
+    assert!(running.controller.remove(again));
     running.end().await.unwrap();
 }
 

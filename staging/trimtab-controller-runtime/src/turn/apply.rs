@@ -18,8 +18,10 @@ use trimtab_apimachinery_meta::owner::{self, OwnerError};
 use trimtab_client_cache::key_of;
 use trimtab_client_cache::store::Store;
 
+use super::request::version_of;
 use super::{Turn, request};
 use crate::error::{Error, Result};
+use crate::introspection::Verb;
 use crate::subject::{Reconciled, Subject};
 
 /// Which child: its type and its key.
@@ -91,6 +93,7 @@ impl<S: Subject> Turn<S> {
             form: TypeId::of::<T>(),
             key: key_of(&object),
         };
+        self.applied.push(child.clone());
         let wish = serde_json::to_value(&object)?;
         let with_status = wish.get("status").is_some_and(|status| !status.is_null());
         let wish_digest = digest(&wish);
@@ -98,12 +101,14 @@ impl<S: Subject> Turn<S> {
         if let Some(cached) = store.get(&child.key).and_then(|cached| cached.decode().ok())
             && self.is_as_applied(&child, wish_digest, &*cached, with_status)?
         {
+            self.spared::<T>(Verb::Apply, &child.key);
             return Ok(cached);
         }
 
         let params = PatchParams::apply(&self.world.manager).force();
-        let answer: T =
-            request::patch(self.client(), &child.key, None, &params, &Patch::Apply(&wish)).await?;
+        let answer = request::patch(self.client(), &child.key, None, &params, &Patch::Apply(&wish)).await;
+        self.asked::<T, T>(Verb::Apply, &child.key, &answer, version_of);
+        let answer: T = answer?;
         self.noted(store, &answer);
         let applied = Applied {
             wish: wish_digest,

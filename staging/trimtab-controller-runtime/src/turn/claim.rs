@@ -10,8 +10,10 @@ use trimtab_apimachinery_meta::owner::{self, Claim, Claimant};
 use trimtab_client_cache::store::Store;
 use trimtab_client_cache::{Cached, key_of, lister};
 
+use super::request::version_of;
 use super::{Turn, request};
 use crate::error::Result;
+use crate::introspection::Verb;
 use crate::subject::Reconciled;
 
 impl<K: Reconciled> Turn<K> {
@@ -77,7 +79,9 @@ impl<K: Reconciled> Turn<K> {
             ..PatchParams::default()
         };
         let patch = Patch::Merge(patch);
-        match request::patch::<T, _>(self.client(), object.key(), None, &params, &patch).await {
+        let answer = request::patch(self.client(), object.key(), None, &params, &patch).await;
+        self.asked::<T, T>(Verb::Patch, object.key(), &answer, version_of);
+        match answer {
             Ok(answer) => {
                 self.noted(store, &answer);
                 Ok(Some(answer))

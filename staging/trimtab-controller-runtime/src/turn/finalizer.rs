@@ -4,8 +4,10 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use trimtab_apimachinery_meta::finalizers;
 
+use super::request::version_of;
 use super::{Turn, request};
 use crate::error::{Error, Result};
+use crate::introspection::Verb;
 use crate::reconcile::Next;
 use crate::subject::Reconciled;
 
@@ -65,7 +67,7 @@ impl<K: Reconciled> Turn<K> {
         Ok(Next::Done)
     }
 
-    async fn write_finalizers(&self, finalizers: Option<Vec<String>>) -> Result<K> {
+    async fn write_finalizers(&mut self, finalizers: Option<Vec<String>>) -> Result<K> {
         let object = self.present()?;
         let version = &object.meta().resource_version;
         let patch = Patch::Merge(json!({
@@ -75,6 +77,9 @@ impl<K: Reconciled> Turn<K> {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()
         };
-        request::patch(self.client(), &self.key, None, &params, &patch).await
+        let answer = request::patch(self.client(), &self.key, None, &params, &patch).await;
+        let key = self.key.clone();
+        self.asked::<K, K>(Verb::Patch, &key, &answer, version_of);
+        answer
     }
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod claim;
+mod diary;
 mod finalizer;
 mod request;
 mod settle;
@@ -26,7 +27,9 @@ use trimtab_client_workqueue::Reasons;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::introspection::TurnRecord;
 use crate::subject::{Reconciled, Subject};
+use apply::Child;
 use settle::Unseen;
 use status::Draft;
 use world::view_of;
@@ -34,7 +37,7 @@ use world::view_of;
 pub(crate) use request::is_namespaced;
 pub use status::{ConditionStatus, Conditions};
 
-pub(crate) use world::{Glimpse, Stores, Use, World};
+pub(crate) use world::{Glimpse, InUse, Stores, Use, World};
 
 /// One turn of one key: the latest state from caches that have seen the key's own last writes, why the key came up,
 /// and the ways to write that keep the next turn from acting on old data.
@@ -49,13 +52,23 @@ pub struct Turn<S: Subject> {
     /// What the turn has written.
     unseen: Unseen<S>,
     draft: Option<Box<dyn Draft<S>>>,
+    /// What the turn has applied.
+    applied: Vec<Child>,
     /// What was in view at the beginning, with what the turn has written.
     seen: Glimpse<S>,
+    /// What people are told of it, if anybody looks.
+    record: Option<TurnRecord>,
     world: Arc<World<S>>,
 }
 
 impl<S: Subject> Turn<S> {
-    pub(crate) fn new(world: Arc<World<S>>, key: S::Key, reasons: Reasons, attempt: u32) -> Self {
+    pub(crate) fn new(
+        world: Arc<World<S>>,
+        key: S::Key,
+        reasons: Reasons,
+        attempt: u32,
+        record: Option<TurnRecord>,
+    ) -> Self {
         let seen = world.look(&key);
         if seen.main.is_none() && world.store.is_some() {
             world.forget(&key);
@@ -72,7 +85,9 @@ impl<S: Subject> Turn<S> {
             unreadable,
             unseen: Unseen::default(),
             draft: None,
+            applied: Vec::new(),
             seen,
+            record,
             world,
         }
     }
@@ -127,8 +142,11 @@ impl<S: Subject> Turn<S> {
         self.world.leadership.read().clone()
     }
 
-    /// Ends the turn; what remains is what it has written and what it had in view.
-    pub(crate) fn end(self) -> (Unseen<S>, Glimpse<S>) {
+    /// Ends the turn, which went well or not; what remains is what it has written and what it had in view.
+    pub(crate) fn end(self, well: bool) -> (Unseen<S>, Glimpse<S>) {
+        if well {
+            self.world.keep_applied(&self.key, &self.applied);
+        }
         (self.unseen, self.seen)
     }
 }

@@ -79,3 +79,8 @@ async fn send<A: DeserializeOwned>(
     let request = request.map_err(|error| Error::Kube(kube::Error::BuildRequest(error)))?;
     Ok(client.request::<A>(request).await?)
 }
+
+/// The version of an answer.
+pub(super) fn version_of<T: Reconciled>(answer: &T) -> Option<&str> {
+    answer.meta().resource_version.as_deref()
+}

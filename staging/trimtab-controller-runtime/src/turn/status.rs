@@ -14,6 +14,7 @@ use trimtab_apimachinery_meta::phase::Phase;
 
 use super::{Turn, request};
 use crate::error::{Error, Result};
+use crate::introspection::StatusWrite;
 use crate::subject::Reconciled;
 
 /// A status that reports by conditions. Implement it for the status of a custom resource.
@@ -160,14 +161,22 @@ impl<K: Reconciled> Turn<K> {
             return Ok(());
         };
         let change = difference(&draft.before(&object)?, draft.after()?);
-        let Some(change) = change else { return Ok(()) };
+        let Some(change) = change else {
+            self.told(StatusWrite::Unchanged);
+            return Ok(());
+        };
         let version = &object.meta().resource_version;
         let patch = Patch::Merge(json!({ "metadata": { "resourceVersion": version }, "status": change }));
         let params = PatchParams {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()
         };
-        match request::patch::<K, _>(self.client(), &self.key, Some("status"), &params, &patch).await {
+        let answer = request::patch::<K, _>(self.client(), &self.key, Some("status"), &params, &patch).await;
+        self.told(match &answer {
+            Ok(_) => StatusWrite::Written,
+            Err(_) => StatusWrite::Refused,
+        });
+        match answer {
             Ok(answer) => self.wrote(answer),
             Err(error) if is_gone(&error, &self.key.name) => {}
             Err(error) => return Err(error),

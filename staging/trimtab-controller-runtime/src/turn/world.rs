@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use trimtab_apimachinery_meta::ObjectKey;
@@ -15,6 +16,7 @@ use super::apply::{Applied, Child};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::failing::View;
+use crate::introspection::Timeline;
 use crate::subject::{Reconciled, Subject};
 
 pub(crate) struct World<S: Subject> {
@@ -26,8 +28,10 @@ pub(crate) struct World<S: Subject> {
     pub(crate) store: Option<Store<S>>,
     pub(crate) stores: Arc<Stores>,
     pub(crate) recorder: Recorder,
-    /// For each key that is not gone, what was applied for it last.
+    /// For each key, what its last turn has applied.
     pub(crate) applied: Mutex<HashMap<S::Key, HashMap<Child, Applied>>>,
+    /// Where turns are recorded, if anybody looks.
+    pub(crate) timeline: Option<Timeline>,
     /// That of the term under way, if it was elected.
     pub(crate) leadership: RwLock<Option<Leadership>>,
 }
@@ -47,15 +51,30 @@ pub(crate) enum Use {
 #[derive(Default)]
 pub(crate) struct Stores {
     kept: RwLock<Vec<Kept>>,
+    last: AtomicU64,
     /// What is written besides what is owned, as it was declared.
     written: HashSet<TypeId>,
 }
 
 struct Kept {
+    number: u64,
     cluster: String,
     form: TypeId,
     used: Use,
     store: Arc<dyn AnyStore>,
+}
+
+/// A store among those of a controller, until this is dropped.
+pub(crate) struct InUse {
+    stores: Arc<Stores>,
+    number: u64,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut kept = self.stores.kept.write();
+        kept.retain(|kept| kept.number != self.number);
+    }
 }
 
 /// A store of any kind.
@@ -102,29 +121,30 @@ fn in_view<T: 'static>(object: &Cached<T>) -> InView {
 impl Stores {
     pub(crate) fn new(written: HashSet<TypeId>) -> Self {
         Self {
-            kept: RwLock::default(),
             written,
+            ..Self::default()
         }
     }
 
-    /// Adds a store. Of several of one kind in one cluster the first one is what turns read, but one that is owned goes
-    /// before one that is watched.
-    pub(crate) fn add<T: Reconciled>(&self, cluster: &Cluster, store: Store<T>, used: Use) {
-        let form = TypeId::of::<T>();
-        let mut kept = self.kept.write();
-        let same = kept
-            .iter_mut()
-            .find(|kept| kept.form == form && kept.cluster == cluster.name());
-        let new = Kept {
+    /// Adds a store, for as long as what is returned is kept. Of several of one kind in one cluster, turns read the first one
+    /// that is owned; if none is, the first one.
+    pub(crate) fn add<T: Reconciled>(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        store: Store<T>,
+        used: Use,
+    ) -> InUse {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        self.kept.write().push(Kept {
+            number,
             cluster: cluster.name().to_owned(),
-            form,
+            form: TypeId::of::<T>(),
             used,
             store: Arc::new(store),
-        };
-        match same {
-            Some(same) if same.used == Use::Watched && used != Use::Watched => *same = new,
-            Some(_) => {}
-            None => kept.push(new),
+        });
+        InUse {
+            stores: self.clone(),
+            number,
         }
     }
 
@@ -153,7 +173,8 @@ impl Stores {
         let kept = self.kept.read();
         let found = kept
             .iter()
-            .find(|kept| kept.form == TypeId::of::<T>() && kept.cluster == cluster.name());
+            .filter(|kept| kept.form == TypeId::of::<T>() && kept.cluster == cluster.name())
+            .min_by_key(|kept| kept.used == Use::Watched);
         let store = found.and_then(|kept| {
             let store = kept.store.as_any().downcast_ref::<Store<T>>();
             store.map(|store| (store.clone(), kept.used))
@@ -187,6 +208,18 @@ impl<S: Subject> World<S> {
             self.stores.add_owned(&object.uid(), &mut others);
         }
         Glimpse { main, others }
+    }
+
+    /// Keeps of what was applied for a key what its last turn has applied.
+    pub(crate) fn keep_applied(&self, key: &S::Key, children: &[Child]) {
+        let mut applied = self.applied.lock();
+        if children.is_empty() {
+            if !applied.is_empty() {
+                applied.remove(key);
+            }
+        } else if let Some(known) = applied.get_mut(key) {
+            known.retain(|child, _| children.contains(child));
+        }
     }
 
     /// Forgets what was applied for a key that is gone.

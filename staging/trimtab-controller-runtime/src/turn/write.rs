@@ -6,9 +6,11 @@ use serde_json::Value;
 use trimtab_client_cache::key_of;
 use trimtab_client_coordination::events::Note;
 
+use super::request::version_of;
 use super::world::view_of;
 use super::{Turn, request};
 use crate::error::{Error, Result};
+use crate::introspection::Verb;
 use crate::subject::{Reconciled, Subject};
 
 impl<S: Subject> Turn<S> {
@@ -24,7 +26,10 @@ impl<S: Subject> Turn<S> {
             field_manager: Some(self.world.manager.clone()),
             ..PostParams::default()
         };
-        let answer = request::create(self.client(), object, &params).await?;
+        let answer = request::create(self.client(), object, &params).await;
+        let key = key_of(answer.as_ref().unwrap_or(object));
+        self.asked::<T, T>(Verb::Create, &key, &answer, version_of);
+        let answer = answer?;
         self.noted(&store, &answer);
         Ok(answer)
     }
@@ -46,7 +51,10 @@ impl<S: Subject> Turn<S> {
             ..PatchParams::default()
         };
         let patch = of_this_object(patch, object.meta().uid.as_deref())?;
-        let answer: T = request::patch(self.client(), &key_of(object), None, &params, &patch).await?;
+        let key = key_of(object);
+        let answer = request::patch(self.client(), &key, None, &params, &patch).await;
+        self.asked::<T, T>(Verb::Patch, &key, &answer, version_of);
+        let answer: T = answer?;
         self.noted(&store, &answer);
         Ok(answer)
     }
@@ -64,7 +72,9 @@ impl<S: Subject> Turn<S> {
             uid: Some(uid),
             ..Preconditions::default()
         });
-        match request::delete::<T>(self.client(), &key, preconditions).await {
+        let answer = request::delete::<T>(self.client(), &key, preconditions).await;
+        self.asked::<T, ()>(Verb::Delete, &key, &answer, |()| None);
+        match answer {
             Err(error) if error.is_not_found() => {}
             answer => answer?,
         }
