@@ -101,7 +101,7 @@ pub mod testing {
 
 /// What a controller's source begins with: `use trimtab::prelude::*;`
 ///
-/// [`Phase`] is a trait and its derive:
+/// `Phase` is a trait and its derive:
 ///
 /// ```
 /// use trimtab::prelude::*;
