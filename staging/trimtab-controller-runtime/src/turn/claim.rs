@@ -25,8 +25,8 @@ impl<K: Reconciled> Turn<K> {
     /// object that vanishes meanwhile is left out. The selector should match the labels of what the controller creates.
     ///
     /// # Errors
-    /// [`Error::NotWatched`]; [`Error::NotDeclared`]; [`Error::Gone`]; [`Error::Claim`] for a selector that matches everything
-    /// and where the turn's object is gone or going; [`Error::Undecodable`]; what the server refuses, a conflict among it.
+    /// As of [`Turn::create`]; [`Error`](crate::Error)`::Gone`; `Claim` for a selector that matches everything, and where the turn's
+    /// object is gone or going; `Undecodable`; a conflict.
     pub async fn claim<T: Reconciled>(&mut self, selector: &LabelSelector) -> Result<Vec<Arc<T>>> {
         let store = self.world.stores.to_write::<T>(&self.world.cluster)?;
         let owner = self.present()?;

@@ -14,8 +14,8 @@ use crate::introspection::Verb;
 use crate::subject::{Reconciled, Subject};
 
 impl<S: Subject> Turn<S> {
-    /// Creates an object as it is, with the name that it has or the server generates. It gets no owner: see
-    /// [`Turn::create_owned`]. Returns it as the server answers.
+    /// Creates an object as it is, with the name that it has or the server generates, and with the owners that it has. Returns it
+    /// as the server answers.
     ///
     /// # Errors
     /// [`Error::NotWatched`](crate::Error::NotWatched) and [`Error::NotDeclared`](crate::Error::NotDeclared) for kinds that
