@@ -1,6 +1,12 @@
 //! The facades from outside: each path a user writes resolves, and what is shared between tasks can be.
 //!
 //! Most of this is shown by compiling. It breaks when a public name goes or a type loses `Send`.
+//!
+//! - `phases`: a declared phase, its schema, and the server that has it.
+//! - `claims`: patches that adopt and release.
+
+mod claims;
+mod phases;
 
 use trimtab::{apimachinery, apiserver, client, controller, testing, workloads};
 
@@ -17,9 +23,11 @@ fn what_tasks_share_can_be_shared() {
     let all = [
         shared::<apimachinery::ApiError>(),
         shared::<apimachinery::ObjectKey>(),
+        shared::<apimachinery::phase::Machine>(),
         shared::<apimachinery::schema::Schema>(),
         shared::<apimachinery::structural::Validator>(),
         shared::<client::cache::InformerFactory>(),
+        shared::<client::cache::expectations::Expectations<apimachinery::ObjectKey>>(),
         shared::<client::cache::SharedInformer<k8s_openapi::api::core::v1::Pod>>(),
         shared::<client::cache::store::Store<k8s_openapi::api::core::v1::Pod>>(),
         shared::<client::events::Recorder>(),
