@@ -1,8 +1,9 @@
-//! What clients of one cluster do to get along: elect a leader, retry conflicts, and tell people what happened.
+//! What clients of one cluster do to get along: elect a leader or share keys, retry conflicts, and tell people what happened.
 //!
 //! Depend on the facade `trimtab-client` instead of this crate; its paths are the stable ones.
 //!
 //! - [`leader`]: of all replicas one does the work.
+//! - [`sharding`]: all replicas work, each on its share.
 //! - [`retry`]: read, change and write again when somebody else was faster.
 //! - [`events`]: a recorder of events that never blocks its caller.
 
@@ -10,6 +11,7 @@ pub mod events;
 pub mod leader;
 mod lease;
 pub mod retry;
+pub mod sharding;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! What a client of the Kubernetes API needs beside requests: watched copies of objects, work queues, leader election,
-//! events.
+//! sharding, events.
 //!
 //! The transport is [`kube::Client`](https://docs.rs/kube). A [`cache::InformerFactory`] keeps an indexed copy of what
 //! the server has and tells handlers of each change; handlers put keys into a [`workqueue::WorkQueue`]; workers take
@@ -38,3 +38,7 @@ pub use trimtab_client_coordination::leader;
 /// Trying again after a conflict.
 #[doc(inline)]
 pub use trimtab_client_coordination::retry;
+
+/// Sharding: all replicas work, each on its share of the keys.
+#[doc(inline)]
+pub use trimtab_client_coordination::sharding;

@@ -60,11 +60,11 @@ pub mod apimachinery {
     pub use trimtab_apimachinery::phase::Phase;
 }
 
-/// Informers, stores, work queue, leader election, events.
+/// Informers, stores, work queue, leader election, sharding, events.
 #[cfg(feature = "client")]
 pub mod client {
     #[doc(inline)]
-    pub use trimtab_client::{cache, events, leader, retry, workqueue};
+    pub use trimtab_client::{cache, events, leader, retry, sharding, workqueue};
 }
 
 /// Managers, controllers, reconcilers.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::status::Teller;
 use super::{ElectionConfig, InvalidElection, Leadership, StatusHandle, Timing};
-use crate::lease::{Attempt, Holding, Leases, Owner, Renewal, Term, plain};
+use crate::lease::{Attempt, Holding, IfDeleted, Leases, Owner, Renewal, Term, plain};
 
 /// A candidate for leadership. See the [module](super).
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl Elector {
             name: config.name.clone(),
             identity: config.identity.clone(),
             timing: config.timing,
+            if_deleted: IfDeleted::MakeAnew,
         };
         let teller = Teller::new();
         Ok(Self {

@@ -17,6 +17,16 @@ pub(crate) struct Owner {
     pub(crate) name: String,
     pub(crate) identity: String,
     pub(crate) timing: Timing,
+    pub(crate) if_deleted: IfDeleted,
+}
+
+/// What a holder does that finds its Lease deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfDeleted {
+    /// Makes it anew and goes on. Those who knew it wait for that.
+    MakeAnew,
+    /// Takes the lease for lost.
+    Lose,
 }
 
 /// One process' side of one Lease.
@@ -177,7 +187,10 @@ impl Holding {
                 self.note(&lease, Instant::now());
                 Renewal::Lost
             }
-            Ok(None) => self.renew_at(term, None, dress).await,
+            Ok(None) if self.owner.if_deleted == IfDeleted::MakeAnew => {
+                self.renew_at(term, None, dress).await
+            }
+            Ok(None) => Renewal::Lost,
             Err(error) => Renewal::Failed(error),
         }
     }
@@ -281,7 +294,7 @@ impl Holding {
     fn note(&mut self, lease: &Lease, now: Instant) {
         let spec = lease.spec.clone().unwrap_or_default();
         (self.witness.0)(Sight::Record(&spec));
-        Observed::note(&mut self.seen, spec, now);
+        self.seen = Some(Observed::after(self.seen.take(), spec, now));
     }
 
     /// The times that mark records as this process' own.

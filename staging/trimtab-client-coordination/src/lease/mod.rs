@@ -13,7 +13,7 @@ mod requests;
 mod timing;
 
 pub(crate) use guard::Validity;
-pub(crate) use holding::{Attempt, Holding, Owner, Renewal, Sight, Term, Witness, plain};
+pub(crate) use holding::{Attempt, Holding, IfDeleted, Owner, Renewal, Sight, Term, Witness, plain};
 pub(crate) use identity::host_name;
 pub(crate) use judge::transitions;
 pub(crate) use observed::{Observed, holder};

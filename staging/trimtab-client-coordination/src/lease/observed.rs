@@ -21,10 +21,11 @@ pub(crate) fn holder(spec: &LeaseSpec) -> Option<&str> {
 }
 
 impl Observed {
-    /// Takes note of what an answer said that came at `now`: the record counts as renewed if it is not the same as before.
-    pub(crate) fn note(seen: &mut Option<Self>, spec: LeaseSpec, now: Instant) {
-        if seen.as_ref().is_none_or(|seen| seen.spec != spec) {
-            *seen = Some(Self { spec, changed: now });
+    /// What is known after an answer that came at `now`: the record counts as renewed if it is not the same as before.
+    pub(crate) fn after(before: Option<Self>, spec: LeaseSpec, now: Instant) -> Self {
+        match before {
+            Some(same) if same.spec == spec => same,
+            _ => Self { spec, changed: now },
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, Client, Error};
 use tokio::time::timeout;
@@ -71,6 +71,23 @@ impl Leases {
         let name = lease.metadata.name.as_deref().unwrap_or_default();
         self.within(self.api.replace(name, &PostParams::default(), lease))
             .await
+    }
+
+    /// The Leases with this value of a label, as they are when the server gets to it: not from any cache.
+    pub(crate) async fn list(&self, label: &str, value: &str) -> Result<Vec<Lease>> {
+        let params = ListParams::default().labels(&format!("{label}={value}"));
+        let list = self.within(self.api.list(&params)).await?;
+        Ok(list.items)
+    }
+
+    /// Deletes a Lease if it is still as it was read.
+    pub(crate) async fn delete(&self, lease: &Lease) -> Result<()> {
+        let name = lease.metadata.name.as_deref().unwrap_or_default();
+        let params = DeleteParams::default().preconditions(Preconditions {
+            resource_version: lease.metadata.resource_version.clone(),
+            uid: lease.metadata.uid.clone(),
+        });
+        self.within(self.api.delete(name, &params)).await.map(drop)
     }
 
     async fn within<T>(&self, request: impl Future<Output = std::result::Result<T, Error>>) -> Result<T> {

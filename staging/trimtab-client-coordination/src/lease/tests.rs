@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::{Instant, sleep};
 
 use super::judge::{Verdict, judge};
-use super::{Observed, Owner, Timing, Validity};
+use super::{IfDeleted, Observed, Owner, Timing, Validity};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,6 +17,7 @@ async fn a_record_is_taken_when_it_was_not_renewed_for_as_long_as_it_lasts() {
     let owner = Owner {
         name: "lease".into(),
         timing: Timing::default(),
+        if_deleted: IfDeleted::Lose,
         identity: "me".into(),
     };
     let mine = MicroTime(jiff::Timestamp::from_second(7).expect("in range"));

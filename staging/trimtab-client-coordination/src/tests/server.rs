@@ -109,6 +109,11 @@ impl LeaseServer {
         Some(serde_json::from_value(lease).expect("a Lease"))
     }
 
+    /// What Leases there are, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.lock().leases.keys().cloned().collect()
+    }
+
     pub(crate) fn requests(&self) -> Vec<(usize, Method)> {
         self.0.lock().requests.clone()
     }

@@ -1,0 +1,8 @@
+//! Groups under watch.
+
+mod behaviours;
+mod clauses;
+mod histories;
+mod sets;
+mod states;
+mod world;
