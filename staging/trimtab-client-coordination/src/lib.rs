@@ -5,6 +5,7 @@
 //! - [`leader`]: of all replicas one does the work.
 //! - [`sharding`]: all replicas work, each on its share.
 //! - [`retry`]: read, change and write again when somebody else was faster.
+//! - [`write`](mod@write): bring one object to what is wished, from a command or a migration.
 //! - [`events`]: a recorder of events that never blocks its caller.
 
 pub mod events;
@@ -12,6 +13,7 @@ pub mod leader;
 mod lease;
 pub mod retry;
 pub mod sharding;
+pub mod write;
 
 #[cfg(test)]
 mod tests;

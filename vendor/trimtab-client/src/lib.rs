@@ -42,3 +42,7 @@ pub use trimtab_client_coordination::retry;
 /// Sharding: all replicas work, each on its share of the keys.
 #[doc(inline)]
 pub use trimtab_client_coordination::sharding;
+
+/// Bringing one object to what is wished, from a command or a migration.
+#[doc(inline)]
+pub use trimtab_client_coordination::write;

@@ -64,7 +64,7 @@ pub mod apimachinery {
 #[cfg(feature = "client")]
 pub mod client {
     #[doc(inline)]
-    pub use trimtab_client::{cache, events, leader, retry, sharding, workqueue};
+    pub use trimtab_client::{cache, events, leader, retry, sharding, workqueue, write};
 }
 
 /// Managers, controllers, reconcilers.
