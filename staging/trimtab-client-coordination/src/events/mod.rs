@@ -2,8 +2,20 @@
 //!
 //! A [`Recorder`] takes a note and returns at once; a task that its [`EventWriter`] owns writes it. The queue between
 //! them is bounded: what does not fit is dropped and counted, since a record is never worth delaying the work that it
-//! tells of. Repetitions of an event become one event with a count.
+//! tells of.
+//!
+//! Notes are correlated as client-go does, so that a controller that goes wrong does not flood the cluster:
+//!
+//! - The same note of the same object again is the same event, with a count.
+//! - From the tenth different message on, notes of one object with the same severity, reason and action become one event,
+//!   "(combined from similar events)", with a count, until none comes for ten minutes.
+//! - Of one object and severity, 25 events and first repetitions are written at once, and after that one in five minutes. What
+//!   goes beyond that is not written; counts of what was written before go on.
+//!
+//! Each of these memories has 4096 entries and forgets what was not used for longest.
 
+mod correlate;
+mod lru;
 mod series;
 mod writer;
 
@@ -45,7 +57,33 @@ pub struct Note {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     queue: mpsc::Sender<Record>,
-    dropped: Arc<AtomicU64>,
+    counters: Arc<Counters>,
+}
+
+/// What became of notes and events, for metrics. Counted from the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Notes that were not taken: the queue was full, or the writer had stopped.
+    pub dropped: u64,
+    /// Notes that were taken and not written, since there were too many of their object.
+    pub filtered: u64,
+    /// Notes that were written, or counted, as one with similar ones.
+    pub combined: u64,
+    /// Requests that the server has answered: new events, and counts of old ones.
+    pub written: u64,
+    /// Events and counts that were given up: the server refused them, or did not answer for long. Not among them are those of
+    /// namespaces that are being deleted.
+    pub failed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    dropped: AtomicU64,
+    filtered: AtomicU64,
+    combined: AtomicU64,
+    written: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// A note on its way to the writer.
@@ -100,14 +138,34 @@ impl Recorder {
         };
         let taken = self.queue.try_send(record).is_ok();
         if !taken {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            Counters::count(&self.counters.dropped);
         }
         taken
     }
 
     /// How many notes were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.counts().dropped
+    }
+
+    /// What has become of notes and events so far.
+    pub fn counts(&self) -> Counts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            dropped: of(&self.counters.dropped),
+            filtered: of(&self.counters.filtered),
+            combined: of(&self.counters.combined),
+            written: of(&self.counters.written),
+            failed: of(&self.counters.failed),
+        }
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

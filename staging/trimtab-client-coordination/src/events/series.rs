@@ -3,24 +3,28 @@
 //! The first repetition is written at once, so that people see it; later ones are counted and written when the series
 //! ends or is refreshed.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tokio::time::Instant;
+use trimtab_apimachinery_meta::names::dns1123_subdomain;
+use uuid::Uuid;
 
-use super::{Record, Severity};
+use super::correlate::{Correlator, Kin, REMEMBERED};
+use super::lru::Lru;
+use super::{Counters, Record, Severity};
 
 /// A series that was quiet for this long is over. client-go's figure.
 pub(super) const QUIET: Duration = Duration::from_secs(6 * 60);
 /// A series that goes on is written this often. client-go's figure.
 pub(super) const REFRESH: Duration = Duration::from_secs(30 * 60);
-/// How many distinct events are remembered at most.
-const REMEMBERED: usize = 4096;
 /// The server takes no longer notes.
 const MESSAGE_BYTES: usize = 1024;
+/// How an event begins that stands for many. client-go's words.
+const COMBINED: &str = "(combined from similar events): ";
 
 /// Who writes.
 #[derive(Clone, Debug)]
@@ -32,10 +36,9 @@ pub(super) struct Reporter {
 /// Two notes with the same of these are one event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    severity: Severity,
-    reason: String,
-    action: String,
-    regarding: [Option<String>; 5],
+    kin: Kin,
+    /// The text and the field that it is about, as a hash; none for what is combined.
+    text: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -58,42 +61,61 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Memory {
     reporter: Reporter,
-    known: HashMap<Key, Series>,
+    hashes: RandomState,
+    correlator: Correlator,
+    known: Lru<Key, Series>,
+    /// The time in the name of the last event, in nanoseconds: no two have the same.
+    named: i128,
 }
 
 impl Memory {
     pub(super) fn new(reporter: Reporter) -> Self {
         Self {
             reporter,
-            known: HashMap::new(),
+            hashes: RandomState::new(),
+            correlator: Correlator::new(),
+            known: Lru::new(REMEMBERED),
+            named: i128::MIN,
         }
     }
 
     /// Takes a record in and says what is to be written for it, if anything.
-    pub(super) fn observe(&mut self, record: Record, now: Instant) -> Option<(Key, Request)> {
-        let key = Key::of(&record);
-        if let Some(series) = self.known.get_mut(&key) {
-            series.last = now;
-            let first = series.event.series.is_none();
-            let count = series
-                .event
-                .series
-                .as_ref()
-                .map_or(2, |s| s.count.saturating_add(1));
-            series.event.series = Some(EventSeries {
-                count,
-                last_observed_time: MicroTime(record.at),
-            });
-            series.unwritten = !first;
-            return first.then(|| (key, Request::Patch(series.event.clone())));
+    pub(super) fn observe(
+        &mut self,
+        mut record: Record,
+        now: Instant,
+        counters: &Counters,
+    ) -> Vec<(Key, Request)> {
+        let kin = Kin::of(&record);
+        let field = &record.regarding.field_path;
+        let text = self.hashes.hash_one((field, &record.note.message));
+        let combined = self.correlator.combines(&kin, text, now);
+        if combined {
+            record.note.message.insert_str(0, COMBINED);
         }
-        if self.known.len() >= REMEMBERED {
-            let oldest = self
-                .known
-                .iter()
-                .min_by_key(|(_, series)| series.last)
-                .map(|(key, _)| key.clone());
-            oldest.and_then(|key| self.known.remove(&key));
+        let key = Key {
+            kin,
+            text: (!combined).then_some(text),
+        };
+        if let Some(series) = self.known.get_mut(&key) {
+            if combined {
+                Counters::count(&counters.combined);
+            }
+            let first = series.repeat(record.at, now);
+            // The count waits until the series ends if there is no token for it.
+            if first && self.correlator.allows(&key.kin.subject, now) {
+                series.unwritten = false;
+                let event = series.event.clone();
+                return vec![(key, Request::Patch(event))];
+            }
+            return Vec::new();
+        }
+        if !self.correlator.allows(&key.kin.subject, now) {
+            Counters::count(&counters.filtered);
+            return Vec::new();
+        }
+        if combined {
+            Counters::count(&counters.combined);
         }
         let event = self.event(record);
         let series = Series {
@@ -102,8 +124,12 @@ impl Memory {
             written: now,
             unwritten: false,
         };
-        self.known.insert(key.clone(), series);
-        Some((key, Request::Create(event)))
+        let gone = self.known.insert(key.clone(), series);
+        let gone = gone.filter(|(_, series)| series.unwritten);
+        let of_gone = gone.map(|(key, series)| (key, Request::Patch(series.event)));
+        let mut requests = Vec::from_iter(of_gone);
+        requests.push((key, Request::Create(event)));
+        requests
     }
 
     /// Forgets an event that could not be written, so that its next repetition is written anew.
@@ -128,24 +154,21 @@ impl Memory {
 
     /// All counts that are not written yet.
     pub(super) fn rest(&mut self) -> Vec<(Key, Request)> {
-        let rest = std::mem::take(&mut self.known);
-        rest.into_iter()
-            .filter(|(_, series)| series.unwritten)
-            .map(|(key, series)| (key, Request::Patch(series.event)))
+        let rest = self.known.take().filter(|(_, series)| series.unwritten);
+        rest.map(|(key, series)| (key, Request::Patch(series.event)))
             .collect()
     }
 
-    fn event(&self, record: Record) -> Event {
+    fn event(&mut self, record: Record) -> Event {
         let Record { regarding, note, at } = record;
         let namespace = regarding.namespace.clone().filter(|ns| !ns.is_empty());
-        let name = regarding.name.as_deref().unwrap_or_default();
         let severity = match note.severity {
             Severity::Normal => "Normal",
             Severity::Warning => "Warning",
         };
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{name}.{:x}", at.as_nanosecond())),
+                name: Some(self.name(regarding.name.as_deref().unwrap_or_default(), at)),
                 namespace: Some(namespace.unwrap_or_else(|| "default".to_owned())),
                 ..ObjectMeta::default()
             },
@@ -160,24 +183,29 @@ impl Memory {
             ..Event::default()
         }
     }
+
+    /// A name as client-go gives it: that of the object and the time, or a random one where that would be none.
+    fn name(&mut self, of: &str, at: Timestamp) -> String {
+        self.named = at.as_nanosecond().max(self.named + 1);
+        let name = format!("{of}.{:x}", self.named);
+        match dns1123_subdomain(&name).is_empty() {
+            true => name,
+            false => Uuid::new_v4().to_string(),
+        }
+    }
 }
 
-impl Key {
-    fn of(record: &Record) -> Self {
-        let ObjectReference {
-            api_version,
-            kind,
-            namespace,
-            name,
-            uid,
-            ..
-        } = record.regarding.clone();
-        Self {
-            severity: record.note.severity,
-            reason: record.note.reason.clone(),
-            action: record.note.action.clone(),
-            regarding: [api_version, kind, namespace, name, uid],
-        }
+impl Series {
+    /// Counts a repetition. Whether it is the first one.
+    fn repeat(&mut self, at: Timestamp, now: Instant) -> bool {
+        self.last = now;
+        self.unwritten = true;
+        let before = self.event.series.as_ref().map(|series| series.count);
+        self.event.series = Some(EventSeries {
+            count: before.map_or(2, |count| count.saturating_add(1)),
+            last_observed_time: MicroTime(at),
+        });
+        before.is_none()
     }
 }
 

@@ -1,18 +1,18 @@
 //! The task that writes events: one at a time, trying again when the server cannot be reached.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Client, Error};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::series::{Key, Memory, QUIET, Reporter, Request};
-use super::{QUEUE, Record, Recorder};
+use super::{Counters, QUEUE, Record, Recorder};
 
 /// How often a write is tried when the server cannot be reached. client-go's figure.
 const TRIES: u32 = 12;
@@ -43,12 +43,18 @@ impl EventWriter {
             controller: controller.into(),
             instance: instance.into().chars().take(INSTANCE_BYTES).collect(),
         };
+        let counters = Arc::<Counters>::default();
         let recorder = Recorder {
             queue,
-            dropped: Arc::new(AtomicU64::new(0)),
+            counters: Arc::clone(&counters),
+        };
+        let writing = Writing {
+            client,
+            memory: Memory::new(reporter),
+            counters,
         };
         let writer = Self {
-            task: tokio::spawn(run(client, Memory::new(reporter), records, stopped)),
+            task: tokio::spawn(writing.run(records, stopped)),
             stop: Some(stop),
         };
         (recorder, writer)
@@ -70,34 +76,67 @@ impl Drop for EventWriter {
     }
 }
 
-async fn run(
+/// What the task has.
+struct Writing {
     client: Client,
-    mut memory: Memory,
-    mut records: mpsc::Receiver<Record>,
-    stopped: oneshot::Receiver<()>,
-) {
-    let mut housekeeping = interval_at(Instant::now() + QUIET, QUIET);
-    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stopped = Some(stopped);
-    loop {
-        let requests = tokio::select! {
-            // `close` lets what is queued still be received, then `None`.
-            () = wait(&mut stopped) => {
-                records.close();
-                Vec::new()
-            }
-            record = records.recv() => match record {
-                Some(record) => Vec::from_iter(memory.observe(record, Instant::now())),
-                None => break,
-            },
-            _ = housekeeping.tick() => memory.due(Instant::now()),
-        };
+    memory: Memory,
+    counters: Arc<Counters>,
+}
+
+impl Writing {
+    async fn run(mut self, mut records: mpsc::Receiver<Record>, stopped: oneshot::Receiver<()>) {
+        let mut housekeeping = interval_at(Instant::now() + QUIET, QUIET);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopped = Some(stopped);
+        loop {
+            let requests = tokio::select! {
+                // `close` lets what is queued still be received, then `None`.
+                () = wait(&mut stopped) => {
+                    records.close();
+                    Vec::new()
+                }
+                record = records.recv() => match record {
+                    Some(record) => self.memory.observe(record, Instant::now(), &self.counters),
+                    None => break,
+                },
+                _ = housekeeping.tick() => self.memory.due(Instant::now()),
+            };
+            self.send_all(requests).await;
+        }
+        let rest = self.memory.rest();
+        self.send_all(rest).await;
+    }
+
+    async fn send_all(&mut self, requests: Vec<(Key, Request)>) {
         for (key, request) in requests {
-            send(&client, &mut memory, &key, request).await;
+            if !self.send(request).await {
+                Counters::count(&self.counters.failed);
+                self.memory.forget(&key);
+            }
         }
     }
-    for (key, request) in memory.rest() {
-        send(&client, &mut memory, &key, request).await;
+
+    /// Writes one event; tries again only when the server did not answer. False: it is given up.
+    async fn send(&self, request: Request) -> bool {
+        for attempt in 1..=TRIES {
+            match write(&self.client, &request).await {
+                Ok(()) => {
+                    Counters::count(&self.counters.written);
+                    return true;
+                }
+                Err(Error::Api(status)) if is_expected(&status) => return true,
+                Err(Error::Api(status)) => {
+                    tracing::warn!(%status, "the server refused an event");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, attempt, "an event could not be written");
+                    sleep(BETWEEN_TRIES.mul_f64(if attempt == 1 { fastrand::f64() } else { 1.0 })).await;
+                }
+            }
+        }
+        tracing::warn!("gave up writing an event: the server does not answer");
+        false
     }
 }
 
@@ -115,28 +154,14 @@ async fn wait(stopped: &mut Option<oneshot::Receiver<()>>) {
     }
 }
 
-/// Writes one event; tries again only when the server did not answer.
-async fn send(client: &Client, memory: &mut Memory, key: &Key, request: Request) {
-    for attempt in 1..=TRIES {
-        match write(client, &request).await {
-            Ok(()) => return,
-            Err(Error::Api(status)) => {
-                let expected =
-                    status.reason == "AlreadyExists" || status.message.contains("being terminated");
-                if !expected {
-                    tracing::warn!(%status, "the server refused an event");
-                    memory.forget(key);
-                }
-                return;
-            }
-            Err(error) => {
-                tracing::debug!(%error, attempt, "an event could not be written");
-                sleep(BETWEEN_TRIES.mul_f64(if attempt == 1 { fastrand::f64() } else { 1.0 })).await;
-            }
-        }
-    }
-    tracing::warn!("gave up writing an event: the server does not answer");
-    memory.forget(key);
+/// An earlier answer was lost, or the event's namespace is being deleted and takes nothing new.
+fn is_expected(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let terminating = causes
+        .into_iter()
+        .any(|cause| cause.reason == "NamespaceTerminating");
+    // Servers before 1.16 do not give the cause.
+    status.is_already_exists() || terminating || status.message.contains("being terminated")
 }
 
 async fn write(client: &Client, request: &Request) -> Result<(), Error> {
