@@ -4,7 +4,7 @@
 //! reader sees all of a replacement or none of it. *Monotonic*: what is older than what the store has is dropped.
 //! Readers copy pointers, never objects, and hold the lock no longer than that takes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,10 @@ use crate::Object;
 use crate::cached::Cached;
 use crate::index::{self, Filled, Index, IndexError};
 
+mod objects;
 mod writer;
 
+use objects::Objects;
 pub use writer::{Replacement, Writer};
 
 /// A reader of the watched objects of one kind. Clones read the same objects.
@@ -65,7 +67,7 @@ struct Part {
 }
 
 struct State<K> {
-    objects: BTreeMap<Arc<ObjectKey>, Cached<K>>,
+    objects: Objects<K>,
     indexes: HashMap<String, Filled<K>>,
     /// Bytes of all objects, without what they share.
     size: usize,
@@ -98,7 +100,7 @@ pub(crate) fn store_of_namespaces<K: Object>(namespaces: &[String]) -> (Store<K>
     let shared = Arc::new(Shared {
         changing: Mutex::default(),
         state: RwLock::new(State {
-            objects: BTreeMap::new(),
+            objects: Objects::new(),
             indexes: HashMap::from([by_owner]),
             size: 0,
         }),
@@ -140,13 +142,15 @@ impl<K> Store<K> {
 
     /// All objects, ordered by namespace and name.
     pub fn list(&self) -> Vec<Cached<K>> {
-        self.shared.state.read().objects.values().cloned().collect()
+        let state = self.shared.state.read();
+        state.objects.iter().map(|(_, object)| object.clone()).collect()
     }
 
     /// The objects of one namespace, ordered by name. The empty namespace is that of cluster-scoped objects.
     pub fn list_in(&self, namespace: &str) -> Vec<Cached<K>> {
         let state = self.shared.state.read();
         state
+            .objects
             .in_namespace(namespace)
             .map(|(_, object)| object.clone())
             .collect()
@@ -176,9 +180,7 @@ impl<K> Store<K> {
     pub fn index_values(&self, index: &str) -> Result<Vec<String>, IndexError> {
         let state = self.shared.state.read();
         if index == index::NAMESPACE {
-            let mut namespaces: Vec<_> = state.objects.keys().map(|key| key.namespace.clone()).collect();
-            namespaces.dedup();
-            return Ok(namespaces);
+            return Ok(state.objects.namespaces().map(str::to_owned).collect());
         }
         let unknown = || IndexError::Unknown(index.to_owned());
         let filled = state.indexes.get(index).ok_or_else(unknown)?;
@@ -205,11 +207,21 @@ impl<K> Store<K> {
             state.objects.clone()
         };
         let mut filled = Filled::new(index);
-        for (key, object) in &stored {
+        for (key, object) in stored.iter() {
             filled.change(key, None, Some(object));
         }
         self.shared.state.write().indexes.insert(name, filled);
         Ok(())
+    }
+
+    /// Removes an index that was added. False: there is none of this name; the built-in ones stay.
+    pub fn remove_index(&self, name: &str) -> bool {
+        if name == index::OWNER_UID {
+            return false;
+        }
+        let _changing = self.shared.changing.lock();
+        let removed = self.shared.state.write().indexes.remove(name);
+        removed.is_some()
     }
 
     /// How many objects there are.
@@ -368,16 +380,10 @@ fn is_older(version: &str, than: &str) -> bool {
 }
 
 impl<K> State<K> {
-    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&Arc<ObjectKey>, &Cached<K>)> {
-        let first = ObjectKey::namespaced(namespace, "");
-        let from_first = self.objects.range::<ObjectKey, _>(first..);
-        from_first.take_while(move |(key, _)| key.namespace == namespace)
-    }
-
     fn put(&mut self, key: &Arc<ObjectKey>, new: Option<Cached<K>>) -> Option<Cached<K>> {
         self.size += new.as_ref().map_or(0, Cached::size);
         let old = match &new {
-            Some(object) => self.objects.insert(key.clone(), object.clone()),
+            Some(object) => self.objects.insert(key, object.clone()),
             None => self.objects.remove(key),
         };
         self.size -= old.as_ref().map_or(0, Cached::size);

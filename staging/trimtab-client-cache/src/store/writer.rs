@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use trimtab_apimachinery_meta::{ObjectKey, resource_version};
 
+use super::objects::Objects;
 use super::{Shared, State, Store};
 use crate::Delta;
 use crate::cached::Cached;
@@ -109,7 +110,7 @@ impl<K> Writer<K> {
             }
         };
         let mut stored: Box<dyn Iterator<Item = (&Arc<ObjectKey>, &Cached<K>)>> = match &self.namespace {
-            Some(namespace) => Box::new(state.in_namespace(namespace)),
+            Some(namespace) => Box::new(state.objects.in_namespace(namespace)),
             None => Box::new(state.objects.iter()),
         };
         let mut next_stored = stored.next();
@@ -164,7 +165,7 @@ impl<K> Writer<K> {
         let changing = shared.changing.lock();
         let stored = {
             let state = shared.state.read();
-            let stored = state.objects.get_key_value(object.key());
+            let stored = state.objects.get_with_key(object.key());
             stored.map(|(key, stored)| (key.clone(), stored.clone()))
         };
         let key = match &stored {
@@ -252,7 +253,7 @@ impl<K> Writer<K> {
         let changing = shared.changing.lock();
         let stored = {
             let state = shared.state.read();
-            let stored = state.objects.get_key_value(key);
+            let stored = state.objects.get_with_key(key);
             stored
                 .filter(|(_, stored)| !is_newer(stored, version))
                 .map(|(key, _)| key.clone())
@@ -292,10 +293,8 @@ impl<K> State<K> {
                     .iter()
                     .for_each(|(key, new)| index.change(key, None, new.as_ref()));
             }
-            self.objects = changes
-                .into_iter()
-                .filter_map(|(key, new)| Some((key, new?)))
-                .collect();
+            let objects = changes.into_iter();
+            self.objects = Objects::of_ordered(objects.filter_map(|(key, new)| Some((key, new?))));
             return;
         }
         for (key, new) in changes {

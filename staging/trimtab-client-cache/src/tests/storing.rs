@@ -212,7 +212,12 @@ fn an_index_has_one_name() {
     }
     let unknown = IndexError::Unknown("letters".into());
     assert_eq!(store.by_index("letters", "a").unwrap_err(), unknown);
+    assert_eq!(store.index_values("letters"), Err(unknown.clone()));
+    store.add_index(Index::new("letters", letters)).unwrap();
+    assert!(store.remove_index("letters") && !store.remove_index("letters"));
     assert_eq!(store.index_values("letters"), Err(unknown));
+    assert!(!store.remove_index(index::OWNER_UID), "it is built in");
+    assert_eq!(store.owned_by("nobody").len(), 0);
 }
 
 /// *Atomic*, with readers in other threads: what is read at once, by any way, is of one replacement.
