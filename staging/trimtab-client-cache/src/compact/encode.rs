@@ -93,6 +93,7 @@ impl Encoder {
         let text = std::str::from_utf8(text).map_err(Error::custom)?;
         self.bytes.clear();
         self.shared.clear();
+        self.dictionary.begin();
         let drops = std::mem::take(&mut self.drops);
         let mut json = serde_json::Deserializer::from_str(text);
         let root = Value {
@@ -130,7 +131,20 @@ impl Encoder {
         mix(number, u64::from(tag::UNSIGNED))
     }
 
+    fn word(&mut self, number: u16) {
+        match number.checked_sub(128) {
+            None => self.bytes.push(tag::WORD + number as u8),
+            Some(rare) => self
+                .bytes
+                .extend([tag::RARE_WORD + (rare >> 8) as u8, rare as u8]),
+        }
+    }
+
     fn string(&mut self, string: &str, used: Use) -> u64 {
+        if let Some((number, hash)) = self.dictionary.expected(string) {
+            self.word(number);
+            return mix(hash, u64::from(tag::STRING));
+        }
         let bytes = string.as_bytes();
         let hash = self.hash(bytes);
         if let Some(seconds) = time(bytes) {
@@ -140,12 +154,7 @@ impl Encoder {
             self.bytes.push(tag::UUID);
             self.bytes.extend_from_slice(&uuid);
         } else if let Some(number) = self.dictionary.number(string, hash, used) {
-            match number.checked_sub(128) {
-                None => self.bytes.push(tag::WORD + number as u8),
-                Some(rare) => self
-                    .bytes
-                    .extend([tag::RARE_WORD + (rare >> 8) as u8, rare as u8]),
-            }
+            self.word(number);
         } else {
             let digits = bytes
                 .iter()

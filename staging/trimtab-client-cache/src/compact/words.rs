@@ -17,6 +17,11 @@ const VALUE_SIGHTINGS: u8 = 6;
 /// How often the name of a field is seen before it is a word.
 const NAME_SIGHTINGS: u8 = 2;
 
+/// How far ahead in the words of the document before a word is looked for.
+const AHEAD: usize = 32;
+/// How many words of a document are kept for the next one to follow.
+const MOST_FOLLOWED: usize = 4096;
+
 const CHUNK: usize = 128;
 const CHUNKS: usize = MOST_WORDS / CHUNK;
 
@@ -32,7 +37,30 @@ pub(crate) struct Dictionary {
     words: Arc<Words>,
     /// By the hash of the word.
     numbers: HashMap<u64, u16, foldhash::fast::RandomState>,
+    /// By number.
+    known: Vec<Known>,
+    /// The words again, one after the other. Those of one document are mostly numbered in its order, so that to look at one
+    /// has the next at hand already.
+    texts: Vec<u8>,
+    course: Course,
     sightings: Sightings,
+}
+
+struct Known {
+    hash: u64,
+    /// Where in the texts it is.
+    start: u32,
+    length: u8,
+}
+
+/// The words of the document before, which the next one mostly has in the same order: to compare a string with the one word
+/// that is expected takes a fraction of looking for it.
+#[derive(Default)]
+struct Course {
+    before: Vec<u16>,
+    /// What is expected, in `before`.
+    at: usize,
+    now: Vec<u16>,
 }
 
 /// What a string is used as.
@@ -69,6 +97,9 @@ impl Dictionary {
         Self {
             words: Arc::new(words),
             numbers: HashMap::default(),
+            known: Vec::new(),
+            texts: Vec::new(),
+            course: Course::default(),
             sightings: Sightings::new(16),
         }
     }
@@ -77,14 +108,29 @@ impl Dictionary {
         &self.words
     }
 
+    /// Begins a document.
+    pub(crate) fn begin(&mut self) {
+        self.course.begin();
+    }
+
+    /// The number and the hash of a string, if it is the word that comes now if all goes as in the document before.
+    pub(crate) fn expected(&mut self, string: &str) -> Option<(u16, u64)> {
+        let number = self.course.expected()?;
+        let hash = self.hash_if(number, string)?;
+        self.course.pass(number);
+        Some((number, hash))
+    }
+
     /// The number of a string, if it is a word or has now become one. `hash` is of the string.
     pub(crate) fn number(&mut self, string: &str, hash: u64, used: Use) -> Option<u16> {
         if !(SHORTEST_WORD..=LONGEST_WORD).contains(&string.len()) {
             return None;
         }
-        if let Some(number) = self.numbers.get(&hash) {
+        if let Some(number) = self.numbers.get(&hash).copied() {
             // One of two strings of the same hash has to be written out.
-            return (self.words.get(*number) == Some(string)).then_some(*number);
+            self.hash_if(number, string)?;
+            self.course.pass(number);
+            return Some(number);
         }
         let needed = match used {
             Use::Name => NAME_SIGHTINGS,
@@ -95,9 +141,49 @@ impl Dictionary {
             return None;
         }
         let number = u16::try_from(next).ok()?;
+        let known = Known {
+            hash,
+            start: u32::try_from(self.texts.len()).ok()?,
+            length: u8::try_from(string.len()).ok()?,
+        };
         self.words.set(next, string.into());
         self.numbers.insert(hash, number);
+        self.known.push(known);
+        self.texts.extend_from_slice(string.as_bytes());
+        self.course.pass(number);
         Some(number)
+    }
+
+    /// The hash of a word, if it is this string.
+    fn hash_if(&self, number: u16, string: &str) -> Option<u64> {
+        let known = self.known.get(usize::from(number))?;
+        let start = known.start as usize;
+        let word = self.texts.get(start..start + usize::from(known.length))?;
+        (word == string.as_bytes()).then_some(known.hash)
+    }
+}
+
+impl Course {
+    fn begin(&mut self) {
+        std::mem::swap(&mut self.before, &mut self.now);
+        self.now.clear();
+        self.at = 0;
+    }
+
+    fn expected(&self) -> Option<u16> {
+        self.before.get(self.at).copied()
+    }
+
+    /// Takes note of the next word. One that was not expected, but comes soon, says that what is in between is left out; another
+    /// one, that it is put in.
+    fn pass(&mut self, number: u16) {
+        let mut ahead = self.before.iter().skip(self.at).take(AHEAD);
+        if let Some(skipped) = ahead.position(|other| *other == number) {
+            self.at += skipped + 1;
+        }
+        if self.now.len() < MOST_FOLLOWED {
+            self.now.push(number);
+        }
     }
 }
 
@@ -175,5 +261,42 @@ impl Sightings {
             self.slots[at] = slot;
             self.used += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of the words of a second document are expected after a first one.
+    #[test]
+    fn a_document_is_followed_past_what_is_left_out_or_put_in() {
+        let cases: [(&[u16], usize); 6] = [
+            (&[1, 2, 3, 4, 5, 6], 6),
+            (&[1, 2, 5, 6], 3),
+            (&[1, 2, 9, 9, 3, 4, 5, 6], 6),
+            (&[1, 9, 3, 4, 5, 6], 4),
+            (&[9, 9], 0),
+            (&[1, 2, 3, 4, 5, 6, 1], 6),
+        ];
+        for (second, expected) in cases {
+            let mut course = Course::default();
+            (1..=6).for_each(|number| course.pass(number));
+            course.begin();
+            let mut met = 0;
+            for number in second {
+                met += usize::from(course.expected() == Some(*number));
+                course.pass(*number);
+            }
+            assert_eq!(met, expected, "{second:?}");
+        }
+    }
+
+    #[test]
+    fn of_long_documents_the_beginning_is_followed() {
+        let mut course = Course::default();
+        (0..2 * MOST_FOLLOWED).for_each(|_| course.pass(7));
+        course.begin();
+        assert_eq!(course.before.len(), MOST_FOLLOWED);
     }
 }
