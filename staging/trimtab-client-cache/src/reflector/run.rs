@@ -11,7 +11,7 @@ use trimtab_apimachinery_meta::{ApiError, ObjectKey, resource_version};
 use super::decode::Event;
 use super::failure::{Failure, Recovery};
 use super::listing::{ListMeta, ListReader};
-use super::transport::{Lines, next_chunk, send};
+use super::transport::{Chunks, Lines, send};
 use super::{Reflector, Sink};
 use crate::Object;
 use crate::cached::{Cached, NoObject, Undecodable};
@@ -179,9 +179,9 @@ impl<K: Object> Reflector<K> {
     ) -> Result<(String, Option<String>), Failure> {
         let patience = self.config.answer_timeout;
         let request = self.endpoint.list(limit, token)?;
-        let mut body = send(&self.client, request, patience).await?.into_body();
+        let mut chunks = Chunks::new(send(&self.client, request, patience).await?.into_body());
         let mut page = ListReader::new();
-        while let Some(chunk) = next_chunk(&mut body, patience).await? {
+        while let Some(chunk) = chunks.next(patience).await? {
             self.status.heard(chunk.len());
             page.push(chunk);
             while let Some(item) = page.next_item()? {

@@ -1,5 +1,8 @@
 //! Requests to the server and the lines of its answers.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,6 +12,7 @@ use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
+use tokio::time::{Instant, Sleep, sleep_until};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::failure::Failure;
@@ -134,29 +138,70 @@ pub(super) async fn send(
 
 /// Reads a whole body whose parts come no further apart than `patience`. Of a longer one than anybody would send here only
 /// the beginning is read.
-async fn read_all(mut body: Body, patience: Duration) -> Result<Bytes, Failure> {
-    let mut all = BytesMut::new();
+async fn read_all(body: Body, patience: Duration) -> Result<Bytes, Failure> {
+    let (mut chunks, mut all) = (Chunks::new(body), BytesMut::new());
     while all.len() < MOST_OF_AN_ERROR
-        && let Some(chunk) = next_chunk(&mut body, patience).await?
+        && let Some(chunk) = chunks.next(patience).await?
     {
         all.extend_from_slice(&chunk);
     }
     Ok(all.freeze())
 }
 
-/// The next part of a body; `None` at the end. Fails if nothing arrives for as long as `patience`.
-pub(super) async fn next_chunk(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Failure> {
-    loop {
-        let frame = tokio::time::timeout(patience, body.frame()).await;
-        match frame.map_err(|_| Failure::Silent(patience))? {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if data.is_empty() => {}
-                Ok(data) => return Ok(Some(data)),
-                Err(_trailers) => {}
-            },
-            Some(Err(error)) => return Err(Failure::Connection(with_sources(&error))),
-            None => return Ok(None),
+/// The parts of a body as they arrive.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    body: Body,
+    /// Goes off when one's patience ends or sooner. While parts arrive it is left alone, and set again only when it has gone
+    /// off too soon: to set it for each part would cost as much as to read a small one.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Chunks {
+    pub(super) fn new(body: Body) -> Self {
+        Self { body, alarm: None }
+    }
+
+    /// The next part that is not empty; `None` at the end. Fails if nothing arrives for as long as `patience`.
+    pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let (body, alarm) = (&mut self.body, &mut self.alarm);
+            let mut end = None;
+            let frame = poll_fn(|cx| {
+                if let Poll::Ready(frame) = Pin::new(&mut body.frame()).poll(cx) {
+                    return Poll::Ready(Ok(frame));
+                }
+                let end = *end.get_or_insert_with(|| Instant::now().checked_add(patience));
+                // Without an end it is as good as for ever.
+                let Some(end) = end else { return Poll::Pending };
+                ready!(gone_off(alarm, end, cx));
+                Poll::Ready(Err(Failure::Silent(patience)))
+            });
+            match frame.await? {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_trailers) => {}
+                },
+                Some(Err(error)) => return Err(Failure::Connection(with_sources(&error))),
+                None => return Ok(None),
+            }
         }
+    }
+}
+
+/// Waits until `end`, with an alarm that may be set to another time.
+fn gone_off(alarm: &mut Option<Pin<Box<Sleep>>>, end: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let alarm = alarm.get_or_insert_with(|| Box::pin(sleep_until(end)));
+    if alarm.deadline() > end {
+        alarm.as_mut().reset(end);
+    }
+    loop {
+        ready!(alarm.as_mut().poll(cx));
+        if Instant::now() >= end {
+            return Poll::Ready(());
+        }
+        alarm.as_mut().reset(end);
     }
 }
 
@@ -176,7 +221,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 /// The lines of a body as they arrive. A line without an end, left by a connection that broke, is dropped.
 #[derive(Debug)]
 pub(super) struct Lines {
-    body: Body,
+    chunks: Chunks,
     /// What has arrived last and is not handed out yet.
     chunk: Bytes,
     /// The beginning of a line that came in earlier chunks.
@@ -186,7 +231,7 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(body: Body) -> Self {
         Self {
-            body,
+            chunks: Chunks::new(body),
             chunk: Bytes::new(),
             begun: BytesMut::new(),
         }
@@ -210,10 +255,83 @@ impl Lines {
                 return Ok(Some(line));
             }
             self.begun.extend_from_slice(&self.chunk);
-            match next_chunk(&mut self.body, patience).await? {
+            match self.chunks.next(patience).await? {
                 Some(chunk) => self.chunk = chunk,
                 None => return Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{StreamExt, future, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    /// What a server answers that writes a part after each of these pauses, in seconds, and then nothing.
+    async fn parts_after(pauses: &'static [u64]) -> Body {
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let parts = stream::iter(pauses).then(|pause| async move {
+                tokio::time::sleep(Duration::from_secs(*pause)).await;
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"part")))
+            });
+            let body = StreamBody::new(parts.chain(stream::pending()).boxed());
+            future::ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let client = Client::new(service, "default");
+        let answer = send(&client, request, Duration::from_secs(1)).await.unwrap();
+        answer.into_body()
+    }
+
+    /// However long all of it takes, and whatever the patience was before.
+    #[tokio::test(start_paused = true)]
+    async fn silence_lasts_from_the_last_part_on() {
+        let cases: [(&[u64], &[u64], u64); 5] = [
+            (&[], &[], 10),
+            (&[9, 9, 9, 9], &[10, 10, 10, 10], 10),
+            (&[50, 3, 3], &[60, 5, 60], 4),
+            (&[3, 50, 3], &[5, 60, 5], 100),
+            (&[0, 0], &[10, 10], 10),
+        ];
+        for (pauses, patiences, last) in cases {
+            let mut chunks = Chunks::new(parts_after(pauses).await);
+            for patience in patiences {
+                let part = chunks.next(Duration::from_secs(*patience)).await.unwrap();
+                assert_eq!(part.as_deref(), Some(&b"part"[..]), "{pauses:?}");
+            }
+            let (begun, last) = (Instant::now(), Duration::from_secs(last));
+            let silent = chunks.next(last).await;
+            assert!(
+                matches!(silent, Err(Failure::Silent(patience)) if patience == last),
+                "{silent:?}"
+            );
+            // The timer counts milliseconds.
+            let waited = begun.elapsed();
+            assert!(
+                waited >= last && waited <= last + Duration::from_millis(2),
+                "{pauses:?}: {waited:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_for_other_work_is_not_the_servers_silence() {
+        let mut chunks = Chunks::new(parts_after(&[1, 4]).await);
+        let patience = Duration::from_secs(5);
+        chunks.next(patience).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(chunks.next(patience).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_may_be_endless() {
+        let mut chunks = Chunks::new(parts_after(&[1_000_000]).await);
+        assert!(chunks.next(Duration::MAX).await.is_ok());
     }
 }
