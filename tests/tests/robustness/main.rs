@@ -19,6 +19,7 @@ mod model;
 mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::str::FromStr;
 use std::thread::ScopedJoinHandle;
 
@@ -68,6 +69,8 @@ fn check(
     seed: u64,
     steps: u64,
 ) -> Result<BTreeMap<Wire, usize>, String> {
+    // Past what captures the output of tests: a run that hangs or is killed must leave its seed behind.
+    let _shown = writeln!(std::io::stderr(), "robustness: seed {seed}, {steps} steps");
     let report = record(world, paused, seed, steps)?;
     eprintln!("seed {seed}, {steps} steps: {}", report.summary());
     validate::check(&report)?;

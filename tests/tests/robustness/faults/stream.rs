@@ -273,7 +273,7 @@ impl Tap {
 
     /// Holds back the end of a list for what happens meanwhile, which then belongs to the list.
     async fn grow(&mut self, end: Bytes) -> Bytes {
-        let patience = self.faults.0.pace.short;
+        let patience = self.faults.0.pace.short * 4;
         let (mut more, mut version) = (Vec::new(), None);
         if let Some(stream) = &mut self.stream {
             let listing = async {

@@ -43,14 +43,14 @@ impl Weather {
 
     /// Each fault is absent, usual or frequent in a run, so that no two runs are alike.
     pub(crate) fn of(rng: &mut fastrand::Rng) -> Self {
-        let mut chance = |usual: f64| usual * [0.0, 0.5, 1.0, 1.0, 3.0][rng.usize(..5)];
+        let mut chance = |usual: f64| usual * [0.0, 0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 4.0][rng.usize(..8)];
         Self {
             refused: chance(0.06),
             mute: chance(0.02),
             answered: chance(0.15),
             late: chance(0.2),
             old_list: chance(0.3),
-            pages_expired: chance(0.15),
+            pages_expired: chance(0.25),
             begins_again: chance(0.5),
             of_lists: 20.0,
             cut: chance(0.008),
@@ -60,7 +60,7 @@ impl Weather {
             delayed: chance(0.05),
             again: chance(0.02),
             pieces: chance(0.2),
-            grows: chance(0.3),
+            grows: chance(0.6),
         }
     }
 }
