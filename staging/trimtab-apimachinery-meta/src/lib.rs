@@ -3,7 +3,7 @@
 //! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
 //!
 //! The crate owns names and rules, never bytes on a wire: object keys, group/version/kind, selectors,
-//! quantities, owner references, finalizers, conditions, phases, resource versions, name validation and API errors.
+//! quantities, owner references, finalizers, managed fields, conditions, phases, resource versions, name validation and API errors.
 //! It has no async code and does no I/O.
 
 pub mod conditions;
@@ -11,6 +11,7 @@ pub mod errors;
 pub mod field;
 pub mod finalizers;
 pub mod key;
+pub mod managed_fields;
 pub mod names;
 pub mod owner;
 pub mod phase;

@@ -33,6 +33,10 @@ pub use trimtab_apimachinery_meta::field;
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::finalizers;
 
+/// What managed fields tell of an apply.
+#[doc(inline)]
+pub use trimtab_apimachinery_meta::managed_fields;
+
 /// Rules of names.
 #[doc(inline)]
 pub use trimtab_apimachinery_meta::names;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use trimtab_apimachinery_meta::ApiError;
+use trimtab_apimachinery_meta::{ApiError, managed_fields};
 
 use super::last_applied::ANNOTATION as LAST_APPLIED;
 use super::set::FieldSet;
@@ -561,6 +561,24 @@ fn run(steps: &[Step], mut check: impl FnMut(Option<&Value>, &Value, &Step, &Wri
     live
 }
 
+/// With what the schema adds, as the server stores it.
+fn defaulted(live: &Value) -> Value {
+    let mut live = live.clone();
+    let parts = live.pointer_mut("/spec/parts").and_then(Value::as_array_mut);
+    for part in parts.into_iter().flatten() {
+        for port in part
+            .get_mut("ports")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            let fields = port.as_object_mut().expect("ports are objects");
+            fields.entry("protocol").or_insert(json!("TCP"));
+        }
+    }
+    live
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -595,6 +613,45 @@ proptest! {
                 if again.as_ref() != Ok(next) {
                     fault = Some(format!("{step:?}\n{next}\n{again:?}"));
                 }
+            }
+        });
+        prop_assert_eq!(fault, None);
+    }
+
+    /// What the managed fields say would change nothing does not.
+    #[test]
+    fn what_is_applied_need_not_be_applied(steps in any_steps(), config in any_config(), fills: [bool; 3]) {
+        let mut fault = None;
+        run(&steps, |_, live, step, write| {
+            let live = &defaulted(live);
+            // Also of things that are like what was applied.
+            for (config, fill) in [(&step.config, fills[0]), (&config, fills[1]), (&steps[0].config, fills[2])] {
+                let mut wish = thing(config.clone());
+                for path in ["data", "status"].into_iter().filter(|_| fill) {
+                    wish.as_object_mut().expect("a thing").entry(path).or_insert(json!({}));
+                }
+                if !managed_fields::is_applied(wish.clone(), live, &write.manager) {
+                    continue;
+                }
+                let again = apply(&schema(), Some(live), &wish, &Write { now: "2031-01-01T00:00:00Z".to_owned(), force: true, ..write.clone() });
+                if again.as_ref() != Ok(live) {
+                    fault = Some(format!("{step:?}\n{live}\n{wish}\n{again:?}"));
+                }
+            }
+        });
+        prop_assert_eq!(fault, None);
+    }
+
+    /// And it is found: an apply whose values the server takes as they are need not be made again.
+    #[test]
+    fn what_was_applied_is_applied(steps in any_steps()) {
+        let mut fault = None;
+        run(&steps, |_, live, step, write| {
+            let (live, wish) = (&defaulted(live), thing(step.config.clone()));
+            // Who has applied nothing has no entry.
+            let applied = step.kind != 2 && step.config != json!({});
+            if applied && !managed_fields::is_applied(wish.clone(), live, &write.manager) {
+                fault = Some(format!("{step:?}\n{live}\n{wish}"));
             }
         });
         prop_assert_eq!(fault, None);
