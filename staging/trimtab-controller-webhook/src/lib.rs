@@ -20,6 +20,7 @@
 //! and `patch` the configurations and, for conversions, the CustomResourceDefinitions, by their names.
 
 mod admission;
+mod authentication;
 mod certificates;
 mod conversion;
 mod error;
@@ -33,6 +34,7 @@ mod webhooks;
 pub use admission::{
     Admitted, Defaulter, DeletionValidator, Handler, Operation, Refusal, Request, Reviewed, Validator,
 };
+pub use authentication::{Authenticator, Bearer};
 pub use certificates::{Clock, Lifetimes, ProvisionError, Provisioner};
 pub use conversion::{
     Conversion, ConversionError, Lost, Spoke, hub_round_trip, keep_in_annotation, restore_from_annotation,

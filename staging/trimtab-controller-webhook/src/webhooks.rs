@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use trimtab_controller_runtime::serving::{Request, Route, Router, json, text};
 
 use crate::admission::{Answer, Reviewed, review};
+use crate::authentication::{self, Authenticator};
 use crate::conversion::{self, Conversion, Converts};
 use crate::error::WebhookError;
 use crate::hook::Hook;
@@ -21,6 +22,8 @@ use crate::target::Target;
 const ADMISSION_LIMIT: usize = 7 * 1024 * 1024;
 /// How large a conversion review may be. The API server puts a whole page of a list in one, up to 10,000 objects.
 const CONVERSION_LIMIT: usize = 128 * 1024 * 1024;
+/// How large a token review may be: Kubernetes' own limit of a request.
+const TOKEN_LIMIT: usize = 3 * 1024 * 1024;
 /// Where conversions are answered; controller-runtime's.
 pub(crate) const CONVERT: &str = "/convert";
 
@@ -32,6 +35,8 @@ pub struct Webhooks {
     hooks: Vec<Hook>,
     conversions: Vec<Arc<dyn Converts>>,
     conversion_limit: usize,
+    /// By their paths.
+    authenticators: Vec<(String, authentication::Erased)>,
     metrics: Metrics,
 }
 
@@ -43,6 +48,7 @@ impl Webhooks {
             hooks: Vec::new(),
             conversions: Vec::new(),
             conversion_limit: CONVERSION_LIMIT,
+            authenticators: Vec::new(),
             metrics: Metrics::default(),
         }
     }
@@ -56,6 +62,14 @@ impl Webhooks {
     /// Adds the conversion of a kind.
     pub fn conversion<H: Reviewed>(mut self, conversion: Conversion<H>) -> Self {
         self.conversions.push(Arc::new(conversion));
+        self
+    }
+
+    /// Answers token reviews at this path, which begins with a slash. API servers are told of it by their own configuration, so
+    /// no manifest mentions it.
+    pub fn authenticator(mut self, path: impl Into<String>, authenticator: impl Authenticator) -> Self {
+        let erased = authentication::erase(authenticator);
+        self.authenticators.push((path.into(), erased));
         self
     }
 
@@ -73,7 +87,7 @@ impl Webhooks {
         &self.name
     }
 
-    /// The routes that answer the API server: one for each webhook, and `/convert` if there are conversions.
+    /// The routes that answer the API server: one for each webhook and authenticator, and `/convert` if there are conversions.
     ///
     /// # Errors
     /// [`WebhookError::PathTaken`], [`WebhookError::ConversionTaken`], [`WebhookError::Spoke`], [`WebhookError::Serve`]
@@ -89,6 +103,15 @@ impl Webhooks {
             };
             let route = answering(&hook.path, &self.metrics, Metrics::panicked, answer);
             router = router.route(hook.path.clone(), route.body_limit(ADMISSION_LIMIT))?;
+        }
+        for (path, authenticator) in &self.authenticators {
+            let authenticator = authenticator.clone();
+            let answer = move |body: Bytes| {
+                let authenticator = authenticator.clone();
+                async move { authentication::review(&authenticator, &body).await }
+            };
+            let route = answering(path, &self.metrics, Metrics::panicked, answer);
+            router = router.route(path.clone(), route.body_limit(TOKEN_LIMIT))?;
         }
         if self.conversions.is_empty() {
             return Ok(router);
@@ -139,6 +162,11 @@ impl Webhooks {
             }
             if !names.insert(&hook.name) {
                 return Err(WebhookError::NameTaken(hook.name.clone()));
+            }
+        }
+        for (path, _) in &self.authenticators {
+            if !paths.insert(path) {
+                return Err(WebhookError::PathTaken(path.clone()));
             }
         }
         for conversion in &self.conversions {

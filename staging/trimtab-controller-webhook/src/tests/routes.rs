@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use trimtab_controller_runtime::serving::Router;
 
 use super::websites::{Defaults, Rules, Website, v1beta1, website};
-use crate::{Conversion, Hook, Webhooks};
+use crate::{Authenticator, Bearer, Conversion, Hook, WebhookError, Webhooks};
 
 pub(super) const VALIDATE: &str = "/validate-example-com-v1-website";
 
@@ -92,6 +92,30 @@ async fn questions_are_answered_where_they_belong() {
         assert_eq!(answered, code, "{path}: {text}");
         assert!(text.contains(says), "{path}: {text}");
     }
+}
+
+/// Knows nobody.
+struct Nobody;
+
+impl Authenticator for Nobody {
+    async fn authenticate(&self, _: &str, _: &[String]) -> Result<Option<Bearer>, String> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn authenticators_have_paths_of_their_own() {
+    let router = webhooks()
+        .authenticator("/tokens", Nobody)
+        .router()
+        .expect("a router");
+    let question =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "t"}});
+    let (code, answer) = post(&router, "/tokens", "application/json", question.to_string()).await;
+    assert_eq!(code, 200);
+    assert!(answer.contains(r#""authenticated":false"#), "{answer}");
+    let taken = webhooks().authenticator(VALIDATE, Nobody).router();
+    assert!(matches!(taken, Err(WebhookError::PathTaken(path)) if path == VALIDATE));
 }
 
 #[tokio::test]
