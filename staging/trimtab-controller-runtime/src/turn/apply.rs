@@ -2,7 +2,8 @@
 //!
 //! What is remembered of an apply is a digest of the wish and one of the answer, without what others may change
 //! freely: the status and the server's own bookkeeping. While the wish is the same and the cached object still has that
-//! digest, another apply would change nothing.
+//! digest, another apply would change nothing. Where nothing is remembered, as after a restart, or another digest, since
+//! somebody has changed what is not in the wish, the managed fields of the cached object tell the same.
 
 use std::any::TypeId;
 use std::fmt::Display;
@@ -13,8 +14,8 @@ use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::core::ObjectMeta;
 use serde_json::Value;
-use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_apimachinery_meta::owner::{self, OwnerError};
+use trimtab_apimachinery_meta::{ObjectKey, managed_fields};
 use trimtab_client_cache::key_of;
 use trimtab_client_cache::store::Store;
 
@@ -44,8 +45,9 @@ pub(crate) struct Applied {
 impl<K: Reconciled> Turn<K> {
     /// Makes an object be as described, by server-side apply with force: fields that are set are taken over, those that
     /// this controller set before and does not set now are removed, others stay. The turn's object becomes its
-    /// controller, and its namespace is filled in. No request is made if the cached object is still what the same
-    /// description led to. Returns the object as the server or the cache has it.
+    /// controller, and its namespace is filled in. No request is made if the cached object is what the same description
+    /// led to, now or before this process began: for the latter, its managed fields must be in the cache, as they are
+    /// unless a watch [selects](crate::source::Watch::selecting) otherwise. Returns the object as the server or the cache has it.
     ///
     /// The kind must be owned, by [`owns`](crate::ControllerBuilder::owns) usually, or watched and declared to be
     /// [written](crate::ControllerBuilder::writes): otherwise the controller would not notice when somebody changes the
@@ -98,11 +100,17 @@ impl<S: Subject> Turn<S> {
         let with_status = wish.get("status").is_some_and(|status| !status.is_null());
         let wish_digest = digest(&wish);
         // What cannot be decoded may be mended by being applied.
-        if let Some(cached) = store.get(&child.key).and_then(|cached| cached.decode().ok())
-            && self.is_as_applied(&child, wish_digest, &*cached, with_status)?
-        {
-            self.spared::<T>(Verb::Apply, &child.key);
-            return Ok(cached);
+        if let Some(cached) = store.get(&child.key).and_then(|cached| cached.decode().ok()) {
+            if self.is_as_applied(&child, wish_digest, &*cached, with_status)? {
+                self.spared::<T>(Verb::Apply, &child.key);
+                return Ok(cached);
+            }
+            let manager = &self.world.manager;
+            if managed_fields::is_applied(wish.clone(), &serde_json::to_value(&*cached)?, manager) {
+                self.remember(child.clone(), wish_digest, &*cached, with_status)?;
+                self.spared::<T>(Verb::Apply, &child.key);
+                return Ok(cached);
+            }
         }
 
         let params = PatchParams::apply(&self.world.manager).force();
@@ -110,19 +118,21 @@ impl<S: Subject> Turn<S> {
         self.asked::<T, T>(Verb::Apply, &child.key, &answer, version_of);
         let answer: T = answer?;
         self.noted(store, &answer);
-        let applied = Applied {
-            wish: wish_digest,
-            outcome: outcome(&answer, with_status)?,
-            uid: answer.meta().uid.clone(),
-            version: answer.meta().resource_version.clone(),
-        };
-        self.world
-            .applied
-            .lock()
-            .entry(self.key.clone())
-            .or_default()
-            .insert(child, applied);
+        self.remember(child, wish_digest, &answer, with_status)?;
         Ok(Arc::new(answer))
+    }
+
+    /// Takes note of what a wish led to.
+    fn remember<T: Reconciled>(&self, child: Child, wish: u64, object: &T, with_status: bool) -> Result<()> {
+        let applied = Applied {
+            wish,
+            outcome: outcome(object, with_status)?,
+            uid: object.meta().uid.clone(),
+            version: object.meta().resource_version.clone(),
+        };
+        let mut all = self.world.applied.lock();
+        all.entry(self.key.clone()).or_default().insert(child, applied);
+        Ok(())
     }
 
     /// Whether the cached object is what the same wish led to.
