@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_workqueue::{Backoff, Exponential, Jittered, WorkQueue};
 
 use crate::cluster::Cluster;
@@ -58,6 +59,7 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
                 resync: RESYNC,
                 deadline: None,
                 led: true,
+                sharded: false,
             },
             backoff: match Jittered::new(Exponential::default(), JITTER) {
                 Ok(backoff) => Box::new(backoff),
@@ -167,11 +169,23 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
         self
     }
 
+    /// Shares the keys with the other replicas of the manager, which [says](Manager::sharded) who they are: each replica works
+    /// on its share, no two on one key at once, and what another one leaves or loses is taken over. Whose a key is follows from
+    /// how it is shown. Elections do not concern such a controller.
+    ///
+    /// Every replica watches everything and drops what is another's. The one that is given a key may not have
+    /// seen yet what the one before has just written: the server refuses what rests on that, and the key comes back.
+    pub fn sharded(mut self) -> Self {
+        self.settings.sharded = true;
+        self.settings.led = false;
+        self
+    }
+
     /// Hands the controller to the manager: it starts and stops with it.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; [`Error::Invalid`] for a controller without workers, without a name or without anything that could
-    /// trigger it, or for settings that cannot work; [`Error::AlreadyRun`] if the manager runs already.
+    /// trigger it, sharded in a manager that is not, or for settings that cannot work; [`Error::AlreadyRun`] if the manager runs already.
     pub fn start(self) -> Result<Controller<S::Key>> {
         let invalid = |why: &str| {
             let name = &self.settings.name;
@@ -179,6 +193,9 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
         };
         if !self.named {
             return invalid("has no kind, and needs a name: add .named(…)");
+        }
+        if self.settings.sharded && !self.manager.is_sharded() {
+            return invalid("is sharded, and its manager knows of no group: add Manager::sharded(…)");
         }
         if self.settings.workers == 0 {
             return invalid("has no workers");
@@ -231,6 +248,29 @@ impl<K: Reconciled, R: Reconcile<K>> ControllerBuilder<'_, K, R> {
     /// [`ControllerBuilder::owns`], of some objects or changes only.
     pub fn owns_by<T: Reconciled>(self, watch: Watch<T>) -> Self {
         self.source(source::of_owned::<K, T>(watch))
+    }
+
+    /// Watches a kind that `K`s refer to by name: a change of an object triggers the `K`s of whose `references` it is one, whether
+    /// it was there before them or not. The `K`s are kept in an index by their references, so nothing is searched; each new
+    /// state of a `K` is decoded once for it. `references` must be pure.
+    ///
+    /// ```ignore
+    /// .refers_to::<Secret>(|database: &Database| vec![database.secret_key()])
+    /// ```
+    pub fn refers_to<T: Reconciled>(
+        self,
+        references: impl Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
+    ) -> Self {
+        self.refers_to_by::<T>(Watch::new(), references)
+    }
+
+    /// [`ControllerBuilder::refers_to`], of some objects or changes only.
+    pub fn refers_to_by<T: Reconciled>(
+        self,
+        watch: Watch<T>,
+        references: impl Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
+    ) -> Self {
+        self.source(source::of_referred::<K, T>(watch, references))
     }
 
     /// Which `K`s are watched, and which of their changes matter; all of them by default.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use trimtab_client_coordination::events::Recorder;
+use trimtab_client_coordination::sharding::Shards;
 use trimtab_client_workqueue::{Add, Reason, WorkQueue};
 
 use crate::cluster::Cluster;
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) deadline: Option<Duration>,
     /// Whether it works only where its manager leads.
     pub(crate) led: bool,
+    /// Whether the replicas of its manager share its keys.
+    pub(crate) sharded: bool,
 }
 
 /// A controller of a manager, to be triggered from elsewhere. Clones are the same controller.
@@ -56,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) manager: String,
     pub(crate) cluster: Cluster,
     pub(crate) recorder: Recorder,
+    /// This replica's share, where replicas share keys.
+    pub(crate) shards: Option<Shards>,
     /// Where controllers show what they do, if anybody looks.
     pub(crate) introspection: Option<Introspection>,
     /// How long turns that are under way at a stop may take.
@@ -111,6 +116,7 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             inlet: self.inlet,
             sources: self.sources,
             figures,
+            shards: context.shards.clone().filter(|_| self.settings.sharded),
             settings: self.settings,
             grace: context.grace,
             active: AtomicUsize::new(0),

@@ -111,6 +111,15 @@ impl Error {
         matches!(self, Self::Kube(kube::Error::Api(status)) if status.is_conflict())
     }
 
+    /// How long the server asks to be left alone: with a refusal of too many requests, mostly.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let Self::Kube(kube::Error::Api(status)) = self else {
+            return None;
+        };
+        let seconds = status.details.as_ref()?.retry_after_seconds;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
     /// Whether what was written to or read was not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Kube(kube::Error::Api(status)) if status.is_not_found())

@@ -93,8 +93,16 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
         self.keys.lock().nudged.insert(key.clone());
     }
 
-    /// Takes note of a failed turn that began at `begun` and ended at `now`. Returns the key's backoff.
-    pub(crate) fn failed(&self, key: &Q, begun: Instant, now: Instant, view: View) -> Duration {
+    /// Takes note of a failed turn that began at `begun` and ended at `now`. Returns the key's backoff, which is no
+    /// shorter than `least`.
+    pub(crate) fn failed(
+        &self,
+        key: &Q,
+        begun: Instant,
+        now: Instant,
+        view: View,
+        least: Duration,
+    ) -> Duration {
         let mut keys = self.keys.lock();
         let count = match keys.failed.get(key) {
             Some(Failure {
@@ -104,7 +112,7 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
             }) if begun < *due => *count,
             last => last.map_or(0, |last| last.count).saturating_add(1),
         };
-        let delay = self.backoff.lock().delay(count, now);
+        let delay = self.backoff.lock().delay(count, now).max(least);
         let due = now.checked_add(delay);
         keys.failed.insert(key.clone(), Failure { count, due, view });
         delay
@@ -124,5 +132,12 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
 
     pub(crate) fn succeeded(&self, key: &Q) {
         self.keys.lock().failed.remove(key);
+    }
+
+    /// Forgets a key.
+    pub(crate) fn dismiss(&self, key: &Q) {
+        let mut keys = self.keys.lock();
+        keys.failed.remove(key);
+        keys.nudged.remove(key);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kube::Client;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -16,11 +17,14 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use trimtab_client_cache::informer::InformerFactory;
 use trimtab_client_coordination::leader::StatusHandle;
+use trimtab_client_coordination::sharding::Shards;
 use trimtab_client_workqueue::{self as workqueue, WorkQueue};
 
 use crate::error::Error;
 use crate::informer_metrics::Informers;
+use crate::process_metrics::Process;
 use crate::reconcile::Next;
+use crate::requests::Requests;
 use crate::subject::RequestKey;
 use crate::worker::Ended;
 
@@ -45,7 +49,9 @@ pub(crate) struct Metrics {
     most: Family<Labels, Gauge>,
     queues: Arc<Queues>,
     elections: Arc<Elections>,
+    groups: Arc<Groups>,
     informers: Arc<Informers>,
+    requests: Arc<Requests>,
 }
 
 /// The figures of one controller.
@@ -95,7 +101,9 @@ impl Metrics {
             most: Family::default(),
             queues: Arc::default(),
             elections: Arc::default(),
+            groups: Arc::default(),
             informers: Arc::default(),
+            requests: Arc::default(),
         };
         let registry = all.registry.sub_registry_with_prefix("controller_runtime");
         registry.register("reconcile", "Turns, by how they ended", all.totals.clone());
@@ -117,7 +125,10 @@ impl Metrics {
         registry.register("max_concurrent_reconciles", help, all.most.clone());
         all.registry.register_collector(Box::new(all.queues.clone()));
         all.registry.register_collector(Box::new(all.elections.clone()));
+        all.registry.register_collector(Box::new(all.groups.clone()));
         all.registry.register_collector(Box::new(all.informers.clone()));
+        all.registry.register_collector(Box::new(Process));
+        all.requests.register(&mut all.registry);
         all
     }
 
@@ -152,6 +163,11 @@ impl Metrics {
         }
     }
 
+    /// A client whose requests are told of.
+    pub(crate) fn observe(&self, client: Client) -> Client {
+        self.requests.observe(client)
+    }
+
     /// Tells of the informers of a cluster from now on.
     pub(crate) fn informs(&self, factory: InformerFactory) {
         self.informers.add(factory);
@@ -160,6 +176,11 @@ impl Metrics {
     /// Tells of an election from now on.
     pub(crate) fn leads(&self, lease: String, status: StatusHandle) {
         self.elections.0.lock().push((lease, status));
+    }
+
+    /// Tells of a membership in a group that shares keys from now on.
+    pub(crate) fn shares(&self, group: String, shards: Shards) {
+        self.groups.0.lock().push((group, shards));
     }
 
     /// All of it, in the text format.
@@ -262,6 +283,38 @@ impl Collector for Elections {
                 .encode_descriptor("leader_election_slowpath", help, None, MetricType::Counter)?
                 .encode_family(&labels)?
                 .encode_counter::<Labels, _, u64>(&status.slow_renewals, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// The groups of which the manager is a member.
+#[derive(Debug, Default)]
+struct Groups(Mutex<Vec<(String, Shards)>>);
+
+impl Collector for Groups {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (group, shards) in &*self.0.lock() {
+            let status = shards.status();
+            let labels: Labels = vec![("name", group.clone())];
+            let figures = [
+                (
+                    "sharding_members",
+                    "Replicas that share the keys, as this one sees them",
+                    status.members.len(),
+                ),
+                (
+                    "sharding_partitions",
+                    "Partitions of the keys that this replica works on",
+                    status.owned.len(),
+                ),
+            ];
+            for (name, help, count) in figures {
+                encoder
+                    .encode_descriptor(name, help, None, MetricType::Gauge)?
+                    .encode_family(&labels)?
+                    .encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
+            }
         }
         Ok(())
     }

@@ -87,6 +87,12 @@ impl Rule {
         Self::new("coordination.k8s.io", "leases", ["get", "create", "update"], true)
     }
 
+    /// What members of a group need, that share keys.
+    pub(crate) fn leases_of_members() -> Self {
+        let verbs = ["get", "list", "create", "update", "delete"];
+        Self::new("coordination.k8s.io", "leases", verbs, true)
+    }
+
     /// What asking the cluster about others needs.
     pub(crate) fn reviews() -> [Self; 2] {
         [

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, join_all, pending};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+use trimtab_client_coordination::sharding::{Gains, Held, Partitions, Shards};
 use trimtab_client_workqueue::{Add, Shutdown, Work};
 
 use crate::controller::{Operate, Settings};
@@ -26,6 +27,7 @@ use crate::introspection::{ControllerState, Occasion, Outcome as Told, TurnRecor
 use crate::manager::Lead;
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
+use crate::share::{Share, hash_of};
 use crate::source::{Inlet, Running, Sources};
 use crate::subject::Subject;
 use crate::turn::{Turn, World};
@@ -38,6 +40,8 @@ pub(crate) struct Worker<S: Subject, R> {
     pub(crate) sources: Sources<S::Key>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) settings: Settings,
+    /// If replicas share the keys: those of this one.
+    pub(crate) shards: Option<Shards>,
     pub(crate) grace: Duration,
     /// How many turns are under way.
     pub(crate) active: AtomicUsize,
@@ -70,6 +74,7 @@ pub(crate) enum Ended {
 /// A term of work: what its tasks need to know of its end.
 #[derive(Clone)]
 struct Term {
+    /// Cancelled also when the term is dropped.
     stop: CancellationToken,
     /// Where keys wait for their writes to be seen.
     settling: TaskTracker,
@@ -117,7 +122,8 @@ impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
 
 impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
     async fn term(self: &Arc<Self>, lead: Lead) -> usize {
-        let stop = lead.stop().clone();
+        let stop = lead.stop().child_token();
+        let _ends_what_settles = stop.clone().drop_guard();
         *self.world.leadership.write() = lead.leadership().cloned();
         let _waits_when_over = Waits(&self.stage);
         self.stage.set(Stage::SYNCING);
@@ -139,6 +145,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         }
         self.stage.set(Stage::RUNNING);
         let mut resync = self.next_resync();
+        let mut gains = self.shards.as_ref().map(Shards::gains);
         loop {
             tokio::select! {
                 biased;
@@ -153,9 +160,11 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                     }
                 },
                 () = sleep_until(resync) => {
-                    self.sources.running().iter().for_each(|source| source.again("resync"));
+                    let share = self.shards.as_ref().map_or(Share::All, |shards| Share::Of(shards.owned()));
+                    self.all_again("resync", share);
                     resync = self.next_resync();
                 }
+                gained = next_of(&mut gains) => self.all_again("gained", Share::Of(gained)),
             }
         }
 
@@ -174,6 +183,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         term.settling.wait().await;
         tracing::info!(controller, cut_off, "controller stopped");
         cut_off
+    }
+
+    /// Has all keys of a share looked at.
+    fn all_again(&self, reason: &'static str, share: Share) {
+        let sources = self.sources.running();
+        sources.iter().for_each(|source| source.again(reason, &share));
     }
 
     fn next_resync(&self) -> Instant {
@@ -204,6 +219,13 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
     async fn turn(self: &Arc<Self>, work: Work<S::Key>, term: &Term) {
         let begun = Instant::now();
         let failing = &self.inlet.failing;
+        let held = match &self.shards {
+            None => None,
+            Some(shards) => match shards.hold(hash_of(work.key())) {
+                Some(held) => Some(held),
+                None => return self.leave_to_others(work),
+            },
+        };
         let view = || self.world.look(work.key()).view();
         if let Some(wait) = failing.wait_for(work.key(), begun, view) {
             if let WaitFor::Backoff(rest) = wait {
@@ -222,8 +244,17 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         let mut turn = Turn::new(world, work.key().clone(), work.reasons().clone(), attempt, record);
         let timer = self.figures.begin();
         let active = Active::new(&self.active);
-        let result = self.reconcile(&mut turn).await;
+        let reconcile = self.reconcile(&mut turn);
+        let result = match &held {
+            None => Some(reconcile.await),
+            Some(held) => held.run(reconcile).await,
+        };
         drop(active);
+        let Some(result) = result else {
+            let key = work.key();
+            tracing::warn!(%key, "the turn was cut off: its key is to be another replica's");
+            return self.leave_to_others(work);
+        };
         timer.end(Outcome::of(&result));
 
         let mut record = turn.take_record();
@@ -238,6 +269,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             view: result.is_err() || matches!(result, Ok(Next::Again)),
             result,
             record,
+            held,
         };
         let view = if ended.view { seen.view() } else { View::new() };
         if unseen.is_seen() {
@@ -258,6 +290,13 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             worker.conclude(ended, view);
         };
         term.settling.spawn(settle.in_current_span());
+    }
+
+    /// Lets a key go that is not this replica's, or not any more. Whoever is given it looks at it.
+    fn leave_to_others(&self, work: Work<S::Key>) {
+        self.inlet.failing.dismiss(work.key());
+        self.world.forget(work.key());
+        work.done();
     }
 
     /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
@@ -293,6 +332,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             attempt,
             result,
             record,
+            held: _until_the_key_is_done,
             ..
         } = turned;
         let failing = &self.inlet.failing;
@@ -301,8 +341,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                 record.end(outcome);
             }
         };
+        let asked_for = match &result {
+            Err(Ended::Failed(error)) => error.retry_after().unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
         let fail = |reason: String| {
-            let delay = failing.failed(work.key(), begun, Instant::now(), view.clone());
+            let delay = failing.failed(work.key(), begun, Instant::now(), view.clone(), asked_for);
             self.again(&work, delay, Some(reason));
             delay
         };
@@ -375,6 +419,20 @@ struct Turned<Q: crate::subject::RequestKey> {
     record: Option<TurnRecord>,
     /// Whether what it had in view matters.
     view: bool,
+    /// Keeps other replicas from the key.
+    held: Option<Held>,
+}
+
+/// What a replica gains next, if it shares keys with others.
+async fn next_of(gains: &mut Option<Gains>) -> Partitions {
+    if let Some(gaining) = gains {
+        if let Some(gained) = gaining.next().await {
+            return gained;
+        }
+        // It has left its group.
+        *gains = None;
+    }
+    pending().await
 }
 
 /// A term that is over, dropped or not, is followed by a wait for the next.

@@ -65,6 +65,8 @@ pub mod webhook {
         Admitted, Defaulter, DeletionValidator, Handler, Operation, Refusal, Request, Reviewed, Validator,
     };
     #[doc(inline)]
+    pub use trimtab_controller_webhook::{Authenticator, Bearer};
+    #[doc(inline)]
     pub use trimtab_controller_webhook::{Clock, Identity, Lifetimes, ProvisionError, Provisioner};
     #[doc(inline)]
     pub use trimtab_controller_webhook::{

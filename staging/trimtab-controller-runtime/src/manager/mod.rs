@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use trimtab_client_cache::informer::Selection;
 use trimtab_client_cache::reflector;
 use trimtab_client_coordination::leader::ElectionConfig;
+use trimtab_client_coordination::sharding::MemberConfig;
 
 use crate::builder::ControllerBuilder;
 use crate::cluster::Cluster;
@@ -47,6 +48,7 @@ pub struct Manager {
     sync_within: Option<Duration>,
     waiting: Mutex<Parts>,
     election: Option<ElectionConfig>,
+    membership: Option<MemberConfig>,
     introspection: Introspection,
     endpoints: Mutex<Option<Endpoints>>,
     bound: Bound,
@@ -75,9 +77,12 @@ struct Waiting {
 
 impl Manager {
     /// A manager without controllers. Its name is that of the program until [`Manager::name`] says otherwise.
+    ///
+    /// All requests go through the client and are counted; what the server warns of is logged, once.
     pub fn new(client: Client) -> Self {
+        let metrics = Arc::new(Metrics::new());
         Self {
-            client,
+            client: metrics.observe(client),
             name: program(),
             selection: Selection::all(),
             watching: reflector::Config::default(),
@@ -85,11 +90,12 @@ impl Manager {
             sync_within: None,
             waiting: Mutex::default(),
             election: None,
+            membership: None,
             introspection: Introspection::new(program()),
             endpoints: Mutex::default(),
             bound: Bound::default(),
             health: Health::new(),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             run: AtomicBool::new(false),
             ready: Ready::default(),
         }
@@ -158,6 +164,18 @@ impl Manager {
         }
     }
 
+    /// Makes the manager a member of a group of replicas that share the keys of its [sharded](ControllerBuilder::sharded)
+    /// controllers. At its stop it leaves the group while its turns end, so that others go on at once.
+    ///
+    /// The grace of the membership is that of the manager.
+    #[must_use]
+    pub fn sharded(self, member: MemberConfig) -> Self {
+        Self {
+            membership: Some(member),
+            ..self
+        }
+    }
+
     /// Tells health and metrics to those who ask. A manager has no endpoints unless it is given some.
     #[must_use]
     pub fn endpoints(self, endpoints: Endpoints) -> Self {
@@ -167,7 +185,8 @@ impl Manager {
         }
     }
 
-    /// The checks behind the health endpoints, to add others: *ready* has one of the caches, *live* one of the leadership.
+    /// The checks behind the health endpoints, to add others: *ready* has one of the caches, *live* one of the leadership and one
+    /// of the membership.
     pub fn health(&self) -> &Health {
         &self.health
     }
@@ -193,6 +212,7 @@ impl Manager {
             return Err(Error::Invalid("a further cluster needs a name".to_owned()));
         }
         let mut waiting = self.before_the_run("cluster", &name)?;
+        let client = self.metrics.observe(client);
         let cluster = Cluster::new(name, client, self.selection.clone(), &self.watching);
         waiting.clusters.push(cluster.clone());
         Ok(cluster)
@@ -212,7 +232,7 @@ impl Manager {
         &self.name
     }
 
-    /// The client.
+    /// The client, with its requests counted.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -222,7 +242,7 @@ impl Manager {
         self.ready.is_set()
     }
 
-    /// The figures of all controllers, queues and informers, in the OpenMetrics text format.
+    /// The figures of all controllers, queues, informers and requests and of the process, in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
         self.metrics.text()
     }
@@ -233,6 +253,9 @@ impl Manager {
         rules.add(Rule::events());
         if self.election.is_some() {
             rules.add(Rule::leases());
+        }
+        if self.membership.is_some() {
+            rules.add(Rule::leases_of_members());
         }
         if self
             .endpoints
@@ -253,10 +276,14 @@ impl Manager {
     ///
     /// # Errors
     /// [`Error::AlreadyRun`]; [`Error::Invalid`] for a name that the server would not take; [`Error::NotSynced`];
-    /// [`Error::Part`] if something ended that should run; [`Error::Other`] for an election that cannot work or an address
-    /// that cannot be listened on; [`Error::CutOff`] if turns had to be cut off.
+    /// [`Error::Part`] if something ended that should run; [`Error::Other`] for an election or a membership that cannot work or an
+    /// address that cannot be listened on; [`Error::CutOff`] if turns had to be cut off.
     pub async fn run(&self, stop: CancellationToken) -> Result<()> {
         run::run(self, stop).await
+    }
+
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.membership.is_some()
     }
 
     /// Takes a controller that its builder has described.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::events::EventWriter;
 use trimtab_client_coordination::leader::Elector;
+use trimtab_client_coordination::sharding::{Member, PARTITIONS, Partitions, Shards};
 
 use super::endpoints::Ready;
 use super::lead::Leading;
@@ -27,8 +28,8 @@ use crate::source::Running;
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How long the last events may take to be written.
 const EVENTS: Duration = Duration::from_secs(5);
-/// How much longer than its lease lasts a leader may not have renewed it. client-go's users' figure.
-const LEADER_TOLERANCE: Duration = Duration::from_secs(20);
+/// How much longer than its lease lasts a leader or a member may not have renewed it. client-go's users' figure.
+const LEASE_TOLERANCE: Duration = Duration::from_secs(20);
 /// The server takes no longer names of field managers.
 const NAME_BYTES: usize = 128;
 
@@ -59,6 +60,16 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         }
         None => None,
     };
+    let member = match manager.membership.clone() {
+        Some(mut membership) => {
+            membership.grace = manager.grace;
+            let group = membership.group.clone();
+            let member = Member::new(manager.client.clone(), membership).map_err(Error::other)?;
+            watch_membership(manager, group, member.shards())?;
+            Some(member)
+        }
+        None => None,
+    };
     let endpoints = manager.endpoints.lock().take();
     let endpoints = match endpoints {
         Some(endpoints) => Some(endpoints.open(manager).await?),
@@ -86,6 +97,7 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         manager: manager.name.clone(),
         cluster: Cluster::new("", client, manager.selection.clone(), &manager.watching),
         recorder,
+        shards: member.as_ref().map(Member::shards),
         introspection: shown.then(|| manager.introspection.clone()),
         grace: manager.grace,
     };
@@ -95,6 +107,12 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
     let controllers: Vec<Arc<dyn Operate>> = controllers.into_iter().map(begin).collect();
     let _closed_if_dropped = Closed(&controllers);
 
+    let mut membership = Tasks::new();
+    if let Some(member) = member {
+        membership.spawn("sharding".to_owned(), |stop| {
+            member.run(stop).map(|()| Ok(0)).boxed()
+        });
+    }
     let mut beside = Tasks::new();
     beside.run_parts(parts.take(Stage::Beside));
     let (led, unled): (Vec<_>, Vec<_>) = controllers
@@ -123,11 +141,15 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         error = servers.broken() => Err(error),
         error = leading.broken() => Err(error),
         error = beside.broken() => Err(error),
+        error = membership.broken() => Err(error),
         error = watch_over(manager, &controllers) => Err(error),
     };
     manager.ready.set(false);
+    // It leaves at once, and waits for what is in hand.
+    membership.stop.cancel();
     let mut stopped = leading.end(manager.grace).await;
     stopped.extend(beside.end(manager.grace).await);
+    stopped.extend(membership.end(manager.grace).await);
     controllers.iter().for_each(|controller| controller.close());
     if !writer.shut_down(EVENTS).await {
         tracing::warn!("the last events were not written in time");
@@ -168,13 +190,44 @@ fn watch_leadership(manager: &Manager, lease: String, elector: &Elector) -> Resu
         facts
     });
     let check = move || {
-        let health = status.health(LEADER_TOLERANCE);
+        let health = status.health(LEASE_TOLERANCE);
         async move { health.map_err(|error| error.to_string()) }
     };
     manager
         .health
         .live("leader-election", check)
         .map_err(Error::other)
+}
+
+/// Tells of the membership in health, metrics and on the page.
+fn watch_membership(manager: &Manager, group: String, shards: Shards) -> Result<()> {
+    manager.metrics.shares(group, shards.clone());
+    let shown = shards.clone();
+    manager.introspection.facts("Sharding", move || {
+        let status = shown.status();
+        let mut facts = vec![
+            Fact::new("member", if status.is_member { "yes" } else { "no" }),
+            Fact::new("members", status.members.join(", ")),
+            Fact::new("works on", of_all(status.owned)),
+        ];
+        for (name, partitions) in [("waits for", status.claimed), ("lets go", status.yielding)] {
+            if !partitions.is_empty() {
+                facts.push(Fact::new(name, of_all(partitions)));
+            }
+        }
+        let trouble = status.trouble;
+        facts.extend(trouble.map(|trouble| Fact::new("trouble", trouble).level(Level::Bad)));
+        facts
+    });
+    let check = move || {
+        let health = shards.health(LEASE_TOLERANCE);
+        async move { health.map_err(|error| error.to_string()) }
+    };
+    manager.health.live("sharding", check).map_err(Error::other)
+}
+
+fn of_all(partitions: Partitions) -> String {
+    format!("{} of {PARTITIONS} partitions", partitions.len())
 }
 
 /// Tells of the informers in metrics and on the page.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::{Inlet, Source};
 use crate::cluster::Cluster;
+use crate::share::Share;
 use crate::subject::RequestKey;
 use crate::turn::Stores;
 
@@ -22,8 +23,8 @@ pub(crate) trait Running: Send + Sync {
     fn synced(&self) -> BoxFuture<'_, ()>;
     /// What it struggles with.
     fn trouble(&self) -> Option<String>;
-    /// Triggers all keys again that it knows of, when nothing more urgent waits.
-    fn again(&self, reason: &'static str);
+    /// Triggers all keys again that it knows of and that are in `share`, when nothing more urgent waits.
+    fn again(&self, reason: &'static str, share: &Share);
 }
 
 /// One source of one controller, to be removed by.

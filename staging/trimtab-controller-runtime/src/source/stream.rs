@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use trimtab_client_workqueue::Add;
 
 use super::{Inlet, LOW, Running, Sight, Source, Trigger};
+use crate::share::Share;
 use crate::subject::RequestKey;
 
 /// A source that is a task.
@@ -23,6 +24,9 @@ struct Task {
 impl<Q: RequestKey> Source<Q> {
     /// Triggers what a stream says, as fast as it says it: the queue merges triggers of the same key. `what` is for people. A
     /// stream that ends ends the source.
+    ///
+    /// In a [sharded](crate::ControllerBuilder::sharded) controller each replica must be told of all keys. What a replica is given
+    /// later it does not hear of by this: a watch or [`Source::every`] must know of the keys, too.
     ///
     /// A `tokio::sync::mpsc::Receiver` becomes a stream with `futures::stream::poll_fn(move |cx| receiver.poll_recv(cx))`.
     pub fn stream(
@@ -133,7 +137,7 @@ impl Running for Task {
     }
 
     /// Only the outside knows the keys.
-    fn again(&self, _: &'static str) {}
+    fn again(&self, _: &'static str, _: &Share) {}
 }
 
 impl Drop for Task {

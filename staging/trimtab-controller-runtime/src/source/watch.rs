@@ -5,11 +5,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use kube::core::ObjectMeta;
 use trimtab_apimachinery_meta::{GroupKind, ObjectKey, owner};
+use trimtab_client_cache::index::Index;
 use trimtab_client_cache::informer::{Handling, Registration, Selection, SharedInformer};
+use trimtab_client_cache::store::Store;
 use trimtab_client_cache::{Cached, Delta, Object};
 use trimtab_client_workqueue::Add;
 
@@ -17,6 +20,7 @@ use super::{Inlet, LOW, Running, Sight, Source};
 use crate::cluster::Cluster;
 use crate::predicate::Predicate;
 use crate::rbac::Rule;
+use crate::share::Share;
 use crate::subject::{Reconciled, RequestKey};
 use crate::turn::{InUse, Use, is_namespaced};
 
@@ -134,6 +138,66 @@ pub(crate) fn of_owned<K: Reconciled, T: Reconciled>(watch: Watch<T>) -> Source<
     let mut source = of(watch, sight, Use::Owned, controller::<K, T>);
     source.rules = Rule::owned::<K, T>();
     source
+}
+
+/// Watches what `K`s refer to: those that refer to an object hear of it.
+pub(crate) fn of_referred<K: Reconciled, T: Reconciled>(
+    watch: Watch<T>,
+    references: impl Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
+) -> Source<ObjectKey> {
+    let kind = T::kind(&T::DynamicType::default()).into_owned();
+    Source {
+        what: kind.clone(),
+        rules: Rule::watched::<T>(),
+        start: Box::new(move |inlet, own, stores| {
+            let referring = stores
+                .main::<K>()
+                .map(|store| Referring::new(store, &kind, references));
+            let map = move |object: &Cached<T>| match &referring {
+                Some(referring) => referring.to(object.key()),
+                None => Vec::new(),
+            };
+            let source = of(watch, Sight::Hidden, Use::Watched, map);
+            (source.start)(inlet, own, stores)
+        }),
+    }
+}
+
+/// Finds the objects that refer to another one, as long as this is kept.
+struct Referring<K: Object> {
+    store: Store<K>,
+    /// The index of references, which no other source has.
+    index: String,
+}
+
+impl<K: Reconciled> Referring<K> {
+    fn new(
+        store: Store<K>,
+        kind: &str,
+        references: impl Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
+    ) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let index = format!("refers-to-{}-{number}", kind.to_lowercase());
+        let values = move |object: &K| references(object).iter().map(ObjectKey::to_string).collect();
+        let added = store.add_index(Index::new(index.clone(), values));
+        debug_assert_eq!(added, Ok(()), "the number makes it a name of its own");
+        Self { store, index }
+    }
+}
+
+impl<K: Object> Referring<K> {
+    fn to(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let referring = self.store.by_index(&self.index, &key.to_string());
+        let referring = referring.unwrap_or_default();
+        referring.iter().map(|object| object.key().clone()).collect()
+    }
+}
+
+impl<K: Object> Drop for Referring<K> {
+    fn drop(&mut self) {
+        self.store.remove_index(&self.index);
+    }
 }
 
 /// What is selected of one kind, of all that a manager selects: a namespace means nothing to kinds without namespaces.
@@ -263,10 +327,10 @@ where
         reflectors.into_iter().find_map(|reflector| reflector.trouble)
     }
 
-    fn again(&self, reason: &'static str) {
+    fn again(&self, reason: &'static str, share: &Share) {
         let map = &*self.map;
         for object in self.informer.store().list() {
-            for key in (map.map)(&object) {
+            for key in (map.map)(&object).into_iter().filter(|key| share.has(key)) {
                 let add = Add::now().priority(LOW).because(reason);
                 let _shut_down = map.inlet.queue.add_with(key, add);
             }

@@ -7,6 +7,7 @@ mod managers;
 mod processes;
 mod roles;
 mod server;
+mod sharding;
 mod sources;
 mod turns;
 mod widgets;

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+/// For how long a busy server wants to be left alone.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(7);
+
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Which object: plural, namespace, name.
 pub(super) type Id = (String, String, String);
@@ -39,6 +42,8 @@ pub(super) struct State {
     pub(super) lag: Duration,
     /// How many writes are refused with 500, from now on.
     pub(super) failures: u32,
+    /// How many writes are refused with 429, from now on, with the wish to be left alone for [`RETRY_AFTER`].
+    pub(super) busy: u32,
     /// How many writes are done and answered with 500 all the same, from now on.
     pub(super) lost_answers: u32,
     /// Leases can be read and not written.
@@ -142,6 +147,9 @@ impl Server {
         let answer = if state.failures > 0 {
             state.failures -= 1;
             Err((500, "InternalError"))
+        } else if state.busy > 0 {
+            state.busy -= 1;
+            Err((429, "TooManyRequests"))
         } else if parts.method == Method::DELETE {
             let uid = &patch["preconditions"]["uid"];
             match state.objects.get(&id) {
@@ -382,8 +390,11 @@ fn ok(body: &Value) -> Answer {
 }
 
 fn failure(code: u16, reason: &str, message: &str, name: &str) -> Answer {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
         "reason": reason, "message": message, "details": {"name": name}});
+    if code == 429 {
+        status["details"]["retryAfterSeconds"] = json!(RETRY_AFTER.as_secs());
+    }
     let body = Full::from(status.to_string()).boxed_unsync();
     Response::builder().status(code).body(body).expect("a response")
 }

@@ -88,6 +88,40 @@ fn secret(team: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_referred_to_triggers_those_who_refer_to_it() {
+    let server = Server::default();
+    for (name, secret) in [("a", "s1"), ("b", "s2"), ("c", "s1")] {
+        server.put("widgets", name, wish(secret));
+    }
+    let running = run(&server, |controller| {
+        controller
+            .refers_to::<Secret>(|widget: &Widget| vec![ObjectKey::namespaced("default", &widget.spec.text)])
+            .refers_to_by::<PartialObjectMeta<Secret>>(Watch::new(), |_| Vec::new())
+    });
+    let woken = async || {
+        sleep(SOON).await;
+        let seen = std::mem::take(&mut *running.widgets.diary.lock());
+        let names: std::collections::BTreeSet<_> = seen.into_iter().map(|seen| seen.name).collect();
+        Vec::from_iter(names)
+    };
+    assert_eq!(woken().await, ["a", "b", "c"]);
+    // It is made after those who wait for it.
+    server.put("secrets", "s1", secret("red"));
+    assert_eq!(woken().await, ["a", "c"]);
+    server.put("secrets", "s3", secret("red"));
+    assert_eq!(woken().await, Vec::<String>::new());
+    server.put("widgets", "a", wish("s2"));
+    assert_eq!(woken().await, ["a"]);
+    server.put("secrets", "s1", secret("blue"));
+    assert_eq!(woken().await, ["c"], "a refers to another one now");
+    server.put("secrets", "s2", secret("blue"));
+    assert_eq!(woken().await, ["a", "b"]);
+    server.delete("secrets", "s2");
+    assert_eq!(woken().await, ["a", "b"]);
+    running.end().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_without_a_kind_has_keys_of_its_own() {
     let server = Server::default();
     for (name, team) in [("s1", "red"), ("s2", "red"), ("s3", "blue")] {

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::events::Note;
 
-use super::server::Server;
+use super::server::{RETRY_AFTER, Server};
 use super::widgets::{Widget, child, manager, run, wish};
 use crate::{ConditionStatus, Error, Next, Reconcile, Result, Turn};
 
@@ -270,4 +270,50 @@ async fn a_terminal_failure_waits_for_a_change() {
     sleep(SOON).await;
     assert!(server.get("configmaps", "a").is_some());
     running.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_to_be_left_alone_is() {
+    let server = Server::default();
+    server.0.lock().busy = 2;
+    let running = run(&server, |controller| controller);
+    server.put("widgets", "a", wish("hello"));
+    sleep(RETRY_AFTER * 3).await;
+    let turns = running.widgets.turns_of("a");
+    assert_eq!(server.0.lock().busy, 0);
+    for (before, after) in [(0, 1), (1, 2)] {
+        assert!(turns[after].at - turns[before].at >= RETRY_AFTER, "{turns:?}");
+    }
+    assert_eq!(
+        server.get("configmaps", "a").expect("made")["data"]["text"],
+        "hello"
+    );
+    let text = running.manager.metrics_text();
+    for figure in [
+        r#"rest_client_requests_total{code="429",method="PATCH"} 2"#,
+        r#"rest_client_requests_total{code="200",method="PATCH"} 3"#,
+    ] {
+        assert!(text.contains(figure), "{figure} is not in {text}");
+    }
+    running.end().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_dropped_leaves_nothing_behind() {
+    let server = Server::default();
+    let running = run(&server, |controller| controller);
+    sleep(SOON).await;
+    server.0.lock().lag = Duration::from_secs(8);
+    server.put("widgets", "a", wish("hello"));
+    sleep(Duration::from_secs(9)).await;
+    let diary = Arc::downgrade(&running.widgets.diary);
+    assert_eq!(
+        running.widgets.turns_of("a").len(),
+        1,
+        "its key waits for the caches"
+    );
+    running.task.abort();
+    drop(running);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(diary.strong_count(), 0);
 }
