@@ -1,6 +1,7 @@
 //! Whether a declaration makes a machine: its ways lead somewhere, and all of it can be reached.
 
 use proc_macro2::Ident;
+use syn::ext::IdentExt as _;
 
 use crate::declaration::{Declaration, State, Target};
 use crate::fault::Faults;
@@ -81,10 +82,12 @@ fn ends(declaration: &Declaration, to: &[Target], from: Option<usize>, faults: &
 }
 
 fn one(declaration: &Declaration, ident: &Ident, from: Option<usize>, faults: &mut Faults) -> Option<usize> {
+    // `r#A` and `A` are the same variant.
+    let meant = |declared: &Ident| declared.unraw() == ident.unraw();
     if declaration
         .unknown
         .as_ref()
-        .is_some_and(|unknown| unknown.ident == *ident)
+        .is_some_and(|unknown| meant(&unknown.ident))
     {
         faults.blame(
             ident,
@@ -92,7 +95,7 @@ fn one(declaration: &Declaration, ident: &Ident, from: Option<usize>, faults: &m
         );
         return None;
     }
-    let Some(end) = declaration.states.iter().position(|state| state.ident == *ident) else {
+    let Some(end) = declaration.states.iter().position(|state| meant(&state.ident)) else {
         let names: Vec<String> = declaration
             .states
             .iter()

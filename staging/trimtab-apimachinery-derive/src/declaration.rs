@@ -2,6 +2,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens;
+use syn::ext::IdentExt as _;
 use syn::meta::ParseNestedMeta;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Data, DeriveInput, Expr, Fields, Lit, LitStr, Meta, Path, Token, Type, Variant};
@@ -216,7 +217,7 @@ fn state(variant: Variant, marks: Marks, faults: &mut Faults) -> State {
     }
     let (name, named_by) = match &marks.name {
         Some((_, name)) => (name.value(), name.to_token_stream()),
-        None => (ident.to_string(), ident.to_token_stream()),
+        None => (ident.unraw().to_string(), ident.to_token_stream()),
     };
     if name.is_empty() {
         faults.blame(

@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
+use syn::ext::IdentExt as _;
 use syn::{DeriveInput, Path};
 
 use crate::check::{self, Ways};
@@ -130,7 +131,7 @@ fn implement(declaration: &Declaration, ways: &Ways, krate: &str) -> TokenStream
 
 /// The constant that the trait's methods read.
 fn machine(declaration: &Declaration, ways: &Ways) -> TokenStream {
-    let name = declaration.ident.to_string();
+    let name = declaration.ident.unraw().to_string();
     let doc = &declaration.doc;
     let state_name = |index: &usize| &declaration.states[*index].name;
     let states = declaration.states.iter().zip(&ways.from).map(|(state, to)| {
@@ -163,7 +164,7 @@ fn schema(declaration: &Declaration) -> Option<TokenStream> {
         None => quote!(Free),
     };
     let ident = &declaration.ident;
-    let name = ident.to_string();
+    let name = ident.unraw().to_string();
     Some(quote! {
         #[automatically_derived]
         impl _private::schemars::JsonSchema for #ident {
@@ -191,20 +192,28 @@ fn schema(declaration: &Declaration) -> Option<TokenStream> {
 }
 
 /// The machine for readers of the type's documentation.
-fn table(declaration: &Declaration, ways: &Ways) -> String {
-    let state_name = |index: &usize| format!("`{}`", declaration.states[*index].name);
+pub(crate) fn table(declaration: &Declaration, ways: &Ways) -> String {
+    let state_name = |index: &usize| cell(&declaration.states[*index].name);
     let mut table = "| from | to |\n|---|---|\n".to_owned();
     let row = |from: &str, to: &[String]| format!("| {from} | {} |\n", to.join(", "));
     let initial = declaration.states.iter().filter(|state| state.initial);
-    let initial: Vec<String> = initial.map(|state| format!("`{}`", state.name)).collect();
+    let initial: Vec<String> = initial.map(|state| cell(&state.name)).collect();
     table.push_str(&row("none yet", &initial));
     for (state, to) in declaration.states.iter().zip(&ways.from) {
         let to: Vec<String> = to.iter().map(state_name).collect();
-        table.push_str(&row(&format!("`{}`", state.name), &to));
+        table.push_str(&row(&cell(&state.name), &to));
     }
     if declaration.unknown.is_some() {
         let to: Vec<String> = ways.from_unknown.iter().map(state_name).collect();
         table.push_str(&row("any other", &to));
     }
     table
+}
+
+/// A name as code in a cell of a table: a bar would end the cell, even within code, and a backtick the code.
+fn cell(name: &str) -> String {
+    let name = name.replace('|', "\\|");
+    let most = name.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let (fence, space) = ("`".repeat(most + 1), if most > 0 { " " } else { "" });
+    format!("{fence}{space}{name}{space}{fence}")
 }

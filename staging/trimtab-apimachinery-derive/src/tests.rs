@@ -229,3 +229,44 @@ fn documentation_becomes_paragraphs() {
     assert!(code.contains("\"What it does.\\n\\nMore.\""), "{code}");
     assert!(code.contains("\"Waits.\""), "{code}");
 }
+
+#[test]
+fn raw_identifiers_are_written_without_their_mark() {
+    let source = "enum r#P { #[phase(initial, to(r#Loop))] A, #[phase(to(B, A))] Loop, #[phase(terminal)] r#B, \
+                  #[phase(unknown)] r#Other(String) }";
+    assert_eq!(faults(source), Vec::<String>::new());
+    let code = code(source);
+    for part in [
+        "Machine :: new (\"P\"",
+        "State :: new (\"A\" , \"\" , true , & [\"Loop\"])",
+        "State :: new (\"Loop\" , \"\" , false , & [\"B\" , \"A\"])",
+        "State :: new (\"B\"",
+        "Self :: r#B => \"B\"",
+        "concat ! (:: core :: module_path ! () , \"::\" , \"P\")",
+    ] {
+        assert!(code.contains(part), "{part} is not in {code}");
+    }
+    let same = "enum P { #[phase(initial, to(r#A))] A, #[phase(unknown, to(Other))] r#Other(String) }";
+    let found = faults(same);
+    assert!(
+        found[0].contains("to stay in a phase is always legal"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("it is read, and never entered"), "{found:?}");
+    let twice = "enum P { #[phase(initial, terminal)] r#A, #[phase(initial, terminal, name = \"A\")] B }";
+    assert!(faults(twice)[0].contains("are both written \"A\""));
+}
+
+#[test]
+fn names_stay_in_their_cells() {
+    let source = "enum P { #[phase(initial, to(B, C), name = \"a|b\")] A, #[phase(to(A), name = \"``\")] B, \
+                  #[phase(terminal)] C }";
+    let input: TokenStream = source.parse().expect("the source is made of tokens");
+    let Ok((declaration, ways)) = expand::checked(input) else {
+        panic!("it is a machine");
+    };
+    assert_eq!(
+        expand::table(&declaration, &ways),
+        "| from | to |\n|---|---|\n| none yet | `a\\|b` |\n| `a\\|b` | ``` `` ```, `C` |\n| ``` `` ``` | `a\\|b` |\n| `C` |  |\n"
+    );
+}
