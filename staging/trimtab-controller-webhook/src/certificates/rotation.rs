@@ -93,9 +93,11 @@ impl Life {
         self.until <= now
     }
 
-    /// Whether less than a third of it is left.
+    /// Whether less than a third of it is left. The time before it was made is no part of it: a short life would be ending
+    /// from its beginning.
     fn is_ending(&self, now: Timestamp) -> bool {
-        self.until.duration_since(now) < self.until.duration_since(self.from) / 3
+        let lasts = self.until.duration_since(self.from).saturating_sub(BACKDATED);
+        self.until.duration_since(now) < lasts / 3
     }
 }
 

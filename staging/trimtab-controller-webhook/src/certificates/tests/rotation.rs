@@ -148,6 +148,20 @@ fn each_state_has_its_next_step() {
             "{what}"
         );
     }
+    // Minutes count as days do, though certificates are dated back by an hour.
+    let minutes = |of: i64, left: i64| Life {
+        from: NOW - SignedDuration::from_mins(of - left) - SignedDuration::from_hours(1),
+        until: NOW + SignedDuration::from_mins(left),
+    };
+    for (left, step) in [(15, None), (6, None), (4, Some(Step::Issue))] {
+        let facts = facts(&[minutes(60, 50)], minutes(15, left), Some(0));
+        let lifetimes = Lifetimes::default();
+        assert_eq!(
+            facts.next(&names, &lifetimes, NOW, true),
+            step,
+            "{left} minutes left"
+        );
+    }
     let more = ["a", "c"].map(str::to_owned);
     let step = facts(&[young], fresh, Some(0)).next(&more, &Lifetimes::default(), NOW, false);
     assert_eq!(step, Some(Step::Issue), "a name is missing");
