@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::Client;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     groups: Arc<Groups>,
     informers: Arc<Informers>,
     requests: Arc<Requests>,
+    /// What parts of the manager have brought.
+    others: Mutex<Vec<Registry>>,
 }
 
 /// The figures of one controller.
@@ -104,6 +106,7 @@ impl Metrics {
             groups: Arc::default(),
             informers: Arc::default(),
             requests: Arc::default(),
+            others: Mutex::default(),
         };
         let registry = all.registry.sub_registry_with_prefix("controller_runtime");
         registry.register("reconcile", "Turns, by how they ended", all.totals.clone());
@@ -183,11 +186,19 @@ impl Metrics {
         self.groups.0.lock().push((group, shards));
     }
 
+    /// Tells of these figures, too, from now on.
+    pub(crate) fn also(&self, figures: Registry) {
+        self.others.lock().push(figures);
+    }
+
     /// All of it, in the text format.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
+        let others = self.others.lock();
+        let mut all = std::iter::once(&self.registry).chain(&*others);
+        let written = all.try_for_each(|registry| encode_registry(&mut text, registry));
         // To write into a string does not fail; half a text would be refused by its reader.
-        match encode(&mut text, &self.registry) {
+        match written.and_then(|()| encode_eof(&mut text)) {
             Ok(()) => text,
             Err(fmt::Error) => String::new(),
         }

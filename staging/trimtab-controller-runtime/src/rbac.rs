@@ -22,13 +22,18 @@ pub struct Rule {
     pub verbs: BTreeSet<String>,
     /// Whether its objects have namespaces, as far as the type tells.
     pub namespaced: bool,
+    /// The only objects that it is about, by their names; all if there are none.
+    pub names: BTreeSet<String>,
 }
 
 /// All that a manager declares. Equal rules are one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    rules: BTreeMap<(String, String), Rule>,
+    rules: BTreeMap<Place, Rule>,
 }
+
+/// What a rule is about: group, resource, names.
+type Place = (String, String, BTreeSet<String>);
 
 impl Rule {
     /// Verbs on a resource that is known by its name.
@@ -43,7 +48,16 @@ impl Rule {
             resource: resource.into(),
             verbs: verbs.into_iter().map(str::to_owned).collect(),
             namespaced,
+            names: BTreeSet::new(),
         }
+    }
+
+    /// The same for an object of this name only, and for those that were named before. `create`, `list` and `watch` tell no
+    /// name to the server, so to allow them for named objects allows nothing.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.names.insert(name.into());
+        self
     }
 
     /// Verbs on a kind, or on one of its subresources if that is not empty.
@@ -110,7 +124,7 @@ impl Rule {
 impl Rules {
     /// Adds a rule.
     pub fn add(&mut self, rule: Rule) {
-        let place = (rule.group.clone(), rule.resource.clone());
+        let place = (rule.group.clone(), rule.resource.clone(), rule.names.clone());
         match self.rules.get_mut(&place) {
             Some(known) => known.verbs.extend(rule.verbs),
             None => {
@@ -124,11 +138,23 @@ impl Rules {
         self.rules.values()
     }
 
-    /// Whether a request is covered. `resource` has its subresource after a slash.
+    /// Whether a request is covered, whichever object it is about. `resource` has its subresource after a slash.
     pub fn allow(&self, verb: &str, group: &str, resource: &str) -> bool {
-        self.rules
-            .get(&(group.to_owned(), resource.to_owned()))
-            .is_some_and(|rule| rule.verbs.contains(verb))
+        let any = |rule: &Rule| rule.names.is_empty();
+        self.rules_on(group, resource)
+            .any(|rule| any(rule) && rule.verbs.contains(verb))
+    }
+
+    /// Whether a request about the object of that name is covered. As [`Rules::allow`] otherwise.
+    pub fn allow_named(&self, verb: &str, group: &str, resource: &str, name: &str) -> bool {
+        let meant = |rule: &Rule| rule.names.is_empty() || rule.names.contains(name);
+        self.rules_on(group, resource)
+            .any(|rule| meant(rule) && rule.verbs.contains(verb))
+    }
+
+    fn rules_on(&self, group: &str, resource: &str) -> impl Iterator<Item = &Rule> {
+        let about = move |rule: &&Rule| rule.group == group && rule.resource == resource;
+        self.rules.values().filter(about)
     }
 
     /// A ClusterRole with all rules, for a manager that watches all namespaces.
@@ -157,22 +183,25 @@ impl Rules {
         (role, cluster_role)
     }
 
-    /// Rules as manifests have them: resources of one group with the same verbs are one.
+    /// Rules as manifests have them: resources of one group with the same verbs and names are one.
     fn policy(&self, which: impl Fn(&Rule) -> bool) -> Vec<PolicyRule> {
-        let mut merged = BTreeMap::<(&str, Vec<&String>), Vec<String>>::new();
+        let mut merged = BTreeMap::<(&str, &BTreeSet<String>, &BTreeSet<String>), Vec<String>>::new();
         for rule in self.rules.values().filter(|rule| which(rule)) {
-            let verbs = rule.verbs.iter().collect();
             merged
-                .entry((&rule.group, verbs))
+                .entry((&rule.group, &rule.verbs, &rule.names))
                 .or_default()
                 .push(rule.resource.clone());
         }
-        let policy = merged.into_iter().map(|((group, verbs), resources)| PolicyRule {
-            api_groups: Some(vec![group.to_owned()]),
-            resources: Some(resources),
-            verbs: verbs.into_iter().cloned().collect(),
-            ..PolicyRule::default()
-        });
+        let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
+        let policy = merged
+            .into_iter()
+            .map(|((group, verbs, names), resources)| PolicyRule {
+                api_groups: Some(vec![group.to_owned()]),
+                resources: Some(resources),
+                resource_names: (!names.is_empty()).then(|| list(names)),
+                verbs: list(verbs),
+                ..PolicyRule::default()
+            });
         policy.collect()
     }
 }

@@ -16,8 +16,9 @@
 //!
 //! # What the program needs to be allowed
 //!
-//! With a [`Provisioner`] that keeps certificates in a Secret: to `get`, `create` and `update` it. To inject: to `get`
-//! and `patch` the configurations and, for conversions, the CustomResourceDefinitions, by their names.
+//! With a [`Provisioner`] that keeps certificates in a Secret: to `create` Secrets, and to `get` and `update` that one. To
+//! inject: to `get` and `patch` the configurations and, for conversions, the CustomResourceDefinitions, by their names.
+//! [`WebhookServer::rules`] has it, and so have the rules of a manager that the server is a part of.
 
 mod admission;
 mod authentication;

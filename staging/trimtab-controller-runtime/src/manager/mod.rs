@@ -218,12 +218,25 @@ impl Manager {
         Ok(cluster)
     }
 
-    /// Adds something that runs beside the controllers: a server, a task, a task of the leader.
+    /// Adds something that runs beside the controllers: a server, a task, a task of the leader. What it brings of checks,
+    /// figures and rules is the manager's from now on.
     ///
     /// # Errors
-    /// [`Error::NameTaken`]; [`Error::AlreadyRun`].
-    pub fn part(&self, part: Part) -> Result<()> {
-        self.before_the_run("part", &part.name)?.parts.push(part);
+    /// [`Error::NameTaken`]; [`Error::AlreadyRun`]; [`Error::Part`] if one of its checks has the name of another one.
+    pub fn part(&self, part: impl Into<Part>) -> Result<()> {
+        let mut part = part.into();
+        let mut waiting = self.before_the_run("part", &part.name)?;
+        let brings = std::mem::take(&mut part.brings);
+        for (name, check) in brings.checks {
+            let added = self.health.ready(name, move || check());
+            added.map_err(|error| Error::part(part.name.clone(), &Error::other(error)))?;
+        }
+        brings
+            .figures
+            .into_iter()
+            .for_each(|figures| self.metrics.also(figures));
+        waiting.rules.extend(brings.rules);
+        waiting.parts.push(part);
         Ok(())
     }
 
@@ -242,12 +255,12 @@ impl Manager {
         self.ready.is_set()
     }
 
-    /// The figures of all controllers, queues, informers and requests and of the process, in the OpenMetrics text format.
+    /// The figures of all controllers, queues, informers, parts and requests and of the process, in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
         self.metrics.text()
     }
 
-    /// What the manager needs to be allowed, as its controllers declare it: to be printed as a Role, or checked by a test.
+    /// What the manager needs to be allowed, as its controllers and parts declare it: to be printed as a Role, or checked by a test.
     pub fn rules(&self) -> Rules {
         let mut rules = self.waiting.lock().rules.clone();
         rules.add(Rule::events());

@@ -1,13 +1,16 @@
 //! What runs beside the controllers: servers, and anything else that shares the manager's life.
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::leader::Leadership;
 
 use crate::error::{Error, Result};
+use crate::rbac::Rule;
 
 /// Something that a manager runs beside its controllers: see [`Manager::part`](super::Manager::part). It is given a token, ends
 /// when that is cancelled, and fails the manager if it ends before.
@@ -16,7 +19,19 @@ pub struct Part {
     pub(crate) name: String,
     pub(crate) stage: Stage,
     pub(crate) run: Run,
+    pub(super) brings: Brings,
 }
+
+/// What a part gives the manager besides its work.
+#[derive(Default)]
+pub(super) struct Brings {
+    pub(super) checks: Vec<(String, Check)>,
+    pub(super) figures: Vec<Registry>,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// Says whether the part is ready, and if not, why.
+type Check = Arc<dyn Fn() -> BoxFuture<'static, std::result::Result<(), String>> + Send + Sync>;
 
 /// When a part starts and stops. Stages start in this order, and stop against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +127,32 @@ impl Part {
                 let running = run(lead);
                 async move { running.await.map_err(Error::other) }.boxed()
             }),
+            brings: Brings::default(),
         }
+    }
+
+    /// Makes the manager ready only while this check passes, too. The error says what is wrong. A check that panics or takes
+    /// longer than 10 seconds has failed.
+    pub fn ready<F, Fut>(mut self, name: impl Into<String>, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<(), String>> + Send + 'static,
+    {
+        let check = Arc::new(move || check().boxed());
+        self.brings.checks.push((name.into(), check));
+        self
+    }
+
+    /// Adds figures to the manager's. Their names must be the part's own.
+    pub fn metrics(mut self, figures: Registry) -> Self {
+        self.brings.figures.push(figures);
+        self
+    }
+
+    /// Says that the part needs something to be allowed, which then is among the manager's rules.
+    pub fn needs(mut self, rule: Rule) -> Self {
+        self.brings.rules.push(rule);
+        self
     }
 
     fn once<F, E>(
@@ -139,6 +179,7 @@ impl Part {
                 }
                 .boxed()
             }),
+            brings: Brings::default(),
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +15,9 @@ use trimtab_apimachinery_meta::ObjectKey;
 
 use super::server::Server;
 use super::widgets::{Widgets, manager, run, wish};
-use crate::Error;
+use crate::rbac::Rule;
+use crate::serving::Router;
+use crate::{Error, Part};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -203,4 +209,57 @@ async fn figures_have_the_names_that_dashboards_know() {
     }
     assert!(text.ends_with("# EOF\n"));
     running.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_brings_checks_figures_and_rules() {
+    let server = Server::default();
+    let manager = manager(&server);
+    let idle = |name: &str| {
+        Part::beside(name, |stop: CancellationToken| async move {
+            stop.cancelled().await;
+            Ok::<_, std::io::Error>(())
+        })
+    };
+    let (figure, mut figures) = (Gauge::<i64>::default(), Registry::default());
+    figures.register("leaflets", "Leaflets in stock", figure.clone());
+    let stocked = figure.clone();
+    let check = move || {
+        let empty = stocked.get() == 0;
+        async move {
+            if empty {
+                Err("no leaflets".to_owned())
+            } else {
+                Ok(())
+            }
+        }
+    };
+    let printer = idle("printer")
+        .metrics(figures)
+        .ready("stock", check)
+        .needs(Rule::new("", "pods/log", ["get"], true));
+    manager.part(printer).expect("the first");
+    assert!(manager.rules().allow("get", "", "pods/log"));
+
+    let router = manager.health().routes(Router::new()).expect("new paths");
+    for (stock, code) in [(0, 500), (3, 200)] {
+        figure.set(stock);
+        let request = http::Request::get("/readyz/stock").body(Full::<Bytes>::default());
+        let answer = router.answer(request.expect("a request")).await;
+        assert_eq!(answer.status(), code);
+        let text = manager.metrics_text();
+        let line = format!("leaflets {stock}");
+        assert!(text.lines().any(|found| found == line), "{text}");
+        assert!(
+            text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1,
+            "{text}"
+        );
+    }
+
+    let taken = manager.part(idle("copier").ready("stock", || async { Ok(()) }));
+    let error = taken.expect_err("the check is there").to_string();
+    assert!(
+        error.starts_with("copier: a health check needs a name of its own"),
+        "{error}"
+    );
 }

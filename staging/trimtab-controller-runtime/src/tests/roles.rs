@@ -7,7 +7,7 @@ use kube::core::PartialObjectMeta;
 
 use super::server::Server;
 use super::widgets::{Widgets, manager};
-use crate::rbac::Rule;
+use crate::rbac::{Rule, Rules};
 
 fn lines(rules: Option<Vec<PolicyRule>>) -> Vec<String> {
     let line = |rule: PolicyRule| {
@@ -66,4 +66,40 @@ async fn a_role_is_made_of_what_is_declared() {
     assert_eq!(lines(role.rules).len(), 7);
     let cluster_role = cluster_role.expect("nodes have no namespace");
     assert_eq!(lines(cluster_role.rules), [": nodes: get list watch"]);
+}
+
+#[test]
+fn rules_for_named_objects_stay_apart() {
+    let get = |name: &str| Rule::new("", "secrets", ["get"], true).named(name);
+    let mut rules = Rules::default();
+    rules.add(get("a").named("b"));
+    rules.add(get("c"));
+    rules.add(Rule::new("", "secrets", ["create"], true));
+    rules.add(Rule::new("", "configmaps", ["get"], true).named("c"));
+    for (name, allowed) in [("a", true), ("b", true), ("c", true), ("d", false)] {
+        assert_eq!(rules.allow_named("get", "", "secrets", name), allowed, "{name}");
+    }
+    assert!(rules.allow_named("create", "", "secrets", "d"));
+    assert!(!rules.allow_named("get", "", "configmaps", "a"));
+    assert!(!rules.allow("get", "", "secrets") && rules.allow("create", "", "secrets"));
+    let names = |rule: &PolicyRule| {
+        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default().join(" ");
+        (
+            list(&rule.resources),
+            list(&rule.resource_names),
+            rule.verbs.join(" "),
+        )
+    };
+    let policy = rules.cluster_role("r").rules.expect("some");
+    let mut found: Vec<_> = policy.iter().map(names).collect();
+    found.sort();
+    let expected = [
+        ("configmaps secrets", "c", "get"),
+        ("secrets", "", "create"),
+        ("secrets", "a b", "get"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+    );
 }

@@ -5,12 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request, header::CONTENT_TYPE};
 use kube::Client;
 use serde_json::{Value, json};
+use trimtab_controller_runtime::rbac::Rule;
 
 use super::error::ProvisionError;
 use crate::target::Target;
 
-const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const EXTENSIONS: &str = "apiextensions.k8s.io";
 /// How often an object that others write at the same time is tried.
 const TRIES: usize = 5;
 
@@ -19,8 +20,15 @@ const TRIES: usize = 5;
 pub(super) struct Injection {
     client: Client,
     target: Target,
-    /// Paths of objects in the API.
-    objects: Vec<String>,
+    objects: Vec<Place>,
+}
+
+/// A configuration or definition.
+#[derive(Clone)]
+struct Place {
+    group: &'static str,
+    resource: &'static str,
+    name: String,
 }
 
 impl Injection {
@@ -32,18 +40,18 @@ impl Injection {
         kinds: Kinds,
         definitions: &[String],
     ) -> Self {
+        let place = |group, resource, name: &str| Place {
+            group,
+            resource,
+            name: name.to_owned(),
+        };
+        let mutating = place(ADMISSION, "mutatingwebhookconfigurations", name);
+        let validating = place(ADMISSION, "validatingwebhookconfigurations", name);
         let mut objects = Vec::new();
-        if kinds.mutating {
-            objects.push(format!("{ADMISSION}/mutatingwebhookconfigurations/{name}"));
-        }
-        if kinds.validating {
-            objects.push(format!("{ADMISSION}/validatingwebhookconfigurations/{name}"));
-        }
-        objects.extend(
-            definitions
-                .iter()
-                .map(|definition| format!("{DEFINITIONS}/{definition}")),
-        );
+        objects.extend(kinds.mutating.then_some(mutating));
+        objects.extend(kinds.validating.then_some(validating));
+        let definitions = definitions.iter();
+        objects.extend(definitions.map(|name| place(EXTENSIONS, "customresourcedefinitions", name)));
         Self {
             client,
             target,
@@ -54,9 +62,16 @@ impl Injection {
     /// Makes these authorities known wherever they are not. What is not there (yet) is left out.
     pub(super) async fn inject(&self, bundle: &str) -> Result<(), ProvisionError> {
         for object in &self.objects {
-            self.inject_into(object, bundle).await?;
+            self.inject_into(&object.path(), bundle).await?;
         }
         Ok(())
+    }
+
+    /// What that needs to be allowed.
+    pub(super) fn rules(&self) -> impl Iterator<Item = Rule> {
+        let places = self.objects.iter();
+        places
+            .map(|place| Rule::new(place.group, place.resource, ["get", "patch"], false).named(&*place.name))
     }
 
     async fn inject_into(&self, path: &str, bundle: &str) -> Result<(), ProvisionError> {
@@ -108,6 +123,18 @@ impl Injection {
             .body(body);
         let request = request.map_err(kube::Error::HttpError)?;
         self.client.request::<Value>(request).await.map(|_| ())
+    }
+}
+
+impl Place {
+    /// Where it is in the API.
+    fn path(&self) -> String {
+        let Self {
+            group,
+            resource,
+            name,
+        } = self;
+        format!("/apis/{group}/v1/{resource}/{name}")
     }
 }
 

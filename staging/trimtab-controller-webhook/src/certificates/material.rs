@@ -168,6 +168,13 @@ pub(super) fn split(bundle: &str) -> Vec<String> {
     certificates
 }
 
+/// Until when a certificate is valid, DER.
+pub(crate) fn expiry(certificate: &[u8]) -> Result<Timestamp, String> {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    let (_, parsed) = parsed.map_err(|error| format!("the certificate of the webhooks is none: {error}"))?;
+    Ok(life(&parsed)?.until)
+}
+
 /// A new authority: its certificate and key.
 fn authority(lifetimes: &Lifetimes, now: Timestamp) -> Result<(String, String), ProvisionError> {
     // Authorities in one bundle have different names, which makes it easier to find the right one.

@@ -10,6 +10,8 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use material::expiry;
+
 pub use error::ProvisionError;
 pub use provisioner::{Clock, Provisioner};
 pub use rotation::Lifetimes;

@@ -10,6 +10,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_controller_runtime::rbac::Rule;
 use trimtab_controller_runtime::serving::Certificates;
 
 use super::error::ProvisionError;
@@ -53,6 +54,8 @@ struct Shared {
     bundle: Mutex<Option<String>>,
     /// The authorities that were made known the last time.
     injected: Mutex<Option<String>>,
+    /// What went wrong the last time, if it did.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What tells the time that certificates are dated by: the system's clock, or a test's.
@@ -161,7 +164,17 @@ impl Provisioner {
             Ok(())
         };
         let in_time = tokio::time::timeout(PATIENCE, refreshed).await;
-        in_time.unwrap_or(Err(ProvisionError::Late(PATIENCE)))
+        let outcome = in_time.unwrap_or(Err(ProvisionError::Late(PATIENCE)));
+        *self.shared.trouble.lock() = outcome.as_ref().err().map(ToString::to_string);
+        outcome
+    }
+
+    /// What a program with these certificates needs to be allowed: its Secret, and the configurations and definitions in which
+    /// it makes its authorities known, all of them by their names.
+    pub fn rules(&self) -> Vec<Rule> {
+        let mut rules = self.place.rules();
+        rules.extend(self.injection.iter().flat_map(Injection::rules));
+        rules
     }
 
     /// Refreshes every minute, and sooner after a failure, until `stop`.
@@ -187,6 +200,21 @@ impl Provisioner {
         stop.run_until_cancelled(refreshing).await;
     }
 
+    /// What went wrong the last time that it was refreshed, if it did.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().clone()
+    }
+
+    /// Whether authorities were made known, if that is to be done.
+    pub(crate) fn is_known(&self) -> bool {
+        self.injection.is_none() || self.shared.injected.lock().is_some()
+    }
+
+    /// The clock that certificates are dated by.
+    pub(crate) fn dated_by(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Makes certificates now if that needs nobody else.
     pub(crate) async fn prepare(&self) -> Result<(), ProvisionError> {
         match self.place {
@@ -200,7 +228,7 @@ impl Provisioner {
         for _ in 0..TRIES {
             let found = self.place.read().await?;
             let trusted = self.is_trusted(found.material.as_ref().map(Material::bundle));
-            let now = (self.clock.0)();
+            let now = self.clock.now();
             let next = advance(
                 found.material.as_ref(),
                 &self.names,
@@ -264,10 +292,14 @@ impl Clock {
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&(self.0)()).finish()
+        f.debug_tuple("Clock").field(&self.now()).finish()
     }
 }

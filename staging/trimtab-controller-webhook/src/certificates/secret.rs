@@ -10,6 +10,7 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use parking_lot::Mutex;
 use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_controller_runtime::rbac::Rule;
 
 use super::error::ProvisionError;
 use super::material::{Material, split};
@@ -61,6 +62,18 @@ impl Place {
             material: (!data.is_empty()).then(|| material_of(&data)),
             secret: Some(secret),
         })
+    }
+
+    /// What keeping certificates there needs to be allowed.
+    pub(super) fn rules(&self) -> Vec<Rule> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            // To create tells no name.
+            Self::Secret { key, .. } => vec![
+                Rule::new("", "secrets", ["create"], true),
+                Rule::new("", "secrets", ["get", "update"], true).named(&*key.name),
+            ],
+        }
     }
 
     /// Writes in the place of what was found. False: somebody else has written in between.

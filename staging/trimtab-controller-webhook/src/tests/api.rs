@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) objects: BTreeMap<String, Value>,
     /// What was asked and answered: `GET /api/… 200`.
     pub(crate) log: Vec<String>,
+    /// What was asked, as rules of access have it: the verb, and the path.
+    pub(crate) asked: Vec<(&'static str, String)>,
     /// The bodies of patches, with their queries.
     pub(crate) patches: Vec<(String, Value)>,
     /// Writes that are refused, by the parts of their paths.
@@ -70,6 +72,13 @@ impl Api {
     fn answer(&self, method: &Method, uri: &http::Uri, body: &[u8]) -> Response<Full<Bytes>> {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let mut state = self.0.lock();
+        let verb = match *method {
+            Method::GET => "get",
+            Method::POST => "create",
+            Method::PUT => "update",
+            _ => "patch",
+        };
+        state.asked.push((verb, uri.path().to_owned()));
         let answer = state.act(method, uri, body);
         let code = answer.as_ref().map_or_else(|code| *code, |_| 200);
         let name = uri.path().rsplit('/').next().unwrap_or_default();

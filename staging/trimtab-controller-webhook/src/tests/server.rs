@@ -23,7 +23,7 @@ use super::routes::{VALIDATE, question, webhooks};
 use crate::{Provisioner, Target, WebhookServer};
 
 /// Asks over TLS, trusting these authorities only.
-async fn ask<S>(stream: S, bundle: &str, name: &str, question: Value) -> Result<Value, String>
+pub(super) async fn ask<S>(stream: S, bundle: &str, name: &str, question: Value) -> Result<Value, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
