@@ -179,7 +179,12 @@ impl Certificates {
         }
     }
 
-    async fn reload(&self) -> Result<bool, CertificateError> {
+    /// Looks at the files now, as a listener does every 10 seconds: for programs that are told when they have changed. True: the
+    /// certificate is another than the last. Certificates that are not from files stay.
+    ///
+    /// # Errors
+    /// When the files cannot be used; the last certificate stays.
+    pub async fn reload(&self) -> Result<bool, CertificateError> {
         let Some(files) = &self.files else {
             return Ok(false);
         };

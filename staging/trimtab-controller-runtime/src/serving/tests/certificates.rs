@@ -116,6 +116,14 @@ async fn files_are_looked_at_and_bad_ones_change_nothing() {
     let at_last = shown(&authority, &certificates).await;
     assert!(at_last.is_some() && at_last != at_first);
     looking.abort();
+
+    // Whoever knows that they have changed need not wait.
+    write(dir.path(), &first);
+    assert!(certificates.reload().await.expect("good files"));
+    assert_eq!(shown(&authority, &certificates).await, at_first);
+    assert!(!certificates.reload().await.expect("good files"), "the same");
+    let without = Certificates::new().reload().await;
+    assert!(!without.expect("there are no files"));
 }
 
 #[tokio::test]
