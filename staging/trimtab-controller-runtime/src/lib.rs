@@ -17,6 +17,11 @@
 //! - **Backoff is about failures**: extra triggers do not lengthen it, nor does success with a later look.
 //!
 //! What does not: that the caches of two kinds are at the same point in time, or that they show what others wrote.
+//!
+//! # Traces
+//!
+//! Each turn is a trace of `tracing` spans, from what triggered it to the write of its status: [`process`] names them, and shows
+//! how a program sends them to OpenTelemetry.
 
 mod builder;
 mod cluster;
@@ -30,6 +35,7 @@ mod process_metrics;
 mod reconcile;
 mod requests;
 mod share;
+mod spans;
 mod subject;
 mod turn;
 mod worker;

@@ -29,6 +29,7 @@ use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
 use crate::share::{Share, hash_of};
 use crate::source::{Inlet, Running, Sources};
+use crate::spans;
 use crate::subject::Subject;
 use crate::turn::{Turn, World};
 
@@ -209,8 +210,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                 work = self.inlet.queue.get() => work,
             };
             let Some(work) = work else { return };
-            let span = tracing::info_span!("turn", controller = %self.settings.name, key = %work.key(),
-                waited = ?work.waited(), attempt = tracing::field::Empty);
+            let span = spans::turn(&self.settings.name, &work);
             self.turn(work, &term).instrument(span).await;
         }
     }
@@ -228,13 +228,14 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         };
         let view = || self.world.look(work.key()).view();
         if let Some(wait) = failing.wait_for(work.key(), begun, view) {
+            spans::postponed();
             if let WaitFor::Backoff(rest) = wait {
                 self.again(&work, rest, None);
             }
             return work.done();
         }
         let attempt = failing.attempt(work.key());
-        tracing::Span::current().record("attempt", attempt);
+        spans::attempt(attempt);
         let world = self.world.clone();
         let timeline = world.timeline.as_ref();
         let record = timeline.map(|timeline| {
@@ -278,8 +279,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         let (worker, stop) = (self.clone(), term.stop.clone());
         let settle = async move {
             // *Own writes seen*: the key is in hand until then. A controller that stops does not wait.
-            let all = unseen.seen(worker.settings.patience);
-            if let Some(Err(error)) = stop.run_until_cancelled(all).await {
+            let span = spans::settle();
+            let all = unseen.seen(worker.settings.patience).instrument(span.clone());
+            let waited = stop.run_until_cancelled(all).await;
+            span.record("seen", matches!(waited, Some(Ok(()))));
+            drop(span);
+            if let Some(Err(error)) = waited {
                 let patience = worker.settings.patience;
                 tracing::warn!(%error, ?patience, "the caches do not show the last writes; going on without them");
                 worker.figures.impatient();
@@ -312,6 +317,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             }
         })
         .catch_unwind()
+        .instrument(spans::reconcile())
         .await;
         let result = reconciled.map_err(|panic| Ended::Panicked(words_of(&*panic)))?;
         let told = match S::flush(turn) {
@@ -337,6 +343,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         } = turned;
         let failing = &self.inlet.failing;
         let tell = |outcome| {
+            spans::ended(&outcome);
             if let Some(record) = record {
                 record.end(outcome);
             }

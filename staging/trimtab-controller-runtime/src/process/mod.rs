@@ -1,4 +1,45 @@
 //! What the processes that run controllers share: flags, connecting, logging, stopping.
+//!
+//! # Logs and traces
+//!
+//! What happens is told by [`tracing`]: [`log_to_stderr`] shows it as lines. Each turn of a key is a trace of its own:
+//!
+//! | span | is | fields |
+//! |---|---|---|
+//! | `turn` | a key's way from the queue until its writes are seen; the root of the trace | `controller`, `key`, `reasons` (what triggered it: `Widget default/a added`), `waited_seconds` (in the queue, being ready), `attempt`, `outcome`, `again_seconds` (when it is tried again) |
+//! | `reconcile` | the author's function; its own spans are below | |
+//! | `request` | a request of the turn; that of the status has `part="status"` | `verb`, `kind`, `object`, `part`, `otel.kind` |
+//! | `settle` | the wait until the caches show what was written, if there is one | `seen` |
+//!
+//! All are of the level INFO and of targets below `trimtab_controller`. `outcome` is one of `success`, `requeue_after`, `conflict`, `error`,
+//! `terminal`, `panic`, `timed_out`, and `postponed` for a key that failed and was triggered without any change. Failed turns and
+//! requests have `otel.status_code` and `otel.status_description`; a conflict, and what is not found, is no failure of a request.
+//! At the level DEBUG, `kube_client` has a span `HTTP` below each `request`.
+//!
+//! OpenTelemetry is a layer in your own `main`, in place of [`log_to_stderr`]; trimtab does not depend on it. With `opentelemetry`,
+//! `opentelemetry_sdk` and `opentelemetry-otlp` 0.33, `tracing-opentelemetry` 0.34, and `tracing-subscriber` 0.3 with its feature
+//! `env-filter`:
+//!
+//! ```ignore
+//! use opentelemetry::trace::TracerProvider as _;
+//! use opentelemetry_otlp::SpanExporter;
+//! use opentelemetry_sdk::Resource;
+//! use opentelemetry_sdk::trace::SdkTracerProvider;
+//! use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+//!
+//! let traces = SdkTracerProvider::builder()
+//!     .with_batch_exporter(SpanExporter::builder().with_http().build()?)    // to OTEL_EXPORTER_OTLP_ENDPOINT
+//!     .with_resource(Resource::builder().with_service_name("website-controller").build())
+//!     .build();
+//! let spans = tracing_opentelemetry::layer()
+//!     .with_tracer(traces.tracer("website-controller"))
+//!     .with_filter(EnvFilter::new("trimtab_controller=info,website_controller=info"));
+//! let lines = fmt::layer().with_writer(std::io::stderr).with_filter(EnvFilter::from_default_env());
+//! tracing_subscriber::registry().with(lines).with(spans).init();
+//!
+//! manager.run(stop).await?;
+//! traces.shutdown()?;                                                       // the last spans are sent
+//! ```
 
 mod options;
 

@@ -9,5 +9,6 @@ mod roles;
 mod server;
 mod sharding;
 mod sources;
+mod spans;
 mod turns;
 mod widgets;

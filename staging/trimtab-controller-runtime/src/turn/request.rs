@@ -7,10 +7,12 @@ use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Precond
 use kube::core::ClusterResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::{Instrument, Span};
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::Object;
 
 use crate::error::{Error, Result};
+use crate::spans;
 use crate::subject::Reconciled;
 
 /// Whether objects of this kind live in namespaces, as far as the type tells.
@@ -21,7 +23,7 @@ pub(crate) fn is_namespaced<T: Object>() -> bool {
 /// Reads an object from the server. None: there is none.
 pub(super) async fn get<T: Reconciled>(client: &Client, key: &ObjectKey) -> Result<Option<T>> {
     let request = collection::<T>(key).get(&key.name, &GetParams::default());
-    match send(client, request).await {
+    match send(client, request, spans::request::<T>("get", key, None)).await {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
@@ -32,10 +34,10 @@ pub(super) async fn get<T: Reconciled>(client: &Client, key: &ObjectKey) -> Resu
 pub(super) async fn create<T: Reconciled>(client: &Client, object: &T, params: &PostParams) -> Result<T> {
     let key = ObjectKey {
         namespace: object.meta().namespace.clone().unwrap_or_default(),
-        name: String::new(),
+        name: object.meta().name.clone().unwrap_or_default(),
     };
     let request = collection::<T>(&key).create(params, serde_json::to_vec(object)?);
-    send(client, request).await
+    send(client, request, spans::request::<T>("create", &key, None)).await
 }
 
 /// Patches an object, or a part of it.
@@ -50,7 +52,11 @@ pub(super) async fn patch<T: Reconciled, P: Serialize>(
         Some(part) => collection::<T>(key).patch_subresource(part, &key.name, params, patch),
         None => collection::<T>(key).patch(&key.name, params, patch),
     };
-    send(client, request).await
+    let verb = match patch {
+        Patch::Apply(_) => "apply",
+        _ => "patch",
+    };
+    send(client, request, spans::request::<T>(verb, key, part)).await
 }
 
 /// Deletes an object, with its dependents left to the collector.
@@ -64,8 +70,9 @@ pub(super) async fn delete<T: Reconciled>(
         ..DeleteParams::background()
     };
     let request = collection::<T>(key).delete(&key.name, &params);
+    let span = spans::request::<T>("delete", key, None);
     // The answer is the object or a status, whichever the server likes.
-    send::<serde_json::Value>(client, request).await.map(drop)
+    send::<serde_json::Value>(client, request, span).await.map(drop)
 }
 
 fn collection<T: Reconciled>(key: &ObjectKey) -> Request {
@@ -75,9 +82,13 @@ fn collection<T: Reconciled>(key: &ObjectKey) -> Request {
 async fn send<A: DeserializeOwned>(
     client: &Client,
     request: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    span: Span,
 ) -> Result<A> {
     let request = request.map_err(|error| Error::Kube(kube::Error::BuildRequest(error)))?;
-    Ok(client.request::<A>(request).await?)
+    let answer = client.request::<A>(request).instrument(span.clone()).await;
+    let answer = answer.map_err(Error::from);
+    spans::answered(&span, &answer);
+    answer
 }
 
 /// The version of an answer.
