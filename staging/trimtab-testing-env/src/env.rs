@@ -87,8 +87,17 @@ impl TestEnv {
     ///
     /// When the definition is refused, or not established within [`TestEnv::PATIENCE`].
     pub async fn install<K: CustomResourceExt>(&self) -> Result<(), EnvError> {
+        self.install_definition(K::crd()).await
+    }
+
+    /// [`TestEnv::install`], for a definition that is more than one type's: with several versions, say.
+    ///
+    /// # Errors
+    ///
+    /// As of [`TestEnv::install`].
+    pub async fn install_definition(&self, definition: CustomResourceDefinition) -> Result<(), EnvError> {
         let crds: Api<CustomResourceDefinition> = Api::all(self.client());
-        let crd = crds.create(&PostParams::default(), &K::crd()).await?;
+        let crd = crds.create(&PostParams::default(), &definition).await?;
         let established = |crd: &CustomResourceDefinition| {
             let status = crd.status.as_ref();
             let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
