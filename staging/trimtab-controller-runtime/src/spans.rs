@@ -64,6 +64,11 @@ pub(crate) fn postponed() {
     Span::current().record("outcome", "postponed");
 }
 
+/// Says in the span of a turn that the key is another replica's: it did not take place, or was cut off.
+pub(crate) fn left() {
+    Span::current().record("outcome", "left");
+}
+
 /// Says in the span of a turn how it ended.
 pub(crate) fn ended(outcome: &Outcome) {
     let span = Span::current();

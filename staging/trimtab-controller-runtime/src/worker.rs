@@ -299,6 +299,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
 
     /// Lets a key go that is not this replica's, or not any more. Whoever is given it looks at it.
     fn leave_to_others(&self, work: Work<S::Key>) {
+        spans::left();
         self.inlet.failing.dismiss(work.key());
         self.world.forget(work.key());
         work.done();
