@@ -5,16 +5,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
 use kube::{Client, CustomResourceExt, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trimtab_apiserver_auth::user::{AUTHENTICATED_GROUP, UserInfo};
 use trimtab_apiserver_core::{ApiServer, StartError};
 use trimtab_apiserver_storage::{self as storage, MemoryStore};
 use trimtab_workloads_controllers as workloads;
 
 use crate::eventually::{self, GaveUp};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// An environment that cannot be started or filled.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +75,69 @@ impl TestEnv {
     /// A client of the server, as its administrator; its default namespace is `default`.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// A client of the server as a user of this name, who may do what everybody may and what is
+    /// [allowed](TestEnv::allow) to them; a service account, as `system:serviceaccount:NAMESPACE:NAME`, is in its groups
+    /// too. Its default namespace is `default`. For tests of what a controller needs to be allowed.
+    pub fn client_as(&self, user: &str) -> Client {
+        let mut user = named(user);
+        let namespace = user.service_account().map(|(namespace, _)| namespace.to_owned());
+        if let Some(namespace) = namespace {
+            let all = "system:serviceaccounts";
+            user.groups = vec![all.to_owned(), format!("{all}:{namespace}")];
+        }
+        user.groups.push(AUTHENTICATED_GROUP.to_owned());
+        Client::new(self.server.service().for_user(user), "default")
+    }
+
+    /// Lets a user do what a role allows, in all namespaces: makes the role, and a binding of its name. It counts as soon as
+    /// this returns. For a role of the same name again, its rules and the user take the place of those before.
+    ///
+    /// # Errors
+    ///
+    /// When the role has no name, or is refused.
+    pub async fn allow(&self, user: &str, role: ClusterRole) -> Result<(), EnvError> {
+        let name = role.name_any();
+        let subject = match named(user).service_account() {
+            Some((namespace, name)) => Subject {
+                kind: "ServiceAccount".to_owned(),
+                name: name.to_owned(),
+                namespace: Some(namespace.to_owned()),
+                ..Subject::default()
+            },
+            None => Subject {
+                kind: "User".to_owned(),
+                name: user.to_owned(),
+                api_group: Some(RBAC.to_owned()),
+                ..Subject::default()
+            },
+        };
+        let binding = ClusterRoleBinding {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                ..ObjectMeta::default()
+            },
+            role_ref: RoleRef {
+                api_group: Some(RBAC.to_owned()),
+                kind: "ClusterRole".to_owned(),
+                name: name.clone(),
+            },
+            subjects: Some(vec![subject]),
+        };
+        self.put(&name, &role).await?;
+        self.put(&name, &binding).await
+    }
+
+    async fn put<K>(&self, name: &str, object: &K) -> Result<(), EnvError>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Serialize,
+    {
+        let params = PatchParams::apply("trimtab-testing").force();
+        Api::<K>::all(self.client())
+            .patch(name, &params, &Patch::Apply(object))
+            .await?;
+        Ok(())
     }
 
     /// Runs something in the environment, as the controllers under test, until it is shut down.
@@ -173,6 +243,14 @@ impl TestEnv {
             .await
             .map_err(|e| EnvError::Failed(e.to_string()));
         outcome.and(stopped)
+    }
+}
+
+/// A user of this name, in no group.
+fn named(name: &str) -> UserInfo {
+    UserInfo {
+        name: name.to_owned(),
+        ..UserInfo::default()
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
-use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Client, CustomResource, KubeSchema, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 use trimtab_testing_env::{EnvError, TestEnv};
@@ -110,6 +111,45 @@ async fn custom_resources_are_served_once_installed() -> Result<(), EnvError> {
     );
     let made = toys.create(&PostParams::default(), &bare).await?;
     assert_eq!((made.name_any().as_str(), made.spec), ("bear", bare.spec));
+    env.shutdown().await
+}
+
+#[tokio::test]
+async fn a_user_may_do_what_is_allowed_and_no_more() -> Result<(), EnvError> {
+    let role = |name: &str, resource: &str| ClusterRole {
+        metadata: named(name),
+        rules: Some(vec![PolicyRule {
+            api_groups: Some(vec![String::new()]),
+            resources: Some(vec![resource.to_owned()]),
+            verbs: vec!["list".to_owned()],
+            ..PolicyRule::default()
+        }]),
+        ..ClusterRole::default()
+    };
+    let env = TestEnv::start().await?;
+    for user in ["reader", "system:serviceaccount:default:reader"] {
+        let maps: Api<ConfigMap> = Api::all(env.client_as(user));
+        let secrets: Api<Secret> = Api::all(env.client_as(user));
+        let may = async || {
+            let all = ListParams::default();
+            let refused = |error: kube::Error| assert!(matches!(error, kube::Error::Api(s) if s.code == 403));
+            let maps = maps.list(&all).await.map_err(refused).is_ok();
+            (maps, secrets.list(&all).await.map_err(refused).is_ok())
+        };
+        assert_eq!(may().await, (false, false), "{user} begins with nothing");
+        env.allow(user, role("reading", "configmaps")).await?;
+        assert_eq!(may().await, (true, false), "{user}");
+        env.allow(user, role("more", "secrets")).await?;
+        assert_eq!(may().await, (true, true), "{user}: a second role comes on top");
+        env.allow(user, role("reading", "pods")).await?;
+        assert_eq!(
+            may().await,
+            (false, true),
+            "{user}: a role of the same name takes the place of the first"
+        );
+        env.allow("somebody else", role("more", "secrets")).await?;
+        assert_eq!(may().await, (false, false), "{user}: so does its user");
+    }
     env.shutdown().await
 }
 
