@@ -70,8 +70,11 @@ const STAGING: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Binaries that another binary may link, since it runs the same thing in-process.
-const LINKED_BINARIES: &[(&str, &str)] = &[("trimtab-cmd", "sample-controller")];
+/// Binaries that another binary or the tests may link, since they run the same thing in-process.
+const LINKED_BINARIES: &[(&str, &str)] = &[
+    ("trimtab-cmd", "sample-controller"),
+    ("trimtab-tests", "sample-controller"),
+];
 
 /// Finds dependencies that the house forbids.
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<String>, String> {

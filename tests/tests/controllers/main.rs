@@ -1,0 +1,14 @@
+//! Whole programs on the framework, as its users write them, against a control plane in the process, on paused time.
+//!
+//! Each program is a file that reads as an example; beside it are what its users expect of it (`tests.rs`) and what happens to
+//! it in the tests that all programs share (`scenario.rs`).
+
+// === the programs ===
+
+/// The sample controller.
+mod website;
+
+// === what their tests share ===
+
+/// What people do, what was done by whom, what is, and what was.
+mod kit;
