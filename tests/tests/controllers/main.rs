@@ -5,6 +5,9 @@
 
 // === the programs ===
 
+/// A custom resource with two owned kinds, a watched one with a mapping, a finalizer, conditions and a declared phase.
+mod database;
+
 /// The sample controller.
 mod website;
 
