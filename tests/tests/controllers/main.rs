@@ -8,6 +8,9 @@
 /// A custom resource with two owned kinds, a watched one with a mapping, a finalizer, conditions and a declared phase.
 mod database;
 
+/// A policy without an object of its own, over namespaces of which metadata is watched.
+mod policy;
+
 /// The sample controller.
 mod website;
 
