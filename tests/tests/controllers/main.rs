@@ -11,6 +11,9 @@ mod database;
 /// A policy without an object of its own, over namespaces of which metadata is watched.
 mod policy;
 
+/// A system outside the cluster, told of by events and found by a timer.
+mod bucket;
+
 /// The sample controller.
 mod website;
 
