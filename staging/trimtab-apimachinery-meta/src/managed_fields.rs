@@ -18,7 +18,7 @@ const IDENTITY_IN_METADATA: [&str; 2] = ["name", "namespace"];
 /// manager's last apply was of these fields, and the object has the wish's values in all of them. Both are whole, as they are sent.
 ///
 /// False where that is not sure: for an object without managed fields, values that the server writes otherwise than they were
-/// given (`1000m` for `1`), and nulls. What is true of an object from a cache was true when that was the object's state.
+/// given (`1000m` for `1`) or completes where they are one whole (the claim templates of a StatefulSet), and nulls. What is true of an object from a cache was true when that was the object's state.
 pub fn is_applied(mut wish: Value, object: &Value, manager: &str) -> bool {
     let entries = object
         .pointer("/metadata/managedFields")
@@ -91,11 +91,14 @@ fn fields_hold(wish: &Value, object: &Value, below: &[(&String, &Fields)], other
             _ => false,
         }
     });
-    // An empty map may be in no field set.
+    // What is empty may be in no field set.
     let blank = wish.iter().filter(|(name, value)| {
-        let empty = value.as_object().is_some_and(Fields::is_empty);
-        empty
-            && object.get(*name).is_some_and(Value::is_object)
+        let as_empty = match (value, object.get(*name)) {
+            (Value::Object(wish), Some(Value::Object(_))) => wish.is_empty(),
+            (Value::Array(wish), Some(Value::Array(object))) => wish.is_empty() && object.is_empty(),
+            _ => false,
+        };
+        as_empty
             && !below
                 .iter()
                 .any(|(path, _)| path.strip_prefix("f:") == Some(name))

@@ -135,6 +135,7 @@ fn another_wish_is_not_the_one_that_was_applied() {
         ("/metadata/labels/app", json!("b")),
         ("/metadata/labels", Value::Null),
         ("/metadata/annotations", json!({})),
+        ("/spec/template/spec/tolerations", json!([])),
         ("/metadata/uid", json!("u1")),
         ("/metadata/ownerReferences/0/controller", Value::Null),
         ("/metadata/finalizers/1", Value::Null),

@@ -561,6 +561,14 @@ fn run(steps: &[Step], mut check: impl FnMut(Option<&Value>, &Value, &Step, &Wri
     live
 }
 
+/// Puts something empty where nothing is.
+fn fill_with_empty(value: &mut Value, names: &[&str], empty: &Value) {
+    let fields = value.as_object_mut().expect("an object");
+    for name in names {
+        fields.entry(*name).or_insert(empty.clone());
+    }
+}
+
 /// With what the schema adds, as the server stores it.
 fn defaulted(live: &Value) -> Value {
     let mut live = live.clone();
@@ -627,8 +635,10 @@ proptest! {
             // Also of things that are like what was applied.
             for (config, fill) in [(&step.config, fills[0]), (&config, fills[1]), (&steps[0].config, fills[2])] {
                 let mut wish = thing(config.clone());
-                for path in ["data", "status"].into_iter().filter(|_| fill) {
-                    wish.as_object_mut().expect("a thing").entry(path).or_insert(json!({}));
+                if fill {
+                    fill_with_empty(&mut wish, &["data", "status", "spec"], &json!({}));
+                    fill_with_empty(&mut wish["spec"], &["selector"], &json!({}));
+                    fill_with_empty(&mut wish["spec"], &["args", "tags", "parts"], &json!([]));
                 }
                 if !managed_fields::is_applied(wish.clone(), live, &write.manager) {
                     continue;
