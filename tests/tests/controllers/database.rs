@@ -1,7 +1,7 @@
 //! A database operator: each Database is kept as a StatefulSet and a Service, and has its password from a Secret that its
 //! user brings.
 //!
-//! What it shows: two owned kinds, a watched one with a mapping, a finalizer whose work takes several turns, conditions,
+//! What it shows: two owned kinds, one that is referred to by name, a finalizer whose work takes several turns, conditions,
 //! and a declared phase.
 #![allow(unreachable_pub)] // of what the derives make
 
@@ -9,19 +9,15 @@ mod children;
 mod scenario;
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::Patch;
 use kube::core::PartialObjectMeta;
-use kube::{Client, CustomResource, KubeSchema};
-use parking_lot::Mutex;
+use kube::{Client, CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use trimtab::client::cache::{Cached, key_of};
+use trimtab::client::cache::Cached;
 use trimtab::prelude::*;
 
 pub(crate) use scenario::Databases as Scenario;
@@ -110,28 +106,22 @@ impl Conditions for DatabaseStatus {
 /// A manager with the controller, for all namespaces.
 pub(crate) fn manager(client: Client) -> Result<Manager> {
     let manager = Manager::new(client).name(NAME);
-    let databases = Databases::default();
-    let uses = databases.uses.clone();
     manager
-        .controller(databases)
+        .controller(Databases)
         .owns::<StatefulSet>()
         .owns::<Service>()
-        .watches(move |secret: &PartialObjectMeta<Secret>| uses.of(&key_of(secret)))
+        .refers_to::<PartialObjectMeta<Secret>>(|database: &Database| vec![secret_of(database)])
         .workers(2)
         .start()?;
     Ok(manager)
 }
 
 /// The reconciler.
-#[derive(Default)]
-struct Databases {
-    uses: Uses,
-}
+struct Databases;
 
 impl Reconcile<Database> for Databases {
     async fn reconcile(&self, turn: &mut Turn<Database>) -> Result<Next> {
         let Some(database) = turn.latest() else {
-            self.uses.forget(turn.key());
             return Ok(Next::Done); // gone, and the garbage collector takes what it owned
         };
         if turn.is_deleting() {
@@ -139,7 +129,9 @@ impl Reconcile<Database> for Databases {
         }
         turn.hold(FINALIZER).await?;
 
-        let Some(secret) = self.secret(turn, &database)? else {
+        // Of Secrets, only metadata is ever in this process.
+        let secrets = turn.store::<PartialObjectMeta<Secret>>()?;
+        let Some(secret) = secrets.get(&secret_of(&database)) else {
             let why = "The Secret with the password is not there.";
             turn.condition("Synced", false, "NoSecret", why);
             if !has_begun(&database) {
@@ -153,17 +145,8 @@ impl Reconcile<Database> for Databases {
     }
 }
 
-impl Databases {
-    /// The Secret, of which only metadata is ever in this process.
-    fn secret(
-        &self,
-        turn: &Turn<Database>,
-        database: &Database,
-    ) -> Result<Option<Cached<PartialObjectMeta<Secret>>>> {
-        let secret = ObjectKey::namespaced(&turn.key().namespace, &database.spec.secret);
-        self.uses.note(turn.key(), &secret);
-        Ok(turn.store::<PartialObjectMeta<Secret>>()?.get(&secret))
-    }
+fn secret_of(database: &Database) -> ObjectKey {
+    ObjectKey::namespaced(database.namespace().unwrap_or_default(), &database.spec.secret)
 }
 
 /// Tells the cluster what is wished, and takes note of how the servers are.
@@ -226,26 +209,4 @@ fn enter(turn: &mut Turn<Database>, phase: DatabasePhase) -> Result<()> {
 fn has_begun(database: &Database) -> bool {
     let phase = database.status.as_ref().and_then(|status| status.phase.as_ref());
     phase.is_some_and(|phase| *phase != DatabasePhase::Pending)
-}
-
-/// Which Database uses which Secret. A turn writes it down before it looks for the Secret, so that no change falls between
-/// the two; a mapping reads it.
-#[derive(Clone, Debug, Default)]
-struct Uses(Arc<Mutex<BTreeMap<ObjectKey, ObjectKey>>>);
-
-impl Uses {
-    fn note(&self, database: &ObjectKey, secret: &ObjectKey) {
-        self.0.lock().insert(database.clone(), secret.clone());
-    }
-
-    fn forget(&self, database: &ObjectKey) {
-        self.0.lock().remove(database);
-    }
-
-    /// The Databases that use the Secret.
-    fn of(&self, secret: &ObjectKey) -> Vec<ObjectKey> {
-        let uses = self.0.lock();
-        let users = uses.iter().filter(|(_, used)| *used == secret);
-        users.map(|(database, _)| database.clone()).collect()
-    }
 }

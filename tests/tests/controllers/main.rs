@@ -5,7 +5,7 @@
 
 // === the programs ===
 
-/// A custom resource with two owned kinds, a watched one with a mapping, a finalizer, conditions and a declared phase.
+/// A custom resource with two owned kinds, one that is referred to by name, a finalizer, conditions and a declared phase.
 mod database;
 
 /// A policy without an object of its own, over namespaces of which metadata is watched.
@@ -16,6 +16,11 @@ mod bucket;
 
 /// The sample controller.
 mod website;
+
+// === what is asked of all of them ===
+
+/// Each writes nothing when it is started again.
+mod restarts;
 
 // === what their tests share ===
 
