@@ -1,5 +1,7 @@
 //! What the tests share: a place for webhooks, programs in it, and a client that looks closely.
 
+use std::fmt::Debug;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Service;
@@ -182,24 +184,26 @@ pub async fn ask(client: &Client, request: http::Request<Vec<u8>>) -> Answer {
 }
 
 /// Asks until the answer is a good one: that a definition has changed counts a moment later, here as in any cluster.
-pub async fn eventually<T, F>(ask: impl Fn() -> F) -> T
+pub async fn eventually<T, E: Debug, F>(ask: impl Fn() -> F) -> T
 where
-    F: Future<Output = Result<T, kube::Error>>,
+    F: Future<Output = Result<T, E>>,
 {
+    let mut last = None;
     let asking = async {
         loop {
             match ask().await {
                 Ok(answer) => return answer,
-                Err(_) => tokio::task::yield_now().await,
+                Err(why) => last = Some(why),
             }
+            tokio::task::yield_now().await;
         }
     };
     let answer = tokio::time::timeout(TestEnv::PATIENCE, asking).await;
-    answer.expect("it becomes so in time")
+    answer.unwrap_or_else(|_| panic!("it does not become so: {last:?}"))
 }
 
 /// The code and the message of a refusal.
-pub fn refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> (u16, String) {
+pub fn refused<T: Debug>(answer: Result<T, kube::Error>) -> (u16, String) {
     match answer {
         Err(kube::Error::Api(status)) => {
             let Status { code, message, .. } = *status;

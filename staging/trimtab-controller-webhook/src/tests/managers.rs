@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_controller_runtime::serving::{Certificates, Listener, Router};
@@ -270,7 +271,8 @@ async fn its_errors_name_it() {
         let stream = TcpStream::connect(address).await.expect("a connection");
         let asks = ask(stream, &bundle, "127.0.0.1", question("t"));
         let stops = async {
-            asked.recv().await.expect("asked");
+            let asked = timeout(Duration::from_secs(30), asked.recv()).await;
+            asked.expect("soon").expect("asked");
             stop.cancel();
         };
         let (answer, ()) = tokio::join!(asks, stops);
