@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -174,6 +175,30 @@ impl TestEnv {
             conditions.any(|c| c.type_ == "Established" && c.status == "True")
         };
         eventually::object(&crds, &crd.name_any(), established, Self::PATIENCE).await?;
+        Ok(())
+    }
+
+    /// Lets the API server find what listens on this machine, as webhooks do, by a Service of that name in the namespace `default`.
+    /// The Service leads to `localhost` and changes no port, so whoever refers to it names the one that is listened on.
+    ///
+    /// # Errors
+    ///
+    /// When the Service is refused, as for a name that is taken.
+    pub async fn expose(&self, name: &str) -> Result<(), EnvError> {
+        let service = Service {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(ServiceSpec {
+                type_: Some("ExternalName".to_owned()),
+                external_name: Some("localhost".to_owned()),
+                ..ServiceSpec::default()
+            }),
+            ..Service::default()
+        };
+        let services: Api<Service> = Api::namespaced(self.client(), "default");
+        services.create(&PostParams::default(), &service).await?;
         Ok(())
     }
 

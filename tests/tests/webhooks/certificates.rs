@@ -67,7 +67,7 @@ async fn certificates_are_renewed_while_requests_go_on() -> Outcome {
     let mut env = TestEnv::start().await?;
     env.install_definition(alarms::definition("v1alpha1")?).await?;
     let (client, webhooks) = (env.client(), alarms::webhooks());
-    let place = Place::new(&client, "alarms").await;
+    let place = Place::new(&env, "alarms").await;
     let port = place.listener.address().port();
     let provisioner = place
         .provisioner(&client, &webhooks)
@@ -185,7 +185,7 @@ async fn certificates_from_files_are_replaced_while_requests_go_on() -> Outcome 
     let mut env = TestEnv::start().await?;
     env.install::<policy::Website>().await?;
     let (client, webhooks) = (env.client(), policy::webhooks());
-    let place = Place::new(&client, "policy").await;
+    let place = Place::new(&env, "policy").await;
     let (target, port) = (place.target.clone(), place.listener.address().port());
     let (old, new) = (
         Given::new(&client, &place, "old").await?,
@@ -265,7 +265,7 @@ async fn the_rules_of_a_program_are_what_it_needs() -> Outcome {
     let mut env = TestEnv::start().await?;
     env.install_definition(alarms::definition("v1alpha1")?).await?;
     let (administrator, webhooks) = (env.client(), alarms::webhooks());
-    let place = Place::new(&administrator, "alarms").await;
+    let place = Place::new(&env, "alarms").await;
     let client = as_user(administrator.clone(), "alarms");
     let provisioner = place.provisioner(&client, &webhooks);
     let refused = provisioner

@@ -4,14 +4,13 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
 use kube::client::Body;
 use kube::core::Status;
 use kube::{Client, Resource};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use trimtab::apimachinery::ObjectKey;
 use trimtab::controller::serving::Listener;
@@ -28,18 +27,9 @@ pub struct Place {
 }
 
 impl Place {
-    pub async fn new(client: &Client, name: &str) -> Self {
+    pub async fn new(env: &TestEnv, name: &str) -> Self {
         let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
-        let service = json!({
-            "metadata": {"name": name},
-            "spec": {"type": "ExternalName", "externalName": "localhost"},
-        });
-        let service: Service = serde_json::from_value(service).expect("it is one");
-        let services = Api::default_namespaced(client.clone());
-        services
-            .create(&PostParams::default(), &service)
-            .await
-            .expect("a new name");
+        env.expose(name).await.expect("a new name");
         let target = Target::service("default", name).port(listener.address().port());
         Self { listener, target }
     }
@@ -62,7 +52,7 @@ where
     F: Future<Output = Result<(), Error>> + Send + 'static,
 {
     let client = env.client();
-    let place = Place::new(&client, webhooks.name()).await;
+    let place = Place::new(env, webhooks.name()).await;
     let provisioner = place.provisioner(&client, webhooks);
     start_at(env, webhooks, place, provisioner, program).await
 }

@@ -59,6 +59,15 @@ pub mod status {
 }
 
 /// Admission and conversion webhooks, the server that answers them, and the certificates that it needs.
+///
+/// ```ignore
+/// let webhooks = Webhooks::new("websites")
+///     .hook(Hook::defaulting::<Website>(Websites))
+///     .hook(Hook::validating::<Website>(Websites))
+///     .conversion(Conversion::<v1::Website>::hub().spoke::<v1beta1::Website>());
+/// let certificates = Provisioner::in_secret(client.clone(), secret, &target).injecting(client, &webhooks);
+/// manager.part(WebhookServer::bind(WebhookServer::ADDRESS, &webhooks, certificates).await?)?;
+/// ```
 pub mod webhook {
     #[doc(inline)]
     pub use trimtab_controller_webhook::{
