@@ -14,7 +14,7 @@ use crate::error::WebhookError;
 /// A version of a kind that is converted through the kind's hub.
 ///
 /// Conversions must not fail for objects that the server lets in: nobody could read, change or delete such an object in
-/// that version any more. What a version cannot express is kept by [`keep_in_annotation`](crate::keep_in_annotation) and
+/// that version any more; and where admission webhooks are asked in that version, nobody could change it in any. What a version cannot express is kept by [`keep_in_annotation`](crate::keep_in_annotation) and
 /// [`restore_from_annotation`](crate::restore_from_annotation).
 ///
 /// Metadata may be passed on or left empty: it is carried over in any case, and only changes of labels and annotations
