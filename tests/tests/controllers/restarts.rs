@@ -30,7 +30,8 @@ macro_rules! programs {
 programs!(
     // What the server adds to the templates of claims is within one value, so whether it is as wished only an apply can tell.
     database asks about ["statefulsets"],
-    policy asks about [],
+    // The server stores no empty list, which is said to keep out what others let in.
+    policy asks about ["networkpolicies"],
     bucket asks about [],
     website asks about [],
 );

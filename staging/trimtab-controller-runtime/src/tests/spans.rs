@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
+use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
@@ -76,9 +77,13 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Trace {
 }
 
 impl Trace {
-    /// Listens to this thread, which has all tasks of a test, until the guard is dropped.
-    fn listen(&self) -> DefaultGuard {
-        set_default(Registry::default().with(self.clone()))
+    /// Listens to this thread, which has all tasks of a test, until what is returned is dropped.
+    ///
+    /// As long as there is one subscriber in the process, `tracing` asks that of whichever thread comes first whether a span is
+    /// wanted, and remembers the answer for all: no, in another test's thread. With two of them it asks both.
+    fn listen(&self) -> (DefaultGuard, Dispatch) {
+        let another = Dispatch::new(Registry::default());
+        (set_default(Registry::default().with(self.clone())), another)
     }
 
     /// The turns, in the order in which they began.
