@@ -22,6 +22,9 @@ mod website;
 /// Each writes nothing when it is started again.
 mod restarts;
 
+/// Each needs to be allowed what it declares, and no more.
+mod roles;
+
 // === what their tests share ===
 
 /// What people do, what was done by whom, what is, and what was.
