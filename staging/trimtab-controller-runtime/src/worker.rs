@@ -325,8 +325,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             Some(telling) => telling.await,
             None => Ok(()),
         };
-        if let (Err(_), Err(error)) = (&result, &told) {
+        if let (Err(failure), Err(error)) = (&result, &told) {
             tracing::warn!(%error, "the status was not written");
+            // What waits for a change has to have told of itself first: it is tried again.
+            if failure.is_terminal() {
+                return told.map(|()| Next::Done).map_err(Ended::Failed);
+            }
         }
         result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
     }

@@ -317,3 +317,27 @@ async fn a_manager_that_is_dropped_leaves_nothing_behind() {
     sleep(Duration::from_millis(1)).await;
     assert_eq!(diary.strong_count(), 0);
 }
+
+/// Otherwise nobody would ever hear why nothing happens.
+#[tokio::test(start_paused = true)]
+async fn a_terminal_failure_whose_status_was_not_written_is_tried_again() {
+    struct Hopeless;
+    impl Reconcile<Widget> for Hopeless {
+        async fn reconcile(&self, turn: &mut Turn<Widget>) -> Result<Next> {
+            turn.condition("Ready", false, "Hopeless", "");
+            Err(Error::terminal("asked for"))
+        }
+    }
+    let server = Server::default();
+    server.put("widgets", "a", wish("x"));
+    server.0.lock().failures = 2;
+    let (manager, stop) = (manager(&server), CancellationToken::new());
+    manager.controller(Hopeless).start().expect("a good description");
+    let (ended, ()) = tokio::join!(manager.run(stop.clone()), async {
+        sleep(SOON).await;
+        stop.cancel();
+    });
+    ended.expect("a clean end");
+    let refused = "PATCH widgets/a/status 500";
+    assert_eq!(server.log(), [refused, refused, "PATCH widgets/a/status 200"]);
+}
