@@ -2,6 +2,7 @@
 
 mod claims;
 mod clauses;
+mod documented;
 mod leading;
 mod managers;
 mod processes;
