@@ -22,6 +22,9 @@ mod website;
 /// Each writes nothing when it is started again.
 mod restarts;
 
+/// Each does its work when it is killed, deposed, left in the dark and refused at random.
+mod robustness;
+
 /// Each needs to be allowed what it declares, and no more.
 mod roles;
 
