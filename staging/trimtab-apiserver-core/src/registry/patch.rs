@@ -72,7 +72,8 @@ impl Change for PatchObject {
         })
     }
 
-    fn creates(&self) -> bool {
+    /// Applying does for every kind; what changes something that is there does for none.
+    fn creates(&self, _by_kind: bool) -> bool {
         matches!(self.patch, Patch::Apply(_))
     }
 

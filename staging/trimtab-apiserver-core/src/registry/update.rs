@@ -18,9 +18,9 @@ pub(super) trait Change: Send + Sync {
     /// The new state, from the stored one: decoded, pruned, not defaulted. `warnings` is for the client.
     fn apply(&self, current: Option<&Value>, warnings: &mut Vec<String>) -> Result<Value, ApiError>;
 
-    /// Whether the change makes the object if there is none, whatever the kind says.
-    fn creates(&self) -> bool {
-        false
+    /// Whether the change makes the object if there is none; `by_kind` is whether updates of the kind do.
+    fn creates(&self, by_kind: bool) -> bool {
+        by_kind
     }
 
     /// Whether the new state says who owns which field, so that nothing need be tracked.
@@ -117,7 +117,7 @@ impl Call<'_> {
         options: &WriteOptions,
     ) -> Result<Value, ApiError> {
         let on_object = self.request.info.subresource.is_empty();
-        if !(on_object && (change.creates() || self.resource.strategy.allow_create_on_update())) {
+        if !(on_object && change.creates(self.resource.strategy.allow_create_on_update())) {
             return Err(self.not_found(self.name()));
         }
         let mut object = change.apply(None, &mut self.warnings)?;

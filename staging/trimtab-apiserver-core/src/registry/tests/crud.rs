@@ -272,6 +272,29 @@ async fn dry_runs_store_nothing() {
     );
 }
 
+/// A PUT makes objects of some kinds; what changes something that is there makes none, of no kind.
+#[tokio::test]
+async fn what_is_not_there_cannot_be_patched() {
+    let server = Server::new();
+    for (resource, by_put) in [("configmaps", 404), ("notes", 201)] {
+        let place = format!("ns/{resource}/a");
+        for (method, patch) in [
+            ("PATCH/merge", json!({"metadata": {"name": "a"}})),
+            (
+                "PATCH/json",
+                json!([{"op": "add", "path": "/metadata", "value": {"name": "a"}}]),
+            ),
+            ("PATCH/strategic", json!({"metadata": {"name": "a"}})),
+        ] {
+            let refused = server.ok(method, &place, patch, 404).await;
+            let words = format!("{resource} \"a\" not found");
+            assert_eq!(refused["message"], words, "{method}");
+        }
+        let object = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+        server.ok("PUT", &place, object, by_put).await;
+    }
+}
+
 #[tokio::test]
 async fn all_forms_of_patch_change_what_they_say() {
     let server = Server::new();

@@ -1,4 +1,4 @@
-//! A server of two small kinds, and requests to it written as a method, a path and a body.
+//! A server of three small kinds, and requests to it written as a method, a path and a body.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +33,20 @@ impl Strategy for Plain {
 
     fn has_generation(&self) -> bool {
         false
+    }
+}
+
+/// A kind whose objects are made by a PUT, too.
+#[derive(Debug)]
+struct Notes;
+
+impl Strategy for Notes {
+    fn validate_name(&self, name: &str, _: bool) -> Vec<String> {
+        names::dns1123_subdomain(name)
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
     }
 }
 
@@ -149,13 +163,20 @@ fn resource(group: &str, kind: &str, schema: Schema, strategy: Arc<dyn Strategy>
 }
 
 pub(super) fn config_maps() -> Resource {
-    let fields = [
+    resource("", "ConfigMap", data(), Arc::new(Plain))
+}
+
+fn notes() -> Resource {
+    resource("", "Note", data(), Arc::new(Notes))
+}
+
+fn data() -> Schema {
+    object(&[
         ("apiVersion", text()),
         ("kind", text()),
         ("metadata", metadata()),
         ("data", texts()),
-    ];
-    resource("", "ConfigMap", object(&fields), Arc::new(Plain))
+    ])
 }
 
 pub(super) fn widgets() -> Resource {
@@ -202,7 +223,7 @@ impl Server {
     pub(super) fn new() -> Self {
         let store = Arc::new(MemoryStore::new(Config::default()));
         Self {
-            registry: Registry::new(store, [config_maps(), widgets()].map(Arc::new)),
+            registry: Registry::new(store, [config_maps(), notes(), widgets()].map(Arc::new)),
         }
     }
 
