@@ -97,7 +97,7 @@ async fn a_database_gets_its_servers_and_says_when_they_are_ready() -> Result<()
                 .iter()
                 .map(|owner| Some(owner.uid.clone()))
                 .collect::<Vec<_>>(),
-            [owner.clone()]
+            std::slice::from_ref(&owner)
         );
     }
     let status = database.status.unwrap_or_default();
