@@ -119,9 +119,7 @@ async fn publish(site: &Site, client: &Client) -> kube::Result<Action> {
         "status": site::status(site, &servers),
     });
     let sites = Api::<Site>::namespaced(client.clone(), &namespace);
-    sites
-        .patch_status(&name, &params, &Patch::Apply(&status))
-        .await?;
+    sites.patch_status(&name, &params, &Patch::Apply(&status)).await?;
     Ok(Action::await_change())
 }
 

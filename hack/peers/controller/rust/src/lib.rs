@@ -54,7 +54,9 @@ async fn run(arguments: &[&str], heap: Option<Heap>, begun: std::time::Instant) 
         ["clear"] => load::clear(client).await,
         ["check", sites] => load::check(client, sites.parse()?).await,
         ["requests"] => load::requests(client).await,
-        ["ours", "overhead", keys, rounds] => ours::overhead(client, keys.parse()?, rounds.parse()?, heap).await,
+        ["ours", "overhead", keys, rounds] => {
+            ours::overhead(client, keys.parse()?, rounds.parse()?, heap).await
+        }
         ["ours", "start", keys, workers] => ours::start(client, keys.parse()?, workers.parse()?).await,
         ["ours", "children", sites, workers] => {
             ours::children(client, sites.parse()?, workers.parse()?, begun).await

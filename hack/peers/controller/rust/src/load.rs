@@ -150,7 +150,9 @@ fn children() -> ListParams {
 
 /// Fails unless each of so many Sites has its children and its status.
 pub async fn check(client: Client, count: usize) -> Result<()> {
-    let sites = Api::<Site>::all(client.clone()).list(&ListParams::default()).await?;
+    let sites = Api::<Site>::all(client.clone())
+        .list(&ListParams::default())
+        .await?;
     let told = sites.iter().filter(|site| {
         let status = site.status.as_ref();
         status.is_some_and(|status| status.observed_generation == site.metadata.generation)
@@ -180,8 +182,7 @@ where
     let owned = objects.iter().filter(|object| {
         let mut references = object.owner_references().iter();
         references.any(|owner| {
-            owner.controller == Some(true)
-                && owners.get(&Some(owner.uid.clone())) == Some(&object.name_any())
+            owner.controller == Some(true) && owners.get(&Some(owner.uid.clone())) == Some(&object.name_any())
         })
     });
     Ok(owned.count())

@@ -1,8 +1,8 @@
 //! Our controllers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -53,9 +53,17 @@ pub async fn overhead(client: Client, keys: usize, rounds: u64, heap: Option<Hea
         .collect();
     let trigger = || {
         let taken = all.iter().all(|key| controller.trigger(key.clone(), "bench"));
-        if taken { Ok(()) } else { Err("the controller has stopped".into()) }
+        if taken {
+            Ok(())
+        } else {
+            Err("the controller has stopped".into())
+        }
     };
-    beside(&manager, overhead::measure(&count, keys as u64, rounds, heap, trigger)).await
+    beside(
+        &manager,
+        overhead::measure(&count, keys as u64, rounds, heap, trigger),
+    )
+    .await
 }
 
 struct Sleeps(Arc<Seen>);
@@ -73,7 +81,10 @@ impl Reconcile<ConfigMap> for Sleeps {
 pub async fn start(client: Client, keys: usize, workers: usize) -> Outcome {
     let manager = Manager::new(client.clone()).name(NAME);
     let seen = Arc::new(Seen::new(keys)?);
-    manager.controller(Sleeps(seen.clone())).workers(workers).start()?;
+    manager
+        .controller(Sleeps(seen.clone()))
+        .workers(workers)
+        .start()?;
     beside(&manager, start::measure(client, &seen)).await
 }
 
@@ -81,7 +92,9 @@ struct Sites(Arc<Settled>);
 
 impl Reconcile<Site> for Sites {
     async fn reconcile(&self, turn: &mut Turn<Site>) -> Result<Next> {
-        let Some(site) = turn.latest() else { return Ok(Next::Done) };
+        let Some(site) = turn.latest() else {
+            return Ok(Next::Done);
+        };
         let published = publish(turn, &site).await;
         self.0.ended(&site.name_any(), published.is_ok());
         published

@@ -40,7 +40,10 @@ pub struct Seen {
 impl Seen {
     pub fn new(keys: usize) -> Result<Self> {
         Ok(Self {
-            run: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos().to_string(),
+            run: SystemTime::now()
+                .duration_since(UNIX_EPOCH)?
+                .as_nanos()
+                .to_string(),
             first: OnceLock::new(),
             reconciled: (0..keys).map(|_| AtomicBool::new(false)).collect(),
             left: AtomicUsize::new(keys),
