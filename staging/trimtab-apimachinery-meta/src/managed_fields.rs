@@ -19,7 +19,7 @@ const IDENTITY_IN_METADATA: [&str; 2] = ["name", "namespace"];
 ///
 /// False where that is not sure: for an object without managed fields, values that the server writes otherwise than they were
 /// given (`1000m` for `1`) or completes where they are one whole (the claim templates of a StatefulSet), and nulls. What is true of an object from a cache was true when that was the object's state.
-pub fn is_applied(mut wish: Value, object: &Value, manager: &str) -> bool {
+pub fn is_applied(wish: &Value, object: &Value, manager: &str) -> bool {
     let entries = object
         .pointer("/metadata/managedFields")
         .and_then(Value::as_array);
@@ -34,9 +34,8 @@ pub fn is_applied(mut wish: Value, object: &Value, manager: &str) -> bool {
     let Some(fields) = fields_of(own) else {
         return false;
     };
-    strip(&mut wish);
     let others = Vec::from_iter(others.into_iter().filter_map(fields_of));
-    holds(&wish, object, fields, &others)
+    holds(&owned_of(wish), object, fields, &others)
 }
 
 fn is_apply_of(entry: &Value, manager: &str) -> bool {
@@ -48,19 +47,24 @@ fn fields_of(entry: &Value) -> Option<&Fields> {
     entry.get("fieldsV1").and_then(Value::as_object)
 }
 
-fn strip(wish: &mut Value) {
-    let Some(wish) = wish.as_object_mut() else { return };
+/// What of a wish a manager can have.
+fn owned_of(wish: &Value) -> Value {
+    let mut wish = wish.clone();
+    let Some(fields) = wish.as_object_mut() else {
+        return wish;
+    };
     for name in IDENTITY {
-        wish.remove(name);
+        fields.remove(name);
     }
-    if let Some(Value::Object(metadata)) = wish.get_mut("metadata") {
+    if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
         for name in IDENTITY_IN_METADATA {
             metadata.remove(name);
         }
         if metadata.is_empty() {
-            wish.remove("metadata");
+            fields.remove("metadata");
         }
     }
+    wish
 }
 
 /// Whether a part of the wish has just these fields, and the same part of the object has its values.

@@ -94,8 +94,8 @@ fn wish() -> Value {
 
 #[test]
 fn a_wish_that_was_applied_and_is_all_there_is_known() {
-    assert!(is_applied(wish(), &object(), MANAGER));
-    assert!(!is_applied(wish(), &object(), "others"));
+    assert!(is_applied(&wish(), &object(), MANAGER));
+    assert!(!is_applied(&wish(), &object(), "others"));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_others_change_beside_the_wish_does_not_matter() {
     object["spec"]["revisionHistoryLimit"] = json!(3);
     object["spec"]["template"]["spec"]["containers"][1]["image"] = json!("y");
     object["status"]["replicas"] = json!(1);
-    assert!(is_applied(wish(), &object, MANAGER));
+    assert!(is_applied(&wish(), &object, MANAGER));
 }
 
 /// Where in the wish or the object, and what is put there; null removes it.
@@ -179,14 +179,14 @@ fn another_wish_is_not_the_one_that_was_applied() {
         let mut wish = wish();
         let what = format!("{change_of_wish:?}");
         change(&mut wish, change_of_wish);
-        assert!(!is_applied(wish, &object(), MANAGER), "{what}");
+        assert!(!is_applied(&wish, &object(), MANAGER), "{what}");
     }
     let mut wish = wish();
     let containers = wish
         .pointer_mut("/spec/template/spec/containers")
         .and_then(Value::as_array_mut);
     containers.expect("a list").reverse();
-    assert!(!is_applied(wish, &object(), MANAGER), "another order");
+    assert!(!is_applied(&wish, &object(), MANAGER), "another order");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn an_object_that_lost_something_of_the_wish_is_seen() {
         let mut object = object();
         let what = format!("{change_of_object:?}");
         change(&mut object, change_of_object);
-        assert!(!is_applied(wish(), &object, MANAGER), "{what}");
+        assert!(!is_applied(&wish(), &object, MANAGER), "{what}");
     }
     let mut object = object();
     let twice = object["metadata"]["managedFields"][0].clone();
@@ -236,7 +236,7 @@ fn an_object_that_lost_something_of_the_wish_is_seen() {
         .pointer_mut("/metadata/managedFields")
         .and_then(Value::as_array_mut);
     entries.expect("a list").push(twice);
-    assert!(!is_applied(wish(), &object, MANAGER), "which of the two");
+    assert!(!is_applied(&wish(), &object, MANAGER), "which of the two");
 }
 
 /// A field in a map that the last apply left empty is not this manager's, even if the new wish has the same value.
@@ -251,5 +251,5 @@ fn what_others_put_into_an_empty_map_is_theirs() {
     change(&mut wish, ("/spec/template/spec/volumes/0/emptyDir", medium));
     let theirs = json!({"f:spec": {"f:template": {"f:spec": {"f:volumes": {"k:{\"name\":\"tmp\"}": {"f:emptyDir": {"f:medium": {}}}}}}}});
     change(&mut object, ("/metadata/managedFields/2/fieldsV1", theirs));
-    assert!(!is_applied(wish, &object, MANAGER));
+    assert!(!is_applied(&wish, &object, MANAGER));
 }

@@ -640,7 +640,7 @@ proptest! {
                     fill_with_empty(&mut wish["spec"], &["selector"], &json!({}));
                     fill_with_empty(&mut wish["spec"], &["args", "tags", "parts"], &json!([]));
                 }
-                if !managed_fields::is_applied(wish.clone(), live, &write.manager) {
+                if !managed_fields::is_applied(&wish, live, &write.manager) {
                     continue;
                 }
                 let again = apply(&schema(), Some(live), &wish, &Write { now: "2031-01-01T00:00:00Z".to_owned(), force: true, ..write.clone() });
@@ -660,7 +660,7 @@ proptest! {
             let (live, wish) = (&defaulted(live), thing(step.config.clone()));
             // Who has applied nothing has no entry.
             let applied = step.kind != 2 && step.config != json!({});
-            if applied && !managed_fields::is_applied(wish.clone(), live, &write.manager) {
+            if applied && !managed_fields::is_applied(&wish, live, &write.manager) {
                 fault = Some(format!("{step:?}\n{live}\n{wish}"));
             }
         });

@@ -42,6 +42,13 @@ pub(crate) struct Applied {
     version: Option<String>,
 }
 
+/// What a child is to be.
+struct Described<'a> {
+    wish: &'a Value,
+    digest: u64,
+    with_status: bool,
+}
+
 impl<K: Reconciled> Turn<K> {
     /// Makes an object be as described, by server-side apply with force: fields that are set are taken over, those that
     /// this controller set before and does not set now are removed, others stay. The turn's object becomes its
@@ -97,20 +104,17 @@ impl<S: Subject> Turn<S> {
         };
         self.applied.push(child.clone());
         let wish = serde_json::to_value(&object)?;
-        let with_status = wish.get("status").is_some_and(|status| !status.is_null());
-        let wish_digest = digest(&wish);
+        let described = Described {
+            wish: &wish,
+            digest: digest(&wish),
+            with_status: wish.get("status").is_some_and(|status| !status.is_null()),
+        };
         // What cannot be decoded may be mended by being applied.
-        if let Some(cached) = store.get(&child.key).and_then(|cached| cached.decode().ok()) {
-            if self.is_as_applied(&child, wish_digest, &*cached, with_status)? {
-                self.spared::<T>(Verb::Apply, &child.key);
-                return Ok(cached);
-            }
-            let manager = &self.world.manager;
-            if managed_fields::is_applied(wish.clone(), &serde_json::to_value(&*cached)?, manager) {
-                self.remember(child.clone(), wish_digest, &*cached, with_status)?;
-                self.spared::<T>(Verb::Apply, &child.key);
-                return Ok(cached);
-            }
+        if let Some(cached) = store.get(&child.key).and_then(|cached| cached.decode().ok())
+            && self.is_as_described(&child, &described, &*cached)?
+        {
+            self.spared::<T>(Verb::Apply, &child.key);
+            return Ok(cached);
         }
 
         let params = PatchParams::apply(&self.world.manager).force();
@@ -118,46 +122,47 @@ impl<S: Subject> Turn<S> {
         self.asked::<T, T>(Verb::Apply, &child.key, &answer, version_of);
         let answer: T = answer?;
         self.noted(store, &answer);
-        self.remember(child, wish_digest, &answer, with_status)?;
+        let outcome = outcome(serde_json::to_value(&answer)?, described.with_status);
+        self.remember(child, described.digest, answer.meta(), outcome);
         Ok(Arc::new(answer))
     }
 
+    /// Whether the cached object is what the description led to, in this process or in an earlier one.
+    fn is_as_described<T: Reconciled>(
+        &self,
+        child: &Child,
+        described: &Described<'_>,
+        cached: &T,
+    ) -> Result<bool> {
+        let meta = cached.meta();
+        let known = {
+            let all = self.world.applied.lock();
+            let applied = all.get(&self.key).and_then(|children| children.get(child));
+            match applied.filter(|applied| applied.wish == described.digest && applied.uid == meta.uid) {
+                Some(applied) if applied.version == meta.resource_version => return Ok(true),
+                known => known.map(|applied| applied.outcome),
+            }
+        };
+        let object = serde_json::to_value(cached)?;
+        let was_applied = managed_fields::is_applied(described.wish, &object, &self.world.manager);
+        let outcome = outcome(object, described.with_status);
+        if !was_applied && known != Some(outcome) {
+            return Ok(false);
+        }
+        self.remember(child.clone(), described.digest, meta, outcome);
+        Ok(true)
+    }
+
     /// Takes note of what a wish led to.
-    fn remember<T: Reconciled>(&self, child: Child, wish: u64, object: &T, with_status: bool) -> Result<()> {
+    fn remember(&self, child: Child, wish: u64, object: &ObjectMeta, outcome: u64) {
         let applied = Applied {
             wish,
-            outcome: outcome(object, with_status)?,
-            uid: object.meta().uid.clone(),
-            version: object.meta().resource_version.clone(),
+            outcome,
+            uid: object.uid.clone(),
+            version: object.resource_version.clone(),
         };
         let mut all = self.world.applied.lock();
         all.entry(self.key.clone()).or_default().insert(child, applied);
-        Ok(())
-    }
-
-    /// Whether the cached object is what the same wish led to.
-    fn is_as_applied<T: Reconciled>(
-        &self,
-        child: &Child,
-        wish: u64,
-        cached: &T,
-        with_status: bool,
-    ) -> Result<bool> {
-        let meta = cached.meta();
-        let mut all = self.world.applied.lock();
-        let applied = all
-            .get_mut(&self.key)
-            .and_then(|children| children.get_mut(child));
-        let Some(applied) = applied.filter(|applied| applied.wish == wish && applied.uid == meta.uid) else {
-            return Ok(false);
-        };
-        if applied.version != meta.resource_version {
-            if outcome(cached, with_status)? != applied.outcome {
-                return Ok(false);
-            }
-            applied.version.clone_from(&meta.resource_version);
-        }
-        Ok(true)
     }
 }
 
@@ -183,9 +188,8 @@ fn refuse_foreign<K: Reconciled>(owner: &K, mut metadata: ObjectMeta) -> Result<
 }
 
 /// A digest of all of an object that an apply could change.
-fn outcome<T: Reconciled>(object: &T, with_status: bool) -> Result<u64> {
-    let mut value = serde_json::to_value(object)?;
-    if let Some(object) = value.as_object_mut() {
+fn outcome(mut object: Value, with_status: bool) -> u64 {
+    if let Some(object) = object.as_object_mut() {
         if !with_status {
             object.remove("status");
         }
@@ -195,7 +199,7 @@ fn outcome<T: Reconciled>(object: &T, with_status: bool) -> Result<u64> {
             }
         }
     }
-    Ok(digest(&value))
+    digest(&object)
 }
 
 /// A digest of a value: maps are ordered by key, so equal values have equal digests.
