@@ -8,11 +8,10 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewSpec, TokenReviewStatus, UserInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::admission::{Answer, words_of};
+use crate::admission::words_of;
+use crate::envelope::{self, Answer};
 
 const GROUP: &str = "authentication.k8s.io";
-/// The versions that are spoken; they have the same fields.
-const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const KIND: &str = "TokenReview";
 
 /// Says whose a token is. An API server asks it at the address of its `--authentication-token-webhook-config-file`.
@@ -109,16 +108,7 @@ struct Review {
 pub(crate) async fn review(authenticator: &Erased, body: &[u8]) -> Result<Answer, String> {
     let question: Question =
         serde_json::from_slice(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
-    let version = question
-        .api_version
-        .strip_prefix(GROUP)
-        .and_then(|rest| rest.strip_prefix('/'));
-    if question.kind != KIND || !version.is_some_and(|version| VERSIONS.contains(&version)) {
-        return Err(format!(
-            "the body is a {:?} of {:?}, expected {KIND} of {GROUP}/v1 or v1beta1",
-            question.kind, question.api_version
-        ));
-    }
+    envelope::check(&question.api_version, &question.kind, [GROUP, KIND])?;
     let asked = question.spec.ok_or("the review has no spec")?;
     if asked.token.is_empty() {
         return Err("the review has no token".to_owned());
@@ -144,9 +134,7 @@ pub(crate) async fn review(authenticator: &Erased, body: &[u8]) -> Result<Answer
         kind: KIND,
         status,
     };
-    let body =
-        serde_json::to_vec(&review).map_err(|error| format!("the answer cannot be encoded: {error}"))?;
-    Ok(Answer { body, panicked })
+    Answer::new(&review, panicked)
 }
 
 fn refused(error: Option<String>) -> TokenReviewStatus {
@@ -217,7 +205,7 @@ mod tests {
             ("down", &[], no("the directory does not answer")),
             ("panic", &[], no("the authenticator panicked; its log says more")),
         ];
-        for version in VERSIONS {
+        for version in ["v1", "v1beta1"] {
             for (token, audiences, expected) in &cases {
                 let (answer, panicked) = ask(question(version, token, audiences)).await.expect("an answer");
                 assert_eq!(answer["status"], *expected, "{token} for {audiences:?}");

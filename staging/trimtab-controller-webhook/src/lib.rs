@@ -24,6 +24,7 @@ mod admission;
 mod authentication;
 mod certificates;
 mod conversion;
+mod envelope;
 mod error;
 mod hook;
 mod manifests;

@@ -9,9 +9,10 @@ use http::header::CONTENT_TYPE;
 use prometheus_client::registry::Registry;
 use trimtab_controller_runtime::serving::{Request, Route, Router, json, text};
 
-use crate::admission::{Answer, Reviewed, review};
+use crate::admission::{Reviewed, review};
 use crate::authentication::{self, Authenticator};
 use crate::conversion::{self, Conversion, Converts};
+use crate::envelope::Answer;
 use crate::error::WebhookError;
 use crate::hook::Hook;
 use crate::manifests::Manifests;

@@ -16,5 +16,5 @@ pub use request::{Operation, Request};
 pub use typed::{Defaulter, DeletionValidator, Reviewed, Validator};
 
 pub(crate) use handler::{Erased, erase, words_of};
-pub(crate) use review::{Answer, review};
+pub(crate) use review::review;
 pub(crate) use typed::{Defaults, Deletions, Validates};

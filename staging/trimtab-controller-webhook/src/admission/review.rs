@@ -13,18 +13,10 @@ use serde_json::Value;
 use super::handler::{Admitted, Erased, Verdict};
 use super::refusal::Refusal;
 use super::request::Request;
+use crate::envelope::{self, Answer};
 
 const GROUP: &str = "admission.k8s.io";
-/// The versions that are spoken; their requests and responses are the same.
-const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const KIND: &str = "AdmissionReview";
-
-/// An answer to a review, encoded, and whether the author's code panicked.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) body: Vec<u8>,
-    pub(crate) panicked: bool,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,16 +61,7 @@ struct Response {
 pub(crate) async fn review(handler: &Erased, mutates: bool, body: &[u8]) -> Result<Answer, String> {
     let question: Question =
         serde_json::from_slice(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
-    let version = question
-        .api_version
-        .strip_prefix(GROUP)
-        .and_then(|rest| rest.strip_prefix('/'));
-    if question.kind != KIND || !version.is_some_and(|version| VERSIONS.contains(&version)) {
-        return Err(format!(
-            "the body is a {:?} of {:?}, expected {KIND} of {GROUP}/v1 or v1beta1",
-            question.kind, question.api_version
-        ));
-    }
+    envelope::check(&question.api_version, &question.kind, [GROUP, KIND])?;
     let request = Arc::new(question.request.ok_or("the review has no request")?);
     let verdict = handler(request.clone()).await;
     let panicked = matches!(verdict, Verdict::Panic(_));
@@ -115,9 +98,7 @@ pub(crate) async fn review(handler: &Erased, mutates: bool, body: &[u8]) -> Resu
         kind: KIND,
         response,
     };
-    let body =
-        serde_json::to_vec(&review).map_err(|error| format!("the answer cannot be encoded: {error}"))?;
-    Ok(Answer { body, panicked })
+    Answer::new(&review, panicked)
 }
 
 /// The patch that makes the admitted object of the one that was sent; none if they are equal.

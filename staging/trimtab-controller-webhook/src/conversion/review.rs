@@ -10,7 +10,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::GroupKind;
 
 use super::convert::{Converts, Failure};
-use crate::admission::Answer;
+use crate::envelope::Answer;
 
 const API_VERSION: &str = "apiextensions.k8s.io/v1";
 const KIND: &str = "ConversionReview";
@@ -53,9 +53,7 @@ pub(crate) async fn review(
             response.failure(Status::failure(&why, reason::INVALID))
         }
     };
-    let body = serde_json::to_vec(&response.into_review())
-        .map_err(|error| format!("the answer cannot be encoded: {error}"))?;
-    Ok(Answer { body, panicked })
+    Answer::new(&response.into_review(), panicked)
 }
 
 async fn all(
