@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::clauses::{Event, always, live};
-use super::world::{GRACE, LEASE, Manner, TICK, TIMING, World};
+use super::world::{GRACE, LEASE, Manner, TICK, World};
 use crate::leader::{ElectionConfig, Elector, Leadership};
-use crate::tests::{Fate, Fault, LeaseServer};
+use crate::tests::{Fate, Fault, LeaseServer, TIMING};
 
 const SECOND: Duration = Duration::from_secs(1);
 

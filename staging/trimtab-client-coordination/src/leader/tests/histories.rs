@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
 use super::clauses::{always, live};
-use super::world::{GRACE, LEASE, Manner, TICK, TIMING, World};
-use crate::tests::{Fate, Fault};
+use super::world::{GRACE, LEASE, Manner, TICK, World};
+use crate::tests::{Fate, Fault, TIMING, millis, on_paused_time};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -23,10 +23,6 @@ enum Step {
     Label(u8),
     /// Passes time, in milliseconds.
     Pass(u64),
-}
-
-fn millis(most: u64) -> impl Strategy<Value = Duration> {
-    (0..most).prop_map(Duration::from_millis)
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -175,14 +171,6 @@ async fn cut_off(seed: u64, back: Duration, after: Duration) -> Result<(), Strin
     sleep(3 * TIMING.lease_duration).await;
     live(&world.history(), Instant::now() - 2 * TICK, 2 * TICK)?;
     always(&world.history())
-}
-
-fn on_paused_time(test: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.expect("a runtime").block_on(test)
 }
 
 proptest! {

@@ -8,19 +8,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clauses::{Event, History};
-use crate::leader::{ElectionConfig, Elector, Leadership, StatusHandle, Timing};
-use crate::tests::{LeaseServer, Process, skewed};
+use crate::leader::{ElectionConfig, Elector, Leadership, StatusHandle};
+use crate::tests::{LeaseServer, Process, TIMING, skewed};
 
 pub(super) const LEASE: &str = "election";
 /// How often work does something: several times in what a holder leaves of its lease.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// Short, so that a history of minutes is one of many leases.
-pub(super) const TIMING: Timing = Timing {
-    lease_duration: Duration::from_secs(4),
-    renew_deadline: Duration::from_secs(3),
-    retry_period: Duration::from_secs(1),
-};
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// How work behaves.

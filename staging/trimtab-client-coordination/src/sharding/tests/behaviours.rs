@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clauses::covered;
-use super::world::{GRACE, Manner, TIMING, WORKED_ON, World, config, hash_in};
+use super::world::{GRACE, Manner, WORKED_ON, World, config, hash_in};
 use crate::sharding::group::{CLAIMS, KEPT, LEAVING};
 use crate::sharding::{GROUP_LABEL, Held, Member, PARTITIONS, Partitions};
-use crate::tests::{Fate, Fault};
+use crate::tests::{Fate, Fault, TIMING};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(2);

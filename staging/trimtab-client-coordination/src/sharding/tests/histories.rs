@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::clauses::{covered, minimal};
-use super::world::{GRACE, Manner, TIMING, World};
-use crate::tests::{Fate, Fault};
+use super::world::{GRACE, Manner, World};
+use crate::tests::{Fate, Fault, TIMING, millis, on_paused_time};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -22,10 +22,6 @@ enum Step {
     Usually(usize, Fault),
     /// Passes time, in milliseconds.
     Pass(u64),
-}
-
-fn millis(most: u64) -> impl Strategy<Value = Duration> {
-    (0..most).prop_map(Duration::from_millis)
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -154,14 +150,6 @@ async fn a_change(
     sleep(bound).await;
     covered(&world.owned())?;
     world.check()
-}
-
-fn on_paused_time(test: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.expect("a runtime").block_on(test)
 }
 
 proptest! {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::world::{GRACE, TIMING};
+use super::world::GRACE;
 use crate::lease::Validity;
 use crate::sharding::partitions::Partitions;
 use crate::sharding::state::State;
+use crate::tests::TIMING;
 
 fn joined() -> State {
     let mut state = State::new(TIMING, GRACE);

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::clauses::{Act, Verdict, disjoint, exclusive};
 use crate::sharding::partitions::Partitions;
-use crate::sharding::{Held, Member, MemberConfig, Shards, Timing};
-use crate::tests::{LeaseServer, Process, skewed};
+use crate::sharding::{Held, Member, MemberConfig, Shards};
+use crate::tests::{LeaseServer, Process, TIMING, skewed};
 
 /// How often work does something.
 const TICK: Duration = Duration::from_millis(100);
@@ -20,12 +20,6 @@ const LAST_TICK: Duration = Duration::from_millis(15);
 /// The partitions that are worked on all the time.
 pub(super) const WORKED_ON: [u8; 4] = [0, 63, 64, 255];
 
-/// Short, so that a history of minutes is one of many leases.
-pub(super) const TIMING: Timing = Timing {
-    lease_duration: Duration::from_secs(4),
-    renew_deadline: Duration::from_secs(3),
-    retry_period: Duration::from_secs(1),
-};
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// How work behaves.
