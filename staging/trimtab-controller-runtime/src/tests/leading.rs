@@ -6,68 +6,41 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::leader::ElectionConfig;
 
 use super::server::Server;
-use super::widgets::{Widgets, manager, wish};
-use crate::{Endpoints, Error, Manager, Part, Result};
+use super::widgets::{Running, Widgets, manager, run_in, wish};
+use crate::{Endpoints, Error, Part};
 
 const SOON: Duration = Duration::from_secs(6);
 
 type Diary = Arc<Mutex<Vec<String>>>;
 
 /// A replica of a program with an election.
-struct Replica {
-    widgets: Widgets,
-    manager: Arc<Manager>,
-    stop: CancellationToken,
-    task: JoinHandle<Result<()>>,
+fn replica(server: &Server, identity: &str, diary: &Diary) -> Running {
+    let mut election = ElectionConfig::new("widgets");
+    identity.clone_into(&mut election.identity);
+    let manager = manager(server).elected(election).grace(Duration::from_secs(3));
+    let (diary, name) = (diary.clone(), identity.to_owned());
+    let led = Part::leading("diary", move |lead| {
+        let (diary, name) = (diary.clone(), name.clone());
+        async move {
+            let token = lead.leadership().map(|leadership| leadership.fencing_token());
+            diary
+                .lock()
+                .push(format!("{name} leads, {}", token.expect("elected")));
+            lead.stop().cancelled().await;
+            diary.lock().push(format!("{name} ends"));
+            Ok::<_, Infallible>(())
+        }
+    });
+    manager.part(led).expect("a name of its own");
+    run_in(manager, Widgets::of(server), |controller| controller)
 }
 
-impl Replica {
-    fn start(server: &Server, identity: &str, diary: &Diary) -> Self {
-        let mut election = ElectionConfig::new("widgets");
-        identity.clone_into(&mut election.identity);
-        let manager = manager(server).elected(election).grace(Duration::from_secs(3));
-        let widgets = Widgets {
-            server: server.clone(),
-            ..Widgets::default()
-        };
-        let builder = manager.controller(widgets.clone()).owns::<ConfigMap>();
-        builder.start().expect("a good description");
-        let (diary, name) = (diary.clone(), identity.to_owned());
-        let led = Part::leading("diary", move |lead| {
-            let (diary, name) = (diary.clone(), name.clone());
-            async move {
-                let token = lead.leadership().map(|leadership| leadership.fencing_token());
-                diary
-                    .lock()
-                    .push(format!("{name} leads, {}", token.expect("elected")));
-                lead.stop().cancelled().await;
-                diary.lock().push(format!("{name} ends"));
-                Ok::<_, Infallible>(())
-            }
-        });
-        manager.part(led).expect("a name of its own");
-        let (manager, stop) = (Arc::new(manager), CancellationToken::new());
-        let (runner, token) = (manager.clone(), stop.clone());
-        let task = tokio::spawn(async move { runner.run(token).await });
-        Self {
-            widgets,
-            manager,
-            stop,
-            task,
-        }
-    }
-
-    async fn end(self) -> Result<()> {
-        self.stop.cancel();
-        self.task.await.expect("no panic")
-    }
-
+impl Running {
     fn is_leader(&self) -> bool {
         let text = self.manager.metrics_text();
         text.contains(r#"leader_election_master_status{name="widgets"} 1"#)
@@ -78,9 +51,9 @@ impl Replica {
 async fn one_replica_works_and_the_other_takes_over_with_warm_caches() {
     let (server, diary) = (Server::default(), Diary::default());
     server.put("widgets", "a", wish("x"));
-    let first = Replica::start(&server, "first", &diary);
+    let first = replica(&server, "first", &diary);
     sleep(SOON).await;
-    let second = Replica::start(&server, "second", &diary);
+    let second = replica(&server, "second", &diary);
     sleep(SOON).await;
     assert!(
         first.manager.is_ready() && second.manager.is_ready(),
@@ -100,7 +73,7 @@ async fn one_replica_works_and_the_other_takes_over_with_warm_caches() {
 
     // Who dies is succeeded when its lease has run out.
     second.task.abort();
-    let third = Replica::start(&server, "third", &diary);
+    let third = replica(&server, "third", &diary);
     sleep(SOON).await;
     assert!(!third.is_leader());
     sleep(Duration::from_secs(20)).await;
@@ -114,26 +87,26 @@ async fn one_replica_works_and_the_other_takes_over_with_warm_caches() {
 #[tokio::test(start_paused = true)]
 async fn who_loses_the_leadership_stops_its_work_and_may_lead_again() {
     let (server, diary) = (Server::default(), Diary::default());
-    let replica = Replica::start(&server, "only", &diary);
+    let only = replica(&server, "only", &diary);
     sleep(SOON).await;
     server.0.lock().unreachable_leases = true;
     sleep(Duration::from_secs(30)).await;
-    assert!(!replica.is_leader());
+    assert!(!only.is_leader());
     server.put("widgets", "a", wish("x"));
     sleep(SOON).await;
-    assert_eq!(replica.widgets.turns_of("a").len(), 0, "it does not lead");
+    assert_eq!(only.widgets.turns_of("a").len(), 0, "it does not lead");
     assert_eq!(*diary.lock(), ["only leads, 0", "only ends"]);
 
     server.0.lock().unreachable_leases = false;
     // Its own lease is one that it cannot know to be its own.
     sleep(Duration::from_secs(20)).await;
-    assert!(replica.is_leader());
+    assert!(only.is_leader());
     assert!(
-        !replica.widgets.turns_of("a").is_empty(),
+        !only.widgets.turns_of("a").is_empty(),
         "what came meanwhile has waited"
     );
     assert_eq!(diary.lock().len(), 3, "{:?}", diary.lock());
-    replica.end().await.expect("a clean end");
+    only.end().await.expect("a clean end");
 }
 
 /// A part that writes into the diary when it begins and ends.
@@ -250,10 +223,7 @@ async fn a_part_that_does_not_stop_is_cut_off() {
 async fn endpoints_tell_of_health_and_figures() {
     let (server, stop) = (Server::default(), CancellationToken::new());
     let manager = manager(&server).endpoints(Endpoints::at("127.0.0.1:0"));
-    let widgets = Widgets {
-        server: server.clone(),
-        ..Widgets::default()
-    };
+    let widgets = Widgets::of(&server);
     server.0.lock().missing.push("configmaps".to_owned());
     let builder = manager.controller(widgets).owns::<ConfigMap>();
     builder.start().expect("a good description");

@@ -28,14 +28,8 @@ async fn a_missing_kind_delays_only_those_who_need_it() {
     server.0.lock().missing.push("secrets".to_owned());
     server.put("widgets", "a", wish("x"));
     let manager = manager(&server);
-    let widgets = Widgets {
-        server: server.clone(),
-        ..Widgets::default()
-    };
-    let waiting = Widgets {
-        server: server.clone(),
-        ..Widgets::default()
-    };
+    let widgets = Widgets::of(&server);
+    let waiting = Widgets::of(&server);
     manager
         .controller(widgets.clone())
         .owns::<ConfigMap>()
@@ -94,10 +88,7 @@ async fn a_deadline_for_the_first_lists_says_what_is_missing() {
     let server = Server::default();
     server.0.lock().missing.push("configmaps".to_owned());
     let manager = manager(&server).sync_within(Duration::from_secs(20));
-    let widgets = Widgets {
-        server: server.clone(),
-        ..Widgets::default()
-    };
+    let widgets = Widgets::of(&server);
     manager
         .controller(widgets)
         .owns::<ConfigMap>()

@@ -31,10 +31,7 @@ fn lines(rules: Option<Vec<PolicyRule>>) -> Vec<String> {
 async fn a_role_is_made_of_what_is_declared() {
     let server = Server::default();
     let manager = manager(&server);
-    let builder = manager.controller(Widgets {
-        server: server.clone(),
-        ..Widgets::default()
-    });
+    let builder = manager.controller(Widgets::of(&server));
     builder
         .owns::<ConfigMap>()
         .owns::<Deployment>()

@@ -1,51 +1,28 @@
 //! Replicas that share the keys of a controller.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use trimtab_client_coordination::sharding::MemberConfig;
 
 use super::server::Server;
-use super::widgets::{Widgets, manager, wish};
-use crate::{Error, Manager, Result};
+use super::widgets::{Running, Widgets, manager, run_in, wish};
+use crate::{Error, Manager};
 
 const SOON: Duration = Duration::from_secs(10);
 const OBJECTS: usize = 40;
 
 /// A replica of a program whose keys are shared.
-struct Replica {
-    widgets: Widgets,
-    manager: Arc<Manager>,
-    stop: CancellationToken,
-    task: JoinHandle<Result<()>>,
+fn replica(server: &Server, identity: &str) -> Running {
+    let mut member = MemberConfig::new("widgets");
+    identity.clone_into(&mut member.identity);
+    let manager = manager(server).sharded(member).grace(Duration::from_secs(3));
+    run_in(manager, Widgets::of(server), |controller| {
+        controller.sharded().workers(4)
+    })
 }
 
-impl Replica {
-    fn start(server: &Server, identity: &str) -> Self {
-        let mut member = MemberConfig::new("widgets");
-        identity.clone_into(&mut member.identity);
-        let manager = manager(server).sharded(member).grace(Duration::from_secs(3));
-        let widgets = Widgets {
-            server: server.clone(),
-            ..Widgets::default()
-        };
-        let builder = manager.controller(widgets.clone()).owns::<ConfigMap>();
-        builder.sharded().workers(4).start().expect("a good description");
-        let (manager, stop) = (Arc::new(manager), CancellationToken::new());
-        let (runner, token) = (manager.clone(), stop.clone());
-        let task = tokio::spawn(async move { runner.run(token).await });
-        Self {
-            widgets,
-            manager,
-            stop,
-            task,
-        }
-    }
-
+impl Running {
     /// Whose turns there were so far.
     fn worked_on(&self) -> Vec<String> {
         names()
@@ -70,11 +47,6 @@ impl Replica {
     fn turns_under_way(&self) -> usize {
         self.figure(r#"controller_runtime_active_workers{controller="widget"}"#)
     }
-
-    async fn end(self) -> Result<()> {
-        self.stop.cancel();
-        self.task.await.expect("no panic")
-    }
 }
 
 fn names() -> impl Iterator<Item = String> {
@@ -82,7 +54,7 @@ fn names() -> impl Iterator<Item = String> {
 }
 
 /// Has every object change, and says what each of the replicas has worked on since.
-async fn shares(server: &Server, replicas: &[&Replica], text: &str) -> Vec<Vec<String>> {
+async fn shares(server: &Server, replicas: &[&Running], text: &str) -> Vec<Vec<String>> {
     replicas.iter().for_each(|replica| replica.forget());
     for name in names() {
         server.put("widgets", &name, wish(text));
@@ -110,12 +82,12 @@ async fn replicas_share_the_keys_and_take_over_from_those_who_leave_and_die() {
     for name in names() {
         server.put("widgets", &name, wish("before"));
     }
-    let first = Replica::start(&server, "first");
+    let first = replica(&server, "first");
     sleep(SOON).await;
     assert_eq!(first.worked_on().len(), OBJECTS, "who is alone has all");
     assert_eq!(first.partitions(), 256);
 
-    let second = Replica::start(&server, "second");
+    let second = replica(&server, "second");
     sleep(SOON).await;
     assert!(second.manager.is_ready());
     let of_two = shares(&server, &[&first, &second], "of two").await;
@@ -123,7 +95,7 @@ async fn replicas_share_the_keys_and_take_over_from_those_who_leave_and_die() {
     assert!(of_two.iter().all(|share| share.len() > OBJECTS / 4), "{of_two:?}");
     assert_eq!(first.partitions() + second.partitions(), 256);
 
-    let third = Replica::start(&server, "third");
+    let third = replica(&server, "third");
     sleep(SOON).await;
     let of_three = shares(&server, &[&first, &second, &third], "of three").await;
     assert_shared(&of_three);
@@ -165,7 +137,7 @@ async fn a_turn_in_hand_keeps_its_key_from_others() {
     for name in names() {
         server.put("widgets", &name, wish("x"));
     }
-    let first = Replica::start(&server, "first");
+    let first = replica(&server, "first");
     sleep(SOON).await;
     // The caches of the first show its writes late: until then its keys are in hand.
     server.0.lock().lag = Duration::from_secs(8);
@@ -173,7 +145,7 @@ async fn a_turn_in_hand_keeps_its_key_from_others() {
         server.put("widgets", &name, wish("y"));
     }
     sleep(Duration::from_millis(8_100)).await;
-    let second = Replica::start(&server, "second");
+    let second = replica(&server, "second");
     sleep(Duration::from_secs(4)).await;
     assert_eq!(
         second.worked_on(),
@@ -193,7 +165,7 @@ async fn a_turn_in_hand_keeps_its_key_from_others() {
 async fn a_turn_that_does_not_end_is_cut_off_before_others_begin() {
     let server = Server::default();
     server.put("widgets", "a", wish("slow"));
-    let only = Replica::start(&server, "only");
+    let only = replica(&server, "only");
     sleep(SOON).await;
     assert_eq!((only.turns_under_way(), only.partitions()), (1, 256));
     server.0.lock().unreachable_leases = true;

@@ -81,6 +81,14 @@ pub(super) struct Widgets {
 }
 
 impl Widgets {
+    /// With an empty diary.
+    pub(super) fn of(server: &Server) -> Self {
+        Self {
+            server: server.clone(),
+            ..Self::default()
+        }
+    }
+
     fn note(&self, turn: &Turn<Widget>) -> Result<()> {
         let version = |version: Option<String>| version.map(|version| version.parse().expect("a number"));
         let widget = turn.latest().and_then(|widget| widget.resource_version());
@@ -178,11 +186,7 @@ pub(super) fn run(
     server: &Server,
     more: impl FnOnce(ControllerBuilder<'_, Widget, Widgets>) -> ControllerBuilder<'_, Widget, Widgets>,
 ) -> Running {
-    let widgets = Widgets {
-        server: server.clone(),
-        ..Widgets::default()
-    };
-    run_again(widgets, more)
+    run_again(Widgets::of(server), more)
 }
 
 /// A new process, with an old diary.
@@ -190,9 +194,18 @@ pub(super) fn run_again(
     widgets: Widgets,
     more: impl FnOnce(ControllerBuilder<'_, Widget, Widgets>) -> ControllerBuilder<'_, Widget, Widgets>,
 ) -> Running {
-    let manager = Arc::new(manager(&widgets.server));
+    run_in(manager(&widgets.server), widgets, more)
+}
+
+/// A process of another kind: this manager, with the controller.
+pub(super) fn run_in(
+    manager: Manager,
+    widgets: Widgets,
+    more: impl FnOnce(ControllerBuilder<'_, Widget, Widgets>) -> ControllerBuilder<'_, Widget, Widgets>,
+) -> Running {
     let builder = more(manager.controller(widgets.clone()).owns::<ConfigMap>());
     let controller = builder.start().expect("a good description");
+    let manager = Arc::new(manager);
     let stop = CancellationToken::new();
     let (runner, token) = (manager.clone(), stop.clone());
     let task = tokio::spawn(async move { runner.run(token).await });
