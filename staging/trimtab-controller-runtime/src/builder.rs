@@ -185,7 +185,8 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
     ///
     /// # Errors
     /// [`Error::NameTaken`]; [`Error::Invalid`] for a controller without workers, without a name or without anything that could
-    /// trigger it, sharded in a manager that is not, or for settings that cannot work; [`Error::AlreadyRun`] if the manager runs already.
+    /// trigger it, sharded in a manager that is not, or for settings that cannot work; [`Error::AlreadyRun`] if the manager runs
+    /// already.
     pub fn start(self) -> Result<Controller<S::Key>> {
         let invalid = |why: &str| {
             let name = &self.settings.name;

@@ -11,9 +11,10 @@
 //! | `request` | a request of the turn; that of the status has `part="status"` | `verb`, `kind`, `object`, `part`, `otel.kind` |
 //! | `settle` | the wait until the caches show what was written, if there is one | `seen` |
 //!
-//! All are of the level INFO and of targets below `trimtab_controller`. `outcome` is one of `success`, `requeue_after`, `conflict`, `error`,
-//! `terminal`, `panic`, `timed_out`; `postponed` for a key that failed and was triggered without any change, `left` for one that is
-//! another replica's. Failed turns and requests have `otel.status_code` and `otel.status_description`; a conflict, and what is not found, is no failure of a request.
+//! All are of the level INFO and of targets below `trimtab_controller`. `outcome` is one of `success`, `requeue_after`, `conflict`,
+//! `error`, `terminal`, `panic`, `timed_out`; `postponed` for a key that failed and was triggered without any change, `left` for
+//! one that is another replica's. Failed turns and requests have `otel.status_code` and `otel.status_description`; a conflict, and
+//! what is not found, is no failure of a request.
 //! At the level DEBUG, `kube_client` has a span `HTTP` below each `request`.
 //!
 //! OpenTelemetry is a layer in your own `main`, in place of [`log_to_stderr`]; trimtab does not depend on it. With `opentelemetry`,

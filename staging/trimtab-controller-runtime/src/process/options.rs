@@ -157,8 +157,8 @@ impl Options {
 type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
 
 impl Options {
-    /// Begins to log, and runs the manager until Ctrl-C or a request to terminate; or prints its Role, if that is what the flags say: a
-    /// ClusterRole, or what one namespace takes.
+    /// Begins to log, and runs the manager until Ctrl-C or a request to terminate; or prints its Role, if that is what the flags
+    /// say: a ClusterRole, or what one namespace takes.
     ///
     /// # Errors
     /// As of [`Manager::run`], and where signals cannot be listened for.
