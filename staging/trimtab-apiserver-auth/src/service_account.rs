@@ -87,13 +87,8 @@ impl Claims {
             ..
         } = &self.bound;
         let mut user = UserInfo {
-            name: format!("system:serviceaccount:{namespace}:{}", serviceaccount.name),
             uid: serviceaccount.uid.clone(),
-            groups: vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
-            ],
-            ..UserInfo::default()
+            ..UserInfo::of_service_account(namespace, &serviceaccount.name)
         };
         let mut extra = |key: &str, value: String| {
             user.extra

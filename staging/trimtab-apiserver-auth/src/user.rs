@@ -67,6 +67,18 @@ impl UserInfo {
         }
     }
 
+    /// A service account as the user that its tokens are of, in the groups of service accounts.
+    pub fn of_service_account(namespace: &str, name: &str) -> Self {
+        Self {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+            ],
+            ..Self::default()
+        }
+    }
+
     /// The same user as a member of `system:authenticated`, unless it is anonymous or a member already.
     #[must_use]
     pub fn authenticated(mut self) -> Self {

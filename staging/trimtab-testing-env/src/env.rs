@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use trimtab_apiserver_auth::user::{AUTHENTICATED_GROUP, UserInfo};
+use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_core::{ApiServer, StartError};
 use trimtab_apiserver_storage::{self as storage, MemoryStore};
 use trimtab_workloads_controllers as workloads;
@@ -82,14 +82,12 @@ impl TestEnv {
     /// [allowed](TestEnv::allow) to them; a service account, as `system:serviceaccount:NAMESPACE:NAME`, is in its groups
     /// too. Its default namespace is `default`. For tests of what a controller needs to be allowed.
     pub fn client_as(&self, user: &str) -> Client {
-        let mut user = named(user);
-        let namespace = user.service_account().map(|(namespace, _)| namespace.to_owned());
-        if let Some(namespace) = namespace {
-            let all = "system:serviceaccounts";
-            user.groups = vec![all.to_owned(), format!("{all}:{namespace}")];
-        }
-        user.groups.push(AUTHENTICATED_GROUP.to_owned());
-        Client::new(self.server.service().for_user(user), "default")
+        let user = named(user);
+        let user = match user.service_account() {
+            Some((namespace, name)) => UserInfo::of_service_account(namespace, name),
+            None => user,
+        };
+        Client::new(self.server.service().for_user(user.authenticated()), "default")
     }
 
     /// Lets a user do what a role allows, in all namespaces: makes the role, and a binding of its name. It counts as soon as

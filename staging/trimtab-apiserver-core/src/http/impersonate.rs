@@ -53,10 +53,7 @@ pub(crate) fn impersonate(
     if let Some((namespace, name)) = wanted.service_account() {
         check("", "serviceaccounts", "", namespace, name)?;
         if impersonated.groups.is_empty() {
-            impersonated.groups = vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
-            ];
+            impersonated.groups = UserInfo::of_service_account(namespace, name).groups;
         }
     } else {
         check("", "users", "", "", &wanted.name)?;

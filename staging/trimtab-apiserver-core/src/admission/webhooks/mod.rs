@@ -132,7 +132,7 @@ impl structural::Authorizer for Asking {
         let account;
         let user = match &check.service_account {
             Some((namespace, name)) => {
-                account = service_account(namespace, name);
+                account = UserInfo::of_service_account(namespace, name).authenticated();
                 &account
             }
             None => &self.user,
@@ -158,18 +158,5 @@ impl structural::Authorizer for Asking {
             reason: decision.reason,
             error: String::new(),
         }
-    }
-}
-
-/// A service account as the user that its tokens are of.
-fn service_account(namespace: &str, name: &str) -> UserInfo {
-    UserInfo {
-        name: format!("system:serviceaccount:{namespace}:{name}"),
-        groups: vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            trimtab_apiserver_auth::user::AUTHENTICATED_GROUP.to_owned(),
-        ],
-        ..UserInfo::default()
     }
 }
