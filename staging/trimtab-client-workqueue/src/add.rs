@@ -1,6 +1,7 @@
 //! How a key is added: its options, and the bounded list of reasons that it carries.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a key was added: a short constant text, or one made for the occasion.
@@ -13,7 +14,9 @@ pub struct Add {
     pub(crate) priority: i32,
     pub(crate) lower: bool,
     pub(crate) end_backoff: bool,
-    pub(crate) reason: Option<Reason>,
+    pub(crate) mark: bool,
+    /// Clones of an add share it.
+    pub(crate) reasons: Option<Arc<Reasons>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +77,14 @@ impl Add {
         self
     }
 
+    /// Marks the turn that the add leads to: the worker sees in [`Work::is_marked`](crate::Work::is_marked) that at least one
+    /// of the adds since the last turn was marked. What that means is between the two.
+    #[must_use]
+    pub fn marked(mut self) -> Self {
+        self.mark = true;
+        self
+    }
+
     /// For [`Add::rate_limited`]: after `delay` at the latest, however long the backoff is. Nothing for other adds.
     #[must_use]
     pub fn at_latest(mut self, delay: Duration) -> Self {
@@ -86,7 +97,7 @@ impl Add {
     /// Says why; the worker sees it in [`Work::reasons`](crate::Work::reasons).
     #[must_use]
     pub fn because(mut self, reason: impl Into<Reason>) -> Self {
-        self.reason = Some(reason.into());
+        self.reasons = Some(Arc::new(Reasons::of(reason.into())));
         self
     }
 }
@@ -94,7 +105,9 @@ impl Add {
 /// Why a key waits: the first distinct reasons, and how many more adds there were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reasons {
-    kept: Vec<Reason>,
+    /// Most have one only, for which no list is needed.
+    first: Option<Reason>,
+    others: Vec<Reason>,
     omitted: u32,
 }
 
@@ -104,13 +117,14 @@ impl Reasons {
 
     /// No reason at all.
     pub(crate) const NONE: Self = Self {
-        kept: Vec::new(),
+        first: None,
+        others: Vec::new(),
         omitted: 0,
     };
 
     /// The distinct reasons, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.kept.iter().map(AsRef::as_ref)
+        self.kept().map(AsRef::as_ref)
     }
 
     /// How many distinct reasons came after the list was full. Repeats of them count each time.
@@ -120,24 +134,30 @@ impl Reasons {
 
     pub(crate) fn of(reason: Reason) -> Self {
         Self {
-            kept: vec![reason],
-            omitted: 0,
+            first: Some(reason),
+            ..Self::NONE
         }
     }
 
+    fn kept(&self) -> impl Iterator<Item = &Reason> {
+        self.first.iter().chain(&self.others)
+    }
+
     fn push(&mut self, reason: Reason) {
-        if self.kept.contains(&reason) {
+        if self.kept().any(|kept| *kept == reason) {
             return;
         }
-        if self.kept.len() < Self::MAX {
-            self.kept.push(reason);
+        if self.first.is_none() {
+            self.first = Some(reason);
+        } else if self.others.len() + 1 < Self::MAX {
+            self.others.push(reason);
         } else {
             self.omitted = self.omitted.saturating_add(1);
         }
     }
 
     pub(crate) fn merge(&mut self, later: &Reasons) {
-        for reason in &later.kept {
+        for reason in later.kept() {
             self.push(reason.clone());
         }
         self.omitted = self.omitted.saturating_add(later.omitted);

@@ -34,8 +34,7 @@ pub(crate) struct Entry<K> {
     pub(crate) prev: Slot,
     pub(crate) next: Slot,
     pub(crate) priority: i32,
-    /// Failures in a row; saturates.
-    pub(crate) failures: u16,
+    pub(crate) tally: Tally,
     pub(crate) phase: Phase,
     pub(crate) pace: Pace,
 }
@@ -51,6 +50,47 @@ pub(crate) enum Pace {
     Backoff,
 }
 
+/// Failures in a row, which saturate, and whether the turn that is owed is marked: in two bytes together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally(u16);
+
+impl Tally {
+    const MARK: u16 = 1 << 15;
+
+    #[inline]
+    pub(crate) fn failures(self) -> u32 {
+        u32::from(self.0 & !Self::MARK)
+    }
+
+    pub(crate) fn fail(&mut self) {
+        if self.0 & !Self::MARK != !Self::MARK {
+            self.0 += 1;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn forgive(&mut self) {
+        self.0 &= Self::MARK;
+    }
+
+    #[inline]
+    pub(crate) fn is_marked(self) -> bool {
+        self.0 & Self::MARK != 0
+    }
+
+    #[inline]
+    pub(crate) fn mark(&mut self, mark: bool) {
+        self.0 |= if mark { Self::MARK } else { 0 };
+    }
+
+    #[inline]
+    pub(crate) fn take_mark(&mut self) -> bool {
+        let marked = self.is_marked();
+        self.0 &= !Self::MARK;
+        marked
+    }
+}
+
 impl<K> Entry<K> {
     /// A key in nobody's hands that is owed nothing yet.
     pub(crate) fn new(key: K) -> Self {
@@ -61,7 +101,7 @@ impl<K> Entry<K> {
             prev: NONE,
             next: NONE,
             priority: 0,
-            failures: 0,
+            tally: Tally::default(),
             phase: Phase::Delayed,
             pace: Pace::Trigger,
         }

@@ -32,6 +32,7 @@ pub(crate) struct Durations {
 }
 
 impl Durations {
+    #[inline]
     pub(crate) fn observe(&mut self, nanos: u64) {
         // The bucket of n nanoseconds is the number of digits of n − 1, less one.
         let bucket = nanos.saturating_sub(1).checked_ilog10().unwrap_or(0);

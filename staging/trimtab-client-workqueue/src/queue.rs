@@ -54,6 +54,9 @@ struct Waiting {
 /// Tells one waiting consumer from another.
 type Ticket = u64;
 
+/// So many keys of many are added in one step.
+const STEP: usize = 16;
+
 /// A consumer that waits for a key.
 struct Get<'a, K: Clone + Eq + Hash> {
     shared: &'a Arc<Shared<K>>,
@@ -212,6 +215,31 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         Ok(())
     }
 
+    /// Adds many keys with the same options: a few at a time in one step, so that it takes a fraction of the time that so many
+    /// adds take. The keys are asked for outside of these steps, and go out in the order in which they come.
+    ///
+    /// # Errors
+    /// The queue is shut down; keys that had been added until then are among what the shutdown reports.
+    pub fn add_all(&self, keys: impl IntoIterator<Item = K>, add: &Add) -> Result<(), Refused> {
+        let mut keys = keys.into_iter();
+        let mut step = Vec::with_capacity(STEP);
+        let mut woken = Vec::new();
+        loop {
+            step.extend(keys.by_ref().take(STEP));
+            if step.is_empty() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let mut inner = self.shared.inner.lock();
+            for key in step.drain(..) {
+                let change = inner.state.add(key, add.clone(), || now).ok_or(Refused)?;
+                woken.extend(inner.whom_to_tell(change));
+            }
+            drop(inner);
+            wake(woken.drain(..));
+        }
+    }
+
     /// Waits for the next key; `None` means that the queue is shut down and there will be no more.
     ///
     /// Cancel safe: a key leaves the queue only together with the guard that this returns.
@@ -294,7 +322,7 @@ impl<K: Clone + Eq + Hash> Shared<K> {
     pub(crate) fn finish(&self, slot: Slot, outcome: Outcome) {
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        let change = inner.state.finish(slot, outcome, now);
+        let (change, _dropped_later) = inner.state.finish(slot, outcome, now);
         if inner.state.mode() != Mode::Open && inner.state.is_drained() {
             let all = inner.waiting.all();
             drop(inner);

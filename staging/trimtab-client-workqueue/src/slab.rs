@@ -272,6 +272,7 @@ impl<T> Cell<T> {
     }
 }
 
+#[inline]
 fn split(slot: Slot) -> (usize, usize) {
     (slot as usize / CHUNK, slot as usize % CHUNK)
 }

@@ -68,7 +68,9 @@ pub(crate) struct Turn<K> {
     pub(crate) priority: i32,
     pub(crate) failures: u32,
     pub(crate) reasons: Option<Arc<Reasons>>,
+    pub(crate) marked: bool,
     pub(crate) waited: Duration,
+    pub(crate) since: Instant,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,7 @@ struct Claim {
     pace: Pace,
     priority: i32,
     lower: bool,
+    mark: bool,
     reasons: Option<Arc<Reasons>>,
 }
 
@@ -132,6 +135,7 @@ pub(crate) struct State<K> {
 }
 
 /// In words of 64 bits, since this is done for each turn.
+#[inline]
 fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     let nanos = seconds.saturating_add(u64::from(duration.subsec_nanos()));
@@ -212,9 +216,9 @@ impl<K: Clone + Eq + Hash> State<K> {
             When::RateLimited { at_latest } => {
                 let entry = self.keys.get_mut(slot);
                 if !owed {
-                    entry.failures = entry.failures.saturating_add(1);
+                    entry.tally.fail();
                 }
-                let delay = self.backoff.delay(u32::from(entry.failures.max(1)), now);
+                let delay = self.backoff.delay(entry.tally.failures().max(1), now);
                 (nanos(delay.min(at_latest)), Pace::Backoff)
             }
         };
@@ -226,7 +230,8 @@ impl<K: Clone + Eq + Hash> State<K> {
             pace: if add.end_backoff { Pace::Eager } else { pace },
             priority: add.priority,
             lower: add.lower,
-            reasons: add.reason.map(|reason| Arc::new(Reasons::of(reason))),
+            mark: add.mark,
+            reasons: add.reasons,
         };
         self.ripen(time);
         Some(match found.map(|slot| self.keys.get(slot).phase) {
@@ -289,16 +294,23 @@ impl<K: Clone + Eq + Hash> State<K> {
             key: entry.key.clone(),
             slot,
             priority: entry.priority,
-            failures: u32::from(entry.failures),
+            failures: entry.tally.failures(),
             reasons,
+            marked: entry.tally.take_mark(),
             waited: Duration::from_nanos(waited),
+            since: now,
         })
     }
 
-    /// Takes a key back from the worker who has it.
-    pub(crate) fn finish(&mut self, slot: Slot, outcome: Outcome, now: Instant) -> Change {
+    /// Takes a key back from the worker who has it. What is left of one that is done is for the caller to drop.
+    pub(crate) fn finish(
+        &mut self,
+        slot: Slot,
+        outcome: Outcome,
+        now: Instant,
+    ) -> (Change, Option<Entry<K>>) {
         if self.mode == Mode::Closed {
-            return Change::None; // it was reported
+            return (Change::None, None); // it was reported
         }
         let time = self.time(now);
         let entry = self.keys.get_mut(slot);
@@ -313,24 +325,23 @@ impl<K: Clone + Eq + Hash> State<K> {
         let entry = self.keys.get_mut(slot);
         let (at, pace, reason) = match outcome {
             Outcome::Done => {
-                entry.failures = 0;
+                entry.tally.forgive();
                 if !again {
-                    self.keys.remove(slot);
-                    return Change::None;
+                    return (Change::None, Some(self.keys.remove(slot)));
                 }
                 self.ripen(time);
-                return self.place(slot, time);
+                return (self.place(slot, time), None);
             }
             Outcome::After(delay) => {
-                entry.failures = 0;
+                entry.tally.forgive();
                 (time + nanos(delay), Pace::Trigger, None)
             }
             Outcome::Retry(reason) => {
                 // A failure that was reported by an add meanwhile is this one.
                 if !(again && entry.pace == Pace::Backoff) {
-                    entry.failures = entry.failures.saturating_add(1);
+                    entry.tally.fail();
                 }
-                let delay = self.backoff.delay(u32::from(entry.failures.max(1)), now);
+                let delay = self.backoff.delay(entry.tally.failures().max(1), now);
                 (time + nanos(delay), Pace::Backoff, reason)
             }
         };
@@ -341,6 +352,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             pace,
             priority: hand.priority,
             lower: false,
+            mark: false,
             reasons: reason.map(|reason| Arc::new(Reasons::of(reason))),
         };
         match (self.mode, again) {
@@ -358,16 +370,16 @@ impl<K: Clone + Eq + Hash> State<K> {
             (_, false) => {
                 let key = self.keys.remove(slot).key;
                 self.leave(key, Phase::Delayed);
-                return Change::None;
+                return (Change::None, None);
             }
         }
-        self.place(slot, time)
+        (self.place(slot, time), None)
     }
 
     /// Forgets the failures of a key in hand.
     pub(crate) fn forget(&mut self, slot: Slot) {
         if self.mode != Mode::Closed {
-            self.keys.get_mut(slot).failures = 0;
+            self.keys.get_mut(slot).tally.forgive();
         }
     }
 
@@ -409,7 +421,7 @@ impl<K: Clone + Eq + Hash> State<K> {
                 phase: entry.phase,
                 time: Duration::ZERO,
                 priority: entry.priority,
-                failures: u32::from(entry.failures),
+                failures: entry.tally.failures(),
                 backoff: entry.pace == Pace::Backoff,
                 reasons: text(&entry.reasons),
                 again: Reasons::default(),
@@ -497,6 +509,7 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn owe_first(&mut self, slot: Slot, claim: Claim) {
         let entry = self.keys.get_mut(slot);
         (entry.at, entry.pace, entry.priority) = (claim.at, claim.pace, claim.priority);
+        entry.tally.mark(claim.mark);
         entry.reasons = claim.reasons;
     }
 
@@ -505,6 +518,7 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn merge(&mut self, slot: Slot, claim: Claim) {
         let entry = self.keys.get_mut(slot);
         entry.priority = claim.merged_priority(entry.priority);
+        entry.tally.mark(claim.mark);
         entry.because(claim.reasons);
         let gives_way = entry.pace != Pace::Backoff || claim.pace == Pace::Eager;
         if gives_way && claim.at < entry.at {
@@ -519,6 +533,7 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn rearrange(&mut self, slot: Slot, claim: Claim, now: u64) {
         let entry = self.keys.get_mut(slot);
         let priority = claim.merged_priority(entry.priority);
+        entry.tally.mark(claim.mark);
         entry.because(claim.reasons);
         let stays = priority < entry.priority && self.ready.is_overdue(entry.at, now);
         if priority != entry.priority && !stays {
@@ -546,6 +561,7 @@ impl<K> Entry<K> {
             true => add.priority == self.priority,
             false => add.priority <= self.priority,
         };
-        self.phase == Phase::Ready && as_urgent && add.reason.is_none()
+        let as_marked = self.tally.is_marked() || !add.mark;
+        self.phase == Phase::Ready && as_urgent && as_marked && add.reasons.is_none()
     }
 }

@@ -5,6 +5,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::add::{Reason, Reasons};
 use crate::queue::Shared;
 use crate::state::{Outcome, Turn};
@@ -42,10 +44,20 @@ impl<K: Clone + Eq + Hash> Work<K> {
         self.turn.priority
     }
 
-    /// Which attempt this is: 1, and one more for each failure since the last success. Stays at 65,536
+    /// Whether one of the adds since the last turn was [marked](crate::Add::marked).
+    pub fn is_marked(&self) -> bool {
+        self.turn.marked
+    }
+
+    /// Which attempt this is: 1, and one more for each failure since the last success. Stays at 32,768
     /// when it gets there.
     pub fn attempt(&self) -> u32 {
         self.turn.failures.saturating_add(1)
+    }
+
+    /// When it was handed out.
+    pub fn since(&self) -> Instant {
+        self.turn.since
     }
 
     /// How long it was ready before it was handed out.

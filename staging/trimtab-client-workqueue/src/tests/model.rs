@@ -15,6 +15,7 @@ pub(super) struct Owed {
     pub(super) priority: i32,
     pub(super) pace: Pace,
     pub(super) reasons: Vec<&'static str>,
+    pub(super) marked: bool,
 }
 
 /// What a time stands for: see the queue's own.
@@ -45,6 +46,7 @@ pub(super) struct Given {
     pub(super) failures: u32,
     pub(super) waited: Duration,
     pub(super) reasons: Vec<&'static str>,
+    pub(super) marked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,7 @@ impl Model {
             priority,
             lower,
             end_backoff,
+            mark,
             reason,
         } = *add;
         let now = self.now;
@@ -108,11 +111,13 @@ impl Model {
                 (false, false) => Pace::Trigger,
             },
             reasons: reason.into_iter().collect(),
+            marked: mark,
         };
         let overdue = |owed: &Owed| owed.at + self.ageing <= now;
         match &mut entry.owed {
             None => entry.owed = Some(claim),
             Some(owed) if entry.ready.is_some() => {
+                owed.marked |= mark;
                 note(&mut owed.reasons, &claim.reasons);
                 let wanted = merged_priority(owed.priority, priority, lower);
                 if wanted > owed.priority || wanted < owed.priority && !overdue(owed) {
@@ -123,6 +128,7 @@ impl Model {
             }
             Some(owed) => {
                 owed.priority = merged_priority(owed.priority, priority, lower);
+                owed.marked |= mark;
                 note(&mut owed.reasons, &claim.reasons);
                 let before = owed.at;
                 earlier(owed, &claim);
@@ -170,6 +176,7 @@ impl Model {
             failures: entry.failures,
             waited: self.now - owed.at,
             reasons: owed.reasons,
+            marked: owed.marked,
         };
         self.forget_empty(priority);
         Some(given)
@@ -202,6 +209,7 @@ impl Model {
                 priority,
                 pace,
                 reasons: reason.into_iter().collect(),
+                marked: false,
             };
             match &mut entry.owed {
                 Some(_) if !open => {}
@@ -363,6 +371,9 @@ pub(super) fn add_of(adding: &Adding) -> Add {
     }
     if adding.end_backoff {
         add = add.end_backoff();
+    }
+    if adding.mark {
+        add = add.marked();
     }
     match adding.reason {
         Some(reason) => add.because(reason),

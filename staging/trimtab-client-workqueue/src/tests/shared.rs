@@ -35,6 +35,40 @@ async fn a_delayed_key_comes_on_time_also_when_its_watcher_leaves() {
     assert_eq!(waiting.await.expect("no panic") - start, ms(500));
 }
 
+/// More than go in one step.
+#[tokio::test(start_paused = true)]
+async fn many_keys_at_once_come_in_their_order_and_wake_all_who_wait() {
+    let queue = WorkQueue::<usize>::builder().build().expect("the defaults work");
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let work = queue.get().await.expect("open");
+                let key = *work.key();
+                work.done();
+                key
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert_eq!(queue.add_all(500..1000, &Add::now().priority(1)), Ok(()));
+    assert_eq!(queue.add_all(0..500, &Add::now()), Ok(()));
+    let mut got = Vec::new();
+    for waiting in waiting {
+        got.push(waiting.await.expect("no panic"));
+    }
+    got.sort_unstable();
+    assert_eq!(got, [500, 501, 502]);
+    for key in (503..1000).chain(0..500) {
+        let work = queue.get().await.expect("open");
+        assert_eq!(*work.key(), key);
+        work.done();
+    }
+    drop(queue.shut_down(Shutdown::Now));
+    assert_eq!(queue.add_all([0], &Add::now()), Err(Refused));
+    assert_eq!(queue.add_all([], &Add::now()), Ok(()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_get_takes_no_key() {
     let queue = queue();

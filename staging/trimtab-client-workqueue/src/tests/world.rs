@@ -36,6 +36,7 @@ pub(super) struct Adding {
     pub(super) priority: i32,
     pub(super) lower: bool,
     pub(super) end_backoff: bool,
+    pub(super) mark: bool,
     pub(super) reason: Option<&'static str>,
 }
 
@@ -57,10 +58,11 @@ fn add(rich: bool) -> impl Strategy<Value = Op> {
         -2i32..3,
         prop::bool::weighted(0.15),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
         often_none,
     )
         .prop_map(
-            move |(key, delay, rate_limited, priority, lower, end_backoff, reason)| {
+            move |(key, delay, rate_limited, priority, lower, end_backoff, mark, reason)| {
                 Op::Add(Adding {
                     key,
                     delay,
@@ -68,6 +70,7 @@ fn add(rich: bool) -> impl Strategy<Value = Op> {
                     priority,
                     lower: rich && lower,
                     end_backoff: rich && end_backoff,
+                    mark,
                     reason,
                 })
             },
@@ -275,5 +278,6 @@ fn given(turn: &Turn<u8>) -> Given {
         failures: turn.failures,
         waited: turn.waited,
         reasons: reasons.map(known).collect(),
+        marked: turn.marked,
     }
 }
