@@ -331,8 +331,22 @@ impl<K: Object> Cached<K> {
         decoded.map_or_else(|| self.decode_anew(), Ok)
     }
 
+    /// The object without its managed fields, which are most of what there is to decode of a small object; with them in
+    /// [`Form::Typed`], where there is nothing left to decode. Not kept for who asks again.
+    ///
+    /// # Errors
+    /// As of [`Cached::decode`].
+    pub fn decode_unmanaged(&self) -> Result<Arc<K>, Undecodable> {
+        let decoded = self.0.decoded.clone();
+        decoded.map_or_else(|| self.decode_from(self.reader().unmanaged()), Ok)
+    }
+
     fn decode_anew(&self) -> Result<Arc<K>, Undecodable> {
-        match K::deserialize(&mut self.reader()) {
+        self.decode_from(self.reader())
+    }
+
+    fn decode_from(&self, mut reader: Reader<'_>) -> Result<Arc<K>, Undecodable> {
+        match K::deserialize(&mut reader) {
             Ok(object) => Ok(Arc::new(object)),
             Err(why) => {
                 let undecodable = self.undecodable(&why);

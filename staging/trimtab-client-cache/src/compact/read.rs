@@ -3,7 +3,6 @@
 //! What is read reads as `serde_json` reads the text that it was made of.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use serde::de::Error as _;
 
@@ -22,6 +21,18 @@ pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     shared: std::slice::Iter<'a, Shared>,
     words: &'a Words,
+    /// What is to be left out of what is decoded.
+    omit: Omit,
+}
+
+/// Where the fields are that are to be left out, seen from where one is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Omit {
+    Nothing,
+    /// The managed fields of the object that is here.
+    Managed,
+    /// The managed fields in the metadata that are here.
+    ManagedOfThis,
 }
 
 impl<'a> Reader<'a> {
@@ -30,6 +41,15 @@ impl<'a> Reader<'a> {
             bytes: &document.bytes,
             shared: document.shared.iter(),
             words,
+            omit: Omit::Nothing,
+        }
+    }
+
+    /// Leaves out the managed fields of the object that is here, when it is decoded.
+    pub(crate) fn unmanaged(self) -> Self {
+        Self {
+            omit: Omit::Managed,
+            ..self
         }
     }
 
@@ -115,22 +135,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn peek(&self) -> Result<u8, Error> {
         self.bytes.first().copied().ok_or_else(broken)
     }
 
+    #[inline]
     fn tag(&mut self) -> Result<u8, Error> {
         let (tag, rest) = self.bytes.split_first().ok_or_else(broken)?;
         self.bytes = rest;
         Ok(*tag)
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(broken)?;
         self.bytes = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Error> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -143,6 +167,7 @@ impl<'a> Reader<'a> {
         Err(broken())
     }
 
+    #[inline]
     fn length(&mut self) -> Result<usize, Error> {
         usize::try_from(self.varint()?).map_err(|_| broken())
     }
@@ -154,9 +179,11 @@ impl<'a> Reader<'a> {
             bytes: &subtree.bytes,
             shared: subtree.shared.iter(),
             words: self.words,
+            omit: self.omit,
         })
     }
 
+    #[inline]
     fn string(&mut self) -> Result<Cow<'a, str>, Error> {
         let tag = self.tag()?;
         self.string_of(tag)
@@ -182,29 +209,33 @@ impl<'a> Reader<'a> {
 
     fn packed(&mut self, tag: u8) -> Result<String, Error> {
         match tag {
-            tag::TIME => Ok(time(self.varint()?)),
-            tag::UUID => {
-                let mut text = String::with_capacity(36);
-                for (at, byte) in self.take(16)?.iter().enumerate() {
-                    if matches!(at, 4 | 6 | 8 | 10) {
-                        text.push('-');
-                    }
-                    push_hex(&mut text, *byte);
-                }
-                Ok(text)
-            }
+            tag::TIME => ascii(&self.time()?).map(str::to_owned),
+            tag::UUID => ascii(&self.uuid()?).map(str::to_owned),
             tag::DIGEST => {
                 let mut text = self.string()?.into_owned();
                 let length = self.length()?;
                 let digits = self.take(length)?;
                 text.reserve_exact(digits.len() * 2);
-                for byte in digits {
-                    push_hex(&mut text, *byte);
-                }
+                text.extend(digits.iter().flat_map(|byte| hex(*byte)).map(char::from));
                 Ok(text)
             }
             _ => Err(broken()),
         }
+    }
+
+    /// The time whose tag has been read.
+    fn time(&mut self) -> Result<[u8; 20], Error> {
+        Ok(time(self.varint()?))
+    }
+
+    /// The UUID whose tag has been read.
+    fn uuid(&mut self) -> Result<[u8; 36], Error> {
+        let mut text = [b'-'; 36];
+        let places = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        for (byte, at) in self.take(16)?.iter().zip(places) {
+            [text[at], text[at + 1]] = hex(*byte);
+        }
+        Ok(text)
     }
 
     fn skip_string(&mut self, tag: u8) -> Result<(), Error> {
@@ -244,6 +275,7 @@ impl<'a> Reader<'a> {
     }
 }
 
+#[inline]
 fn is_string(tag: u8) -> bool {
     matches!(
         tag,
@@ -256,18 +288,22 @@ fn broken() -> Error {
     Error::custom("the cached form of the object is broken")
 }
 
+#[inline]
 fn utf8(bytes: &[u8]) -> Result<Cow<'_, str>, Error> {
     std::str::from_utf8(bytes)
         .map(Cow::Borrowed)
         .map_err(|_| broken())
 }
 
-fn push_hex(text: &mut String, byte: u8) {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    text.push(DIGITS[usize::from(byte >> 4)]);
-    text.push(DIGITS[usize::from(byte & 15)]);
+#[inline]
+fn ascii(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| broken())
+}
+
+#[inline]
+fn hex(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// The days from 1970 to a date of the Gregorian calendar, if there is such a date.
@@ -296,30 +332,42 @@ pub(super) fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     Some(years + lengths[..month].iter().sum::<u64>() + day - 1)
 }
 
-fn time(seconds: u64) -> String {
+/// `2006-01-02T15:04:05Z`, of a year with four digits.
+fn time(seconds: u64) -> [u8; 20] {
     let (day, second) = (seconds / 86_400, seconds % 86_400);
-    // A year is at least the days over the length of the longest one, and at most one more for each 1461 of them.
-    let mut year = 1970 + day * 400 / 146_097;
-    while days(year, 1, 1).is_some_and(|first| first > day) {
-        year -= 1;
+    // Years from March on end with the day that leap years have more: then months are as good as equally long. Counted from
+    // the March of the year 0, 400 years are 146,097 days. As in H. Hinnant's "chrono-compatible low-level date algorithms".
+    let day = day + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = 400 * era + year + later;
+
+    let mut text = *b"0000-00-00T00:00:00Z";
+    let parts = [
+        (0, year / 100),
+        (2, year),
+        (5, month),
+        (8, day),
+        (11, second / 3600),
+        (14, second / 60),
+        (17, second),
+    ];
+    for (at, number) in parts {
+        let number = match at {
+            14 | 17 => number % 60,
+            _ => number % 100,
+        };
+        // Below 100.
+        text[at] += (number / 10) as u8;
+        text[at + 1] += (number % 10) as u8;
     }
-    while days(year + 1, 1, 1).is_some_and(|first| first <= day) {
-        year += 1;
-    }
-    let first_of = |month| days(year, month, 1).unwrap_or_default();
-    let month = (1..=12).rev().find(|month| first_of(*month) <= day).unwrap_or(1);
-    let mut text = String::with_capacity(20);
-    let date = (
-        day - first_of(month) + 1,
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-    );
-    let (day, hour, minute, second) = date;
-    // Writing to a string does not fail.
-    let _written = write!(
-        text,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
-    );
     text
 }

@@ -1,6 +1,7 @@
 //! What goes in comes out.
 
 use proptest::prelude::*;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::encode::{Drops, Encoder, TypeMeta};
@@ -39,7 +40,6 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn back(document: &Document, encoder: &Encoder) -> Value {
-    use serde::Deserialize;
     Value::deserialize(&mut Reader::new(document, encoder.words())).unwrap()
 }
 
@@ -66,6 +66,28 @@ proptest! {
             let spec = Reader::new(document, encoder.words()).find(["spec"]).unwrap().unwrap().json().unwrap();
             prop_assert_eq!(&serde_json::from_str::<Value>(&spec).unwrap(), &value["spec"]);
         }
+    }
+
+    /// Those of the object, and nothing else that is called the same.
+    #[test]
+    fn managed_fields_can_be_left_out(managed in value(), other in value(), twice in any::<bool>()) {
+        let mut encoder = Encoder::new(Drops::default());
+        let inner = json!({"metadata": {"managedFields": other}, "managedFields": other});
+        let with = json!({
+            "apiVersion": "v1",
+            "managedFields": other,
+            "metadata": {"labels": inner, "managedFields": managed, "name": "a"},
+            "spec": inner,
+        });
+        let mut without = with.clone();
+        without["metadata"].as_object_mut().unwrap().remove("managedFields");
+        // What comes again is kept once, and then lies elsewhere.
+        let earlier = twice.then(|| encoder.encode(with.to_string().as_bytes(), None).unwrap());
+        let document = encoder.encode(with.to_string().as_bytes(), None).unwrap();
+        prop_assert_eq!(back(&document, &encoder), with.clone());
+        let mut reader = Reader::new(&document, encoder.words()).unmanaged();
+        prop_assert_eq!(Value::deserialize(&mut reader).unwrap(), without);
+        drop(earlier);
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(crate) enum Use {
 }
 
 impl Words {
+    #[inline]
     pub(crate) fn get(&self, number: u16) -> Option<&str> {
         let number = usize::from(number);
         let word = self

@@ -8,7 +8,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::{Error, Reader, broken, is_string};
+use super::{Error, Omit, Reader, ascii, broken, is_string};
 use crate::compact::tag;
 
 /// The name by which `serde_json` asks for the text of a value.
@@ -40,15 +40,18 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
             small @ tag::SMALL..tag::SHORT => visitor.visit_u64(u64::from(small - tag::SMALL)),
             tag::SHARED => self.subtree()?.deserialize_any(visitor),
             tag::OBJECT => {
-                let value = visitor.visit_map(Inside(self))?;
+                let value = visitor.visit_map(Inside::of(self))?;
                 self.ended()?;
                 Ok(value)
             }
             tag::ARRAY => {
-                let value = visitor.visit_seq(Inside(self))?;
+                let value = visitor.visit_seq(Inside::of(self))?;
                 self.ended()?;
                 Ok(value)
             }
+            // Most of these are read as something else than texts.
+            tag::TIME => visitor.visit_str(ascii(&self.time()?)?),
+            tag::UUID => visitor.visit_str(ascii(&self.uuid()?)?),
             tag => match self.string_of(tag)? {
                 Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
                 Cow::Owned(text) => visitor.visit_string(text),
@@ -198,7 +201,24 @@ fn transcode(reader: &mut Reader<'_>, out: &mut serde_json::Serializer<&mut Vec<
 }
 
 /// The inside of an object or array.
-struct Inside<'r, 'a>(&'r mut Reader<'a>);
+struct Inside<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    /// What is to be left out here.
+    omit: Omit,
+    /// What is to be left out of the next value.
+    below: Omit,
+}
+
+impl<'r, 'a> Inside<'r, 'a> {
+    fn of(reader: &'r mut Reader<'a>) -> Self {
+        let omit = std::mem::replace(&mut reader.omit, Omit::Nothing);
+        Self {
+            reader,
+            omit,
+            below: Omit::Nothing,
+        }
+    }
+}
 
 /// The name of a field, which can be asked for as a number, too.
 struct Name<'a>(Cow<'a, str>);
@@ -211,14 +231,30 @@ impl<'a> MapAccess<'a> for Inside<'_, 'a> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        if self.0.peek()? == tag::END {
-            return Ok(None);
+        loop {
+            if self.reader.peek()? == tag::END {
+                return Ok(None);
+            }
+            let name = self.reader.string()?;
+            match self.omit {
+                Omit::Nothing => {}
+                Omit::Managed if name == "metadata" => self.below = Omit::ManagedOfThis,
+                Omit::ManagedOfThis if name == "managedFields" => {
+                    self.reader.skip()?;
+                    continue;
+                }
+                Omit::Managed | Omit::ManagedOfThis => self.below = Omit::Nothing,
+            }
+            return seed.deserialize(Name(name)).map(Some);
         }
-        seed.deserialize(Name(self.0.string()?)).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(&mut *self.0)
+        self.reader.omit = self.below;
+        let value = seed.deserialize(&mut *self.reader);
+        // Who reads no object, or not as one, has left it.
+        self.reader.omit = Omit::Nothing;
+        value
     }
 }
 
@@ -226,10 +262,10 @@ impl<'a> SeqAccess<'a> for Inside<'_, 'a> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        if self.0.peek()? == tag::END {
+        if self.reader.peek()? == tag::END {
             return Ok(None);
         }
-        seed.deserialize(&mut *self.0).map(Some)
+        seed.deserialize(&mut *self.reader).map(Some)
     }
 }
 
