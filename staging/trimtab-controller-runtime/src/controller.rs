@@ -4,7 +4,6 @@ use std::any::TypeId;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,7 +16,8 @@ use crate::introspection::{ControllerState, Introspection, Observed, Timeline};
 use crate::manager::Lead;
 use crate::metrics::Figures;
 use crate::reconcile::Reconcile;
-use crate::source::{Inlet, Place, Running, Sight, Source, SourceId, Sources};
+use crate::share::Share;
+use crate::source::{Inlet, LOW, Place, Running, Sight, Source, SourceId, Sources};
 use crate::subject::{RequestKey, Subject};
 use crate::turn::{Stores, World};
 use crate::worker::{Stage, Worker};
@@ -107,6 +107,7 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             stores,
             recorder: context.recorder.clone(),
             applied: Default::default(),
+            applies: Default::default(),
             timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             leadership: Default::default(),
         };
@@ -119,7 +120,6 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             shards: context.shards.clone().filter(|_| self.settings.sharded),
             settings: self.settings,
             grace: context.grace,
-            active: AtomicUsize::new(0),
             stage: Stage::default(),
         });
         if let (Some(introspection), Some(timeline)) = (&context.introspection, &worker.world.timeline) {
@@ -159,6 +159,15 @@ impl<Q: RequestKey> Controller<Q> {
     /// [`Controller::trigger`], with all that an add can say: when, how urgently, whether a backoff ends.
     pub fn trigger_with(&self, key: Q, add: Add) -> bool {
         self.inlet.add(key, Sight::Hidden, add)
+    }
+
+    /// Gives each key a turn that the controller's watches know of, when nothing more urgent waits: what all depends on has
+    /// changed, such as a setting that no watch shows. False: the controller has stopped.
+    pub fn trigger_all(&self, reason: impl Into<Reason>) -> bool {
+        let add = Add::now().priority(LOW).because(reason).marked();
+        let sources = self.sources.running();
+        sources.iter().for_each(|source| source.again(&add, &Share::All));
+        !self.inlet.queue.is_shut_down()
     }
 
     /// Adds a source. In a running controller it starts at once; it ends with the controller.

@@ -8,8 +8,9 @@
 //! The queue has a count of failures of its own, which this one replaces: a queue cannot know what has changed.
 
 use std::any::TypeId;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,14 +25,10 @@ pub(crate) type View = HashMap<(TypeId, ObjectKey), Option<String>>;
 #[derive(Debug)]
 pub(crate) struct Failing<Q> {
     backoff: Mutex<Box<dyn Backoff>>,
-    keys: Mutex<Keys<Q>>,
-}
-
-#[derive(Debug)]
-struct Keys<Q> {
-    failed: HashMap<Q, Failure>,
-    /// Keys for which something that no view shows has changed since their last turn began. Each is in the queue.
-    nudged: HashSet<Q>,
+    failed: Mutex<HashMap<Q, Failure>>,
+    /// How many there are. Mostly there are none, and then nobody needs the lock: what a key did in its last turn its next one
+    /// sees, since the queue hands it over.
+    count: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -56,41 +53,39 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
     pub(crate) fn new(backoff: Box<dyn Backoff>) -> Self {
         Self {
             backoff: Mutex::new(backoff),
-            keys: Mutex::new(Keys {
-                failed: HashMap::new(),
-                nudged: HashSet::new(),
-            }),
+            failed: Mutex::default(),
+            count: AtomicUsize::new(0),
         }
+    }
+
+    fn has_any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
     }
 
     /// Which attempt the next turn of this key is.
     pub(crate) fn attempt(&self, key: &Q) -> u32 {
-        self.keys
-            .lock()
-            .failed
+        if !self.has_any() {
+            return 1;
+        }
+        let failed = self.failed.lock();
+        failed
             .get(key)
             .map_or(1, |failure| failure.count.saturating_add(1))
     }
 
-    /// What the key has to wait for. `None`: it begins a turn.
+    /// What the key has to wait for, if nothing has changed but what its view shows. `None`: it begins a turn.
     pub(crate) fn wait_for(&self, key: &Q, now: Instant, view: impl FnOnce() -> View) -> Option<WaitFor> {
-        let mut keys = self.keys.lock();
-        if keys.nudged.remove(key) {
+        if !self.has_any() {
             return None;
         }
-        let failure = keys.failed.get(key)?;
+        let failed = self.failed.lock();
+        let failure = failed.get(key)?;
         let wait = match failure.due {
             Some(due) if due <= now => return None,
             Some(due) => WaitFor::Backoff(due - now),
             None => WaitFor::Change,
         };
         (failure.view == view()).then_some(wait)
-    }
-
-    /// Takes note that something changed which concerns the key and is not in its view. To be called before the key is
-    /// added to the queue.
-    pub(crate) fn nudge(&self, key: &Q) {
-        self.keys.lock().nudged.insert(key.clone());
     }
 
     /// Takes note of a failed turn that began at `begun` and ended at `now`. Returns the key's backoff, which is no
@@ -103,8 +98,8 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
         view: View,
         least: Duration,
     ) -> Duration {
-        let mut keys = self.keys.lock();
-        let count = match keys.failed.get(key) {
+        let mut failed = self.failed.lock();
+        let count = match failed.get(key) {
             Some(Failure {
                 count,
                 due: Some(due),
@@ -114,30 +109,29 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
         };
         let delay = self.backoff.lock().delay(count, now).max(least);
         let due = now.checked_add(delay);
-        keys.failed.insert(key.clone(), Failure { count, due, view });
+        failed.insert(key.clone(), Failure { count, due, view });
+        self.count.store(failed.len(), Ordering::Release);
         delay
     }
 
     /// Takes note of a failure that only a change mends.
     pub(crate) fn gave_up(&self, key: &Q, view: View) {
-        self.keys.lock().failed.insert(
-            key.clone(),
-            Failure {
-                count: 0,
-                due: None,
-                view,
-            },
-        );
+        let failure = Failure {
+            count: 0,
+            due: None,
+            view,
+        };
+        let mut failed = self.failed.lock();
+        failed.insert(key.clone(), failure);
+        self.count.store(failed.len(), Ordering::Release);
     }
 
-    pub(crate) fn succeeded(&self, key: &Q) {
-        self.keys.lock().failed.remove(key);
-    }
-
-    /// Forgets a key.
-    pub(crate) fn dismiss(&self, key: &Q) {
-        let mut keys = self.keys.lock();
-        keys.failed.remove(key);
-        keys.nudged.remove(key);
+    /// Forgets the failures of a key.
+    pub(crate) fn forget(&self, key: &Q) {
+        if self.has_any() {
+            let mut failed = self.failed.lock();
+            failed.remove(key);
+            self.count.store(failed.len(), Ordering::Release);
+        }
     }
 }

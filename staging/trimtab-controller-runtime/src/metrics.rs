@@ -212,13 +212,15 @@ impl fmt::Debug for Metrics {
 }
 
 impl Figures {
-    /// Begins to measure a turn. A turn that is cut off is not counted as ended, but is not active any more.
-    pub(crate) fn begin(&self) -> Timer<'_> {
+    /// Begins to measure a turn that begun then. A turn that is cut off is not counted as ended, but is not active any more.
+    pub(crate) fn begin(&self, begun: Instant) -> Timer<'_> {
         self.active.inc();
-        Timer {
-            figures: self,
-            begun: Instant::now(),
-        }
+        Timer { figures: self, begun }
+    }
+
+    /// How many turns are under way.
+    pub(crate) fn active(&self) -> usize {
+        usize::try_from(self.active.get()).unwrap_or_default()
     }
 
     /// Counts a turn whose writes were not seen in time.

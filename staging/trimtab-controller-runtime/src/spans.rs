@@ -5,7 +5,8 @@
 use std::fmt::Display;
 
 use tracing::field::{Empty, display};
-use tracing::{Span, info_span};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span, info_span};
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_workqueue::{Reasons, Work};
 
@@ -13,8 +14,17 @@ use crate::error::Error;
 use crate::introspection::Outcome;
 use crate::subject::{Reconciled, RequestKey};
 
+/// Whether nobody looks at any span of ours. The macros find that out as well, but where `tracing` is to write to the `log`
+/// crate, as `kube` has it, only after all fields have been made.
+fn is_off() -> bool {
+    LevelFilter::current() < Level::INFO
+}
+
 /// A key's way from the queue until its writes are seen. It is nobody's child: each turn is a trace of its own.
 pub(crate) fn turn<Q: RequestKey>(controller: &str, work: &Work<Q>) -> Span {
+    if is_off() {
+        return Span::none();
+    }
     info_span!(
         parent: None,
         "turn",
@@ -32,16 +42,25 @@ pub(crate) fn turn<Q: RequestKey>(controller: &str, work: &Work<Q>) -> Span {
 
 /// The author's part of a turn.
 pub(crate) fn reconcile() -> Span {
+    if is_off() {
+        return Span::none();
+    }
     info_span!("reconcile")
 }
 
 /// The wait until the caches show what a turn has written.
 pub(crate) fn settle() -> Span {
+    if is_off() {
+        return Span::none();
+    }
     info_span!("settle", seen = Empty)
 }
 
 /// A request about an object, or about its status or another part of it.
 pub(crate) fn request<T: Reconciled>(verb: &'static str, key: &ObjectKey, part: Option<&str>) -> Span {
+    if is_off() {
+        return Span::none();
+    }
     info_span!(
         "request",
         verb,

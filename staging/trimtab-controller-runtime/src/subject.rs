@@ -74,7 +74,7 @@ pub trait Main: Sized + Send + Sync + 'static {
     /// Under which key the subject is stored, if it is an object.
     fn object_key(key: &Self::MainKey) -> Option<&ObjectKey>;
 
-    /// The object behind a cached state.
+    /// The object behind a cached state, without its managed fields.
     fn decode(cached: &Cached<Self>) -> Result<Arc<Self>, Undecodable>;
 
     /// Writes the status that the turn has collected, if it has any.
@@ -99,7 +99,7 @@ impl<K: Reconciled> Main for K {
     }
 
     fn decode(cached: &Cached<Self>) -> Result<Arc<Self>, Undecodable> {
-        cached.decode()
+        cached.decode_unmanaged()
     }
 
     fn flush(turn: &mut Turn<Self>) -> Option<BoxFuture<'_, Result<()>>> {

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -28,7 +28,7 @@ use crate::manager::Lead;
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
 use crate::share::{Share, hash_of};
-use crate::source::{Inlet, Running, Sources};
+use crate::source::{Inlet, LOW, Running, Sources};
 use crate::spans;
 use crate::subject::Subject;
 use crate::turn::{Turn, World};
@@ -44,8 +44,6 @@ pub(crate) struct Worker<S: Subject, R> {
     /// If replicas share the keys: those of this one.
     pub(crate) shards: Option<Shards>,
     pub(crate) grace: Duration,
-    /// How many turns are under way.
-    pub(crate) active: AtomicUsize,
     pub(crate) stage: Stage,
 }
 
@@ -173,11 +171,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         let deadline = Instant::now() + self.grace;
         let ended = async { while workers.join_next().await.is_some() {} };
         let in_time = timeout_at(deadline, ended).await.is_ok();
-        let cut_off = if in_time {
-            0
-        } else {
-            self.active.load(Ordering::Acquire)
-        };
+        let cut_off = if in_time { 0 } else { self.figures.active() };
         workers.shutdown().await;
         // These wait for nothing any more.
         term.settling.close();
@@ -186,10 +180,11 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         cut_off
     }
 
-    /// Has all keys of a share looked at.
+    /// Has all keys of a share looked at, when nothing more urgent waits.
     fn all_again(&self, reason: &'static str, share: Share) {
         let sources = self.sources.running();
-        sources.iter().for_each(|source| source.again(reason, &share));
+        let add = Add::now().priority(LOW).because(reason);
+        sources.iter().for_each(|source| source.again(&add, &share));
     }
 
     fn next_resync(&self) -> Instant {
@@ -203,11 +198,11 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
     /// Has one turn after the other until the stop.
     async fn worker(self: Arc<Self>, term: Term) {
         let mut stopped = pin!(term.stop.cancelled());
-        loop {
+        while !term.stop.is_cancelled() {
             let work = tokio::select! {
                 biased;
-                () = &mut stopped => return,
                 work = self.inlet.queue.get() => work,
+                () = &mut stopped => return,
             };
             let Some(work) = work else { return };
             let span = spans::turn(&self.settings.name, &work);
@@ -217,7 +212,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
 
     /// One turn, with all that follows from how it ends.
     async fn turn(self: &Arc<Self>, work: Work<S::Key>, term: &Term) {
-        let begun = Instant::now();
+        let begun = work.since();
         let failing = &self.inlet.failing;
         let held = match &self.shards {
             None => None,
@@ -227,7 +222,9 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             },
         };
         let view = || self.world.look(work.key()).view();
-        if let Some(wait) = failing.wait_for(work.key(), begun, view) {
+        if !work.is_marked()
+            && let Some(wait) = failing.wait_for(work.key(), begun, view)
+        {
             spans::postponed();
             if let WaitFor::Backoff(rest) = wait {
                 self.again(&work, rest, None);
@@ -242,16 +239,15 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             let occasion = Occasion::of(&work, jiff::Timestamp::now()).attempt(attempt);
             timeline.begin(work.key(), occasion)
         });
-        let mut turn = Turn::new(world, work.key().clone(), work.reasons().clone(), attempt, record);
-        let timer = self.figures.begin();
-        let active = Active::new(&self.active);
+        let mut turn = Turn::new(world, work, attempt, record);
+        let timer = self.figures.begin(begun);
         let reconcile = self.reconcile(&mut turn);
         let result = match &held {
             None => Some(reconcile.await),
             Some(held) => held.run(reconcile).await,
         };
-        drop(active);
         let Some(result) = result else {
+            let (work, ..) = turn.end(false);
             let key = work.key();
             tracing::warn!(%key, "the turn was cut off: its key is to be another replica's");
             return self.leave_to_others(work);
@@ -262,7 +258,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         if let Some(record) = &mut record {
             record.reconciled();
         }
-        let (mut unseen, seen) = turn.end(result.is_ok());
+        let (work, mut unseen, seen) = turn.end(result.is_ok());
         let mut ended = Turned {
             work,
             begun,
@@ -300,7 +296,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
     /// Lets a key go that is not this replica's, or not any more. Whoever is given it looks at it.
     fn leave_to_others(&self, work: Work<S::Key>) {
         spans::left();
-        self.inlet.failing.dismiss(work.key());
+        self.inlet.failing.forget(work.key());
         self.world.forget(work.key());
         work.done();
     }
@@ -364,11 +360,11 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         };
         match result {
             Ok(Next::Done) => {
-                failing.succeeded(work.key());
+                failing.forget(work.key());
                 tell(Told::Success);
             }
             Ok(Next::After(delay)) => {
-                failing.succeeded(work.key());
+                failing.forget(work.key());
                 tell(Told::RequeueAfter { delay });
                 return work.requeue_after(delay);
             }
@@ -453,22 +449,6 @@ struct Waits<'a>(&'a Stage);
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.set(Stage::WAITING);
-    }
-}
-
-/// Counts a turn that is under way, also if it is cut off.
-struct Active<'a>(&'a AtomicUsize);
-
-impl<'a> Active<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

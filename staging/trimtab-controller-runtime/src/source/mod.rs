@@ -89,9 +89,8 @@ impl<Q> Clone for Inlet<Q> {
 impl<Q: RequestKey> Inlet<Q> {
     /// Gives a key a turn. False: the queue is shut down and takes nothing more.
     pub(crate) fn add(&self, key: Q, sight: Sight, add: Add) -> bool {
-        if sight == Sight::Hidden {
-            self.failing.nudge(&key);
-        }
+        // What no view shows has to be remembered by the queue: it ends a wait for a change.
+        let add = if sight == Sight::Hidden { add.marked() } else { add };
         self.queue.add_with(key, add).is_ok()
     }
 }

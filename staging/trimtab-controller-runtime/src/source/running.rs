@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use trimtab_client_workqueue::Add;
 
 use super::{Inlet, Source};
 use crate::cluster::Cluster;
@@ -23,8 +24,8 @@ pub(crate) trait Running: Send + Sync {
     fn synced(&self) -> BoxFuture<'_, ()>;
     /// What it struggles with.
     fn trouble(&self) -> Option<String>;
-    /// Triggers all keys again that it knows of and that are in `share`, when nothing more urgent waits.
-    fn again(&self, reason: &'static str, share: &Share);
+    /// Triggers all keys again that it knows of and that are in `share`.
+    fn again(&self, add: &Add, share: &Share);
 }
 
 /// One source of one controller, to be removed by.

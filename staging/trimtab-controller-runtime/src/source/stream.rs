@@ -137,7 +137,7 @@ impl Running for Task {
     }
 
     /// Only the outside knows the keys.
-    fn again(&self, _: &'static str, _: &Share) {}
+    fn again(&self, _: &Add, _: &Share) {}
 }
 
 impl Drop for Task {

@@ -122,7 +122,7 @@ impl<Q: RequestKey> Source<Q> {
 /// Watches the controller's own kind.
 pub(crate) fn of_itself<K: Reconciled>(watch: Watch<K>) -> Source<ObjectKey> {
     let mut source = of(watch, Sight::InView, Use::Main, |object: &Cached<K>| {
-        vec![object.key().clone()]
+        [object.key().clone()]
     });
     source.rules = Rule::main::<K>();
     source
@@ -209,11 +209,11 @@ fn selection<T: Object>(of_cluster: &Cluster, own: Option<Selection>) -> Selecti
     }
 }
 
-fn of<T: Reconciled, Q: RequestKey>(
+fn of<T: Reconciled, Q: RequestKey, Found: IntoIterator<Item = Q> + 'static>(
     watch: Watch<T>,
     sight: Sight,
     used: Use,
-    map: impl Fn(&Cached<T>) -> Vec<Q> + Send + Sync + 'static,
+    map: impl Fn(&Cached<T>) -> Found + Send + Sync + 'static,
 ) -> Source<Q> {
     let kind = T::kind(&T::DynamicType::default()).into_owned();
     Source {
@@ -262,7 +262,11 @@ struct Watching<T: Object, Q, F> {
     _in_use: InUse,
 }
 
-impl<T: Reconciled, Q: RequestKey, F: Fn(&Cached<T>) -> Vec<Q>> Map<T, Q, F> {
+impl<T: Reconciled, Q: RequestKey, Found, F> Map<T, Q, F>
+where
+    F: Fn(&Cached<T>) -> Found,
+    Found: IntoIterator<Item = Q>,
+{
     fn told(&self, delta: &Delta<T>) {
         if self
             .predicate
@@ -283,9 +287,9 @@ impl<T: Reconciled, Q: RequestKey, F: Fn(&Cached<T>) -> Vec<Q>> Map<T, Q, F> {
         } else {
             self.priority
         };
-        let mut keys = (self.map)(after);
+        let mut keys: Vec<_> = (self.map)(after).into_iter().collect();
         if let Some(before) = before {
-            let also = (self.map)(before);
+            let also: Vec<_> = (self.map)(before).into_iter().collect();
             if also != keys {
                 keys.extend(also);
             }
@@ -306,9 +310,10 @@ impl<T: Reconciled, Q: RequestKey, F: Fn(&Cached<T>) -> Vec<Q>> Map<T, Q, F> {
     }
 }
 
-impl<T: Reconciled, Q: RequestKey, F> Running for Watching<T, Q, F>
+impl<T: Reconciled, Q: RequestKey, Found, F> Running for Watching<T, Q, F>
 where
-    F: Fn(&Cached<T>) -> Vec<Q> + Send + Sync,
+    F: Fn(&Cached<T>) -> Found + Send + Sync,
+    Found: IntoIterator<Item = Q>,
 {
     fn what(&self) -> String {
         self.map.kind.clone()
@@ -327,14 +332,12 @@ where
         reflectors.into_iter().find_map(|reflector| reflector.trouble)
     }
 
-    fn again(&self, reason: &'static str, share: &Share) {
+    fn again(&self, add: &Add, share: &Share) {
         let map = &*self.map;
-        for object in self.informer.store().list() {
-            for key in (map.map)(&object).into_iter().filter(|key| share.has(key)) {
-                let add = Add::now().priority(LOW).because(reason);
-                let _shut_down = map.inlet.queue.add_with(key, add);
-            }
-        }
+        let objects = self.informer.store().list();
+        let keys = objects.iter().flat_map(|object| (map.map)(object));
+        let keys = keys.filter(|key| share.has(key));
+        let _shut_down = map.inlet.queue.add_all(keys, add);
     }
 }
 

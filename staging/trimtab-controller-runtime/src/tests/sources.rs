@@ -429,6 +429,50 @@ async fn again_backs_off_without_an_error() {
     }
 }
 
+/// All keys, also those that wait for a change after a failure.
+#[tokio::test(start_paused = true)]
+async fn all_keys_are_looked_at_when_somebody_says_so() {
+    #[derive(Clone, Default)]
+    struct Stubborn(Arc<Mutex<Vec<String>>>);
+    impl Reconcile<Widget> for Stubborn {
+        async fn reconcile(&self, turn: &mut Turn<Widget>) -> Result<Next> {
+            let reasons: Vec<_> = turn.reasons().iter().collect();
+            self.0
+                .lock()
+                .push(format!("{} {}", turn.key(), reasons.join(" ")));
+            match turn.key().name.as_str() {
+                "a" => Err(Error::terminal("no good")),
+                _ => Ok(Next::Done),
+            }
+        }
+    }
+    let server = Server::default();
+    for name in ["a", "b"] {
+        server.put("widgets", name, wish("x"));
+    }
+    let (manager, stubborn, stop) = (manager(&server), Stubborn::default(), CancellationToken::new());
+    let controller = manager
+        .controller(stubborn.clone())
+        .start()
+        .expect("a good description");
+    assert!(controller.trigger_all("too early, and no harm"));
+    let (ended, ()) = tokio::join!(manager.run(stop.clone()), async {
+        sleep(SOON).await;
+        assert!(controller.trigger_all("settings"));
+        sleep(SOON).await;
+        stop.cancel();
+    });
+    ended.expect("a clean end");
+    let turns = [
+        "default/a listed",
+        "default/b listed",
+        "default/a settings",
+        "default/b settings",
+    ];
+    assert_eq!(*stubborn.0.lock(), turns);
+    assert!(!controller.trigger_all("too late"));
+}
+
 fn state(codec: &mut Codec<ConfigMap>, change: Value) -> Cached<ConfigMap> {
     let mut object = json!({"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1", "generation": 1,
         "labels": {"l": "1"}, "annotations": {"a": "1"}}, "data": {"d": "1"}});

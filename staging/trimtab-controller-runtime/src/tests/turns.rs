@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{
     ConfigMap, LoadBalancerIngress, LoadBalancerStatus, Node, NodeStatus, Service, ServiceStatus,
 };
+use kube::ResourceExt;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::sleep;
@@ -245,6 +246,49 @@ async fn built_in_kinds_have_a_status_too() {
         json!({"conditions": [], "unknown": 1, "loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})
     );
     assert_eq!(server.log(), ["PATCH services/s/status 200"]);
+}
+
+/// Also after a write; the store has them.
+#[tokio::test(start_paused = true)]
+async fn the_latest_state_comes_without_managed_fields() {
+    #[derive(Clone, Default)]
+    struct Looks(Arc<Mutex<Vec<[bool; 3]>>>);
+    impl Reconcile<Widget> for Looks {
+        async fn reconcile(&self, turn: &mut Turn<Widget>) -> Result<Next> {
+            let has =
+                |widget: Option<&Widget>| widget.is_some_and(|widget| widget.managed_fields().len() == 1);
+            let before = turn.latest();
+            turn.hold("example.com/looks").await?;
+            let after = turn.latest();
+            let stored = turn
+                .store::<Widget>()?
+                .get(turn.key())
+                .map(|widget| widget.decode());
+            let stored = stored.transpose()?;
+            let all = [before.as_deref(), after.as_deref(), stored.as_deref()].map(has);
+            self.0.lock().push(all);
+            Ok(Next::Done)
+        }
+    }
+    let server = Server::default();
+    let mut widget = wish("x");
+    widget["metadata"] = json!({"managedFields": [{"manager": "somebody", "operation": "Update"}]});
+    server.put("widgets", "a", widget);
+    let (manager, looks, stop) = (manager(&server), Looks::default(), CancellationToken::new());
+    manager
+        .controller(looks.clone())
+        .start()
+        .expect("a good description");
+    let (ended, ()) = tokio::join!(manager.run(stop.clone()), async {
+        sleep(Duration::from_secs(1)).await;
+        stop.cancel();
+    });
+    ended.expect("a clean end");
+    let looks = looks.0.lock();
+    assert!(
+        !looks.is_empty() && looks.iter().all(|seen| *seen == [false, false, true]),
+        "{looks:?}"
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::any::TypeId;
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -68,12 +69,12 @@ impl<K: Reconciled> Turn<K> {
         let store = self.world.stores.to_write::<T>(&self.world.cluster)?;
         let owner = self.present()?;
         if object.meta().name.is_none() {
-            return Err(lacks::<T>("name", &self.key));
+            return Err(lacks::<T>("name", self.key()));
         }
         if request::is_namespaced::<T>() && object.meta().namespace.is_none() {
             object.meta_mut().namespace = owner.meta().namespace.clone();
         }
-        check_namespace(&object, &self.key)?;
+        check_namespace(&object, self.key())?;
         owner::set_controller_reference(&*owner, object.meta_mut())?;
         if let Some(cached) = store.get(&key_of(&object)) {
             refuse_foreign(&*owner, cached.meta()?)?;
@@ -91,9 +92,9 @@ impl<S: Subject> Turn<S> {
     pub async fn apply_unowned<T: Reconciled>(&mut self, object: T) -> Result<Arc<T>> {
         let store = self.world.stores.to_write::<T>(&self.world.cluster)?;
         if object.meta().name.is_none() {
-            return Err(lacks::<T>("name", &self.key));
+            return Err(lacks::<T>("name", self.key()));
         }
-        check_namespace(&object, &self.key)?;
+        check_namespace(&object, self.key())?;
         self.apply_to(&store, object).await
     }
 
@@ -137,7 +138,7 @@ impl<S: Subject> Turn<S> {
         let meta = cached.meta();
         let known = {
             let all = self.world.applied.lock();
-            let applied = all.get(&self.key).and_then(|children| children.get(child));
+            let applied = all.get(self.key()).and_then(|children| children.get(child));
             match applied.filter(|applied| applied.wish == described.digest && applied.uid == meta.uid) {
                 Some(applied) if applied.version == meta.resource_version => return Ok(true),
                 known => known.map(|applied| applied.outcome),
@@ -161,8 +162,9 @@ impl<S: Subject> Turn<S> {
             uid: object.uid.clone(),
             version: object.resource_version.clone(),
         };
+        self.world.applies.store(true, Ordering::Relaxed);
         let mut all = self.world.applied.lock();
-        all.entry(self.key.clone()).or_default().insert(child, applied);
+        all.entry(self.key().clone()).or_default().insert(child, applied);
     }
 }
 

@@ -45,7 +45,7 @@ impl<K: Reconciled> Turn<K> {
                 Claim::Keep => Some(cached.decode()?),
                 Claim::Adopt => {
                     if !may_adopt {
-                        let latest = request::get::<K>(self.client(), &self.key).await?;
+                        let latest = request::get::<K>(self.client(), self.key()).await?;
                         claimant.may_adopt(latest.as_ref().map(K::meta))?;
                         may_adopt = true;
                     }

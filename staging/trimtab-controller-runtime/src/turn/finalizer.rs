@@ -27,7 +27,7 @@ impl<K: Reconciled> Turn<K> {
         if self.is_deleting() {
             return Err(Error::Invalid(format!(
                 "{} is being deleted and cannot be held by the finalizer {finalizer:?}",
-                self.key
+                self.key()
             )));
         }
         let mut metadata = object.meta().clone();
@@ -77,8 +77,8 @@ impl<K: Reconciled> Turn<K> {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()
         };
-        let answer = request::patch(self.client(), &self.key, None, &params, &patch).await;
-        let key = self.key.clone();
+        let answer = request::patch(self.client(), self.key(), None, &params, &patch).await;
+        let key = self.key().clone();
         self.asked::<K, K>(Verb::Patch, &key, &answer, version_of);
         answer
     }

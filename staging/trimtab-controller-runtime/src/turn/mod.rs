@@ -23,7 +23,7 @@ use trimtab_client_cache::cached::Undecodable;
 use trimtab_client_cache::store::Store;
 use trimtab_client_coordination::events::Note;
 use trimtab_client_coordination::leader::Leadership;
-use trimtab_client_workqueue::Reasons;
+use trimtab_client_workqueue::{Reasons, Work};
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -42,13 +42,13 @@ pub(crate) use world::{Glimpse, InUse, Stores, Use, World};
 /// One turn of one key: the latest state from caches that have seen the key's own last writes, why the key came up,
 /// and the ways to write that keep the next turn from acting on old data.
 pub struct Turn<S: Subject> {
-    key: S::Key,
-    reasons: Reasons,
+    /// The key in hand.
+    work: Work<S::Key>,
     attempt: u32,
     /// The main object as this turn knows it: from the cache, then from the answers to the turn's own writes.
     latest: Option<Arc<S>>,
     /// Why `latest` is not known, though the object is there.
-    unreadable: Option<Undecodable>,
+    unreadable: Option<Box<Undecodable>>,
     /// What the turn has written.
     unseen: Unseen<S>,
     draft: Option<Box<dyn Draft<S>>>,
@@ -64,22 +64,20 @@ pub struct Turn<S: Subject> {
 impl<S: Subject> Turn<S> {
     pub(crate) fn new(
         world: Arc<World<S>>,
-        key: S::Key,
-        reasons: Reasons,
+        work: Work<S::Key>,
         attempt: u32,
         record: Option<TurnRecord>,
     ) -> Self {
-        let seen = world.look(&key);
+        let seen = world.look(work.key());
         if seen.main.is_none() && world.store.is_some() {
-            world.forget(&key);
+            world.forget(work.key());
         }
         let (latest, unreadable) = match seen.main.as_ref().map(S::decode).transpose() {
             Ok(latest) => (latest, None),
-            Err(undecodable) => (None, Some(undecodable)),
+            Err(undecodable) => (None, Some(Box::new(undecodable))),
         };
         Self {
-            key,
-            reasons,
+            work,
             attempt,
             latest,
             unreadable,
@@ -96,17 +94,17 @@ impl<S: Subject> Turn<S> {
     pub(crate) fn readable(&mut self) -> Result<()> {
         self.unreadable
             .take()
-            .map_or(Ok(()), |undecodable| Err(undecodable.into()))
+            .map_or(Ok(()), |undecodable| Err((*undecodable).into()))
     }
 
     /// The key.
     pub fn key(&self) -> &S::Key {
-        &self.key
+        self.work.key()
     }
 
     /// Why the key came up, for people: no reconciler may depend on it.
     pub fn reasons(&self) -> &Reasons {
-        &self.reasons
+        self.work.reasons()
     }
 
     /// Which attempt this is: 1, and one more for each failure since the last success.
@@ -142,17 +140,20 @@ impl<S: Subject> Turn<S> {
         self.world.leadership.read().clone()
     }
 
-    /// Ends the turn, which went well or not; what remains is what it has written and what it had in view.
-    pub(crate) fn end(self, well: bool) -> (Unseen<S>, Glimpse<S>) {
+    /// Ends the turn, which went well or not; what remains is the key, what was written and what was in view.
+    pub(crate) fn end(self, well: bool) -> (Work<S::Key>, Unseen<S>, Glimpse<S>) {
         if well {
-            self.world.keep_applied(&self.key, &self.applied);
+            self.world.keep_applied(self.work.key(), &self.applied);
         }
-        (self.unseen, self.seen)
+        (self.work, self.unseen, self.seen)
     }
 }
 
 impl<K: Reconciled> Turn<K> {
     /// The object, or `None` if it is gone. After a write of this turn to it, what the server answered.
+    ///
+    /// It need not have its managed fields, since to decode them costs as much as a small object, and what is applied may not
+    /// have any; an update without them leaves them as they are. Who needs them finds them in the [store](Turn::store).
     pub fn latest(&self) -> Option<Arc<K>> {
         self.latest.clone()
     }
@@ -185,15 +186,16 @@ impl<K: Reconciled> Turn<K> {
 
     /// The object, for what cannot be done without it.
     fn present(&self) -> Result<Arc<K>> {
-        self.latest().ok_or_else(|| Error::Gone(self.key.to_string()))
+        self.latest().ok_or_else(|| Error::Gone(self.key().to_string()))
     }
 
     /// Takes the answer to a write to the main object.
-    fn wrote(&mut self, answer: K) {
+    fn wrote(&mut self, mut answer: K) {
         if let Some(store) = &self.world.store {
             self.unseen.wrote(store, &answer);
         }
         self.seen.wrote(view_of(&answer));
+        answer.meta_mut().managed_fields = None;
         self.latest = Some(Arc::new(answer));
     }
 }
@@ -201,8 +203,8 @@ impl<K: Reconciled> Turn<K> {
 impl<S: Subject> fmt::Debug for Turn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn")
-            .field("key", &self.key)
-            .field("reasons", &self.reasons)
+            .field("key", self.key())
+            .field("reasons", self.reasons())
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ use crate::subject::Reconciled;
 /// The writes of one turn.
 pub(crate) struct Unseen<K> {
     writes: WriteBarrier,
-    released: Option<Released<K>>,
+    released: Option<Box<Released<K>>>,
 }
 
 /// A finalizer that was removed. The last one takes the object with it, in a deletion whose version is not told to
@@ -35,12 +35,12 @@ impl<K> Default for Unseen<K> {
 
 impl<K: Reconciled> Unseen<K> {
     pub(super) fn released(&mut self, store: &Store<K>, object: &K, finalizer: &str) {
-        self.released = Some(Released {
+        self.released = Some(Box::new(Released {
             store: store.clone(),
             key: key_of(object),
             uid: object.meta().uid.clone(),
             finalizer: finalizer.to_owned(),
-        });
+        }));
     }
 }
 

@@ -85,7 +85,7 @@ impl<K: Reconciled> Turn<K> {
         let Some(PlainDraft(status)) = draft.as_any().downcast_mut() else {
             return Err(Error::Invalid(format!(
                 "the status of {} was changed in two forms in one turn",
-                self.key
+                self.key()
             )));
         };
         change(status);
@@ -171,14 +171,14 @@ impl<K: Reconciled> Turn<K> {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()
         };
-        let answer = request::patch::<K, _>(self.client(), &self.key, Some("status"), &params, &patch).await;
+        let answer = request::patch::<K, _>(self.client(), self.key(), Some("status"), &params, &patch).await;
         self.told(match &answer {
             Ok(_) => StatusWrite::Written,
             Err(_) => StatusWrite::Refused,
         });
         match answer {
             Ok(answer) => self.wrote(answer),
-            Err(error) if is_gone(&error, &self.key.name) => {}
+            Err(error) if is_gone(&error, &self.key().name) => {}
             Err(error) => return Err(error),
         }
         Ok(())

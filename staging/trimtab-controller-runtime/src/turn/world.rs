@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use trimtab_apimachinery_meta::ObjectKey;
@@ -30,6 +30,8 @@ pub(crate) struct World<S: Subject> {
     pub(crate) recorder: Recorder,
     /// For each key, what its last turn has applied.
     pub(crate) applied: Mutex<HashMap<S::Key, HashMap<Child, Applied>>>,
+    /// Whether anything was ever applied: many controllers do not, and then nobody needs the lock.
+    pub(crate) applies: AtomicBool,
     /// Where turns are recorded, if anybody looks.
     pub(crate) timeline: Option<Timeline>,
     /// That of the term under way, if it was elected.
@@ -212,11 +214,12 @@ impl<S: Subject> World<S> {
 
     /// Keeps of what was applied for a key what its last turn has applied.
     pub(crate) fn keep_applied(&self, key: &S::Key, children: &[Child]) {
+        if !self.applies.load(Ordering::Relaxed) {
+            return;
+        }
         let mut applied = self.applied.lock();
         if children.is_empty() {
-            if !applied.is_empty() {
-                applied.remove(key);
-            }
+            applied.remove(key);
         } else if let Some(known) = applied.get_mut(key) {
             known.retain(|child, _| children.contains(child));
         }
@@ -224,9 +227,8 @@ impl<S: Subject> World<S> {
 
     /// Forgets what was applied for a key that is gone.
     pub(crate) fn forget(&self, key: &S::Key) {
-        let mut applied = self.applied.lock();
-        if !applied.is_empty() {
-            applied.remove(key);
+        if self.applies.load(Ordering::Relaxed) {
+            self.applied.lock().remove(key);
         }
     }
 }

@@ -14,7 +14,6 @@ use trimtab::controller::process::stop_on_signals;
 use trimtab::prelude::*;
 
 use crate::children::{self, Settled};
-use crate::load::{key_name, namespace_of};
 use crate::overhead::{self, Count};
 use crate::report::Heap;
 use crate::site::{self, Site};
@@ -48,16 +47,9 @@ pub async fn overhead(client: Client, keys: usize, rounds: u64, heap: Option<Hea
     let manager = Manager::new(client).name(NAME);
     let count = Arc::new(Count::default());
     let controller = manager.controller(Nothing(count.clone())).start()?;
-    let all: Vec<_> = (0..keys)
-        .map(|number| ObjectKey::namespaced(namespace_of(number), key_name(number)))
-        .collect();
-    let trigger = || {
-        let taken = all.iter().all(|key| controller.trigger(key.clone(), "bench"));
-        if taken {
-            Ok(())
-        } else {
-            Err("the controller has stopped".into())
-        }
+    let trigger = || match controller.trigger_all("bench") {
+        true => Ok(()),
+        false => Err("the controller has stopped".into()),
     };
     beside(
         &manager,
