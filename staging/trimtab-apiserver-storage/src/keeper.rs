@@ -26,7 +26,8 @@ pub(crate) trait Committer: std::fmt::Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<()>;
 }
 
-/// Wall-clock time that does not jump: what it was when the store was opened, plus the time since.
+/// Wall-clock time that does not jump: what it was when the store was opened, plus the time since. Should the clock
+/// have jumped while the store was closed, what expires does so earlier or later, and nothing else changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     opened: Instant,
@@ -34,8 +35,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Starts when the wall clock says `now`.
+    pub(crate) fn start(now: SystemTime) -> Self {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             opened: Instant::now(),
             opened_at: millis(since),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use crate::config::Config;
 use crate::contract::{
@@ -28,7 +29,7 @@ impl MemoryStore {
     /// Outside of a tokio runtime with timers: expiry and compaction are a task of it.
     pub fn new(config: Config) -> Self {
         let shared = Shared::new(State::default(), config);
-        let clock = Clock::start();
+        let clock = Clock::start(SystemTime::now());
         let committer = Arc::new(MemoryCommitter {
             shared: shared.clone(),
             clock,

@@ -46,7 +46,8 @@ pub(crate) struct Garbage {
 
 /// The keys and their history.
 ///
-/// Invariants: `history` holds exactly the commits `max(oldest, 2)..=revision`, without gaps; a key's versions
+/// Invariants: `history` holds exactly the commits `max(oldest, start + 1)..=revision`, without gaps, where `start` is
+/// the revision that the store began with (1, or what it was restored to); a key's versions
 /// are in ascending order, at most one of them is at or below `oldest`, and a lone deletion is not among them
 /// once it is at or below `oldest`; `expiries` holds what the latest version of each key says.
 #[derive(Debug)]
@@ -72,11 +73,12 @@ impl Default for State {
 }
 
 impl State {
-    /// A state that holds nothing yet and whose history begins at `oldest`; to be filled by [`State::load`].
-    pub(crate) fn starting_at(oldest: Revision) -> Self {
+    /// A state that holds nothing yet, began with revision `start` and can be read from `oldest` on; to be filled by
+    /// [`State::load`] with what was there just before `oldest`, or at `start` when that is later.
+    pub(crate) fn starting_at(start: Revision, oldest: Revision) -> Self {
         Self {
-            revision: oldest.saturating_sub(1).max(1),
-            oldest: oldest.max(1),
+            revision: oldest.saturating_sub(1).max(start),
+            oldest: oldest.max(start),
             ..Self::default()
         }
     }

@@ -1,59 +1,76 @@
 //! The store's rows on disk, in a redb file. It knows rows and revisions, nothing of transactions or watches.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use super::format::{FORMAT, Row, parse, row_key, row_value};
-use crate::contract::{Error, Event, EventKind, KeyValue, Result, Revision};
-use crate::state::{Change, Commit, Garbage, Millis, State};
+use super::format::{FORMAT, OLDEST_FORMAT, parse, row_key, row_value};
+use super::loader::Loader;
+use super::medium::Medium;
+use crate::contract::{Error, Result, Revision};
+use crate::state::{Commit, Garbage, State};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_OLDEST: &str = "oldest";
-
-/// How the file is opened; tests put faults underneath.
-pub(super) type Opener = Box<dyn FnMut() -> std::result::Result<Database, redb::DatabaseError> + Send>;
+const META_START: &str = "start";
+/// For pages of the file. Reads are answered from the index, so this serves the inner pages of writes only.
+const CACHE_BYTES: usize = 8 << 20;
 
 /// An open file. After an error it is opened anew before the next write.
+#[derive(Debug)]
 pub(super) struct Engine {
+    /// For messages.
     path: String,
-    opener: Opener,
+    medium: Medium,
     database: Option<Database>,
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
+    /// What the file is known to say of the oldest revision that can be asked for.
+    oldest: Revision,
 }
 
 impl Engine {
     /// Opens the file, makes it if need be, and reads what it holds. `path` is for messages.
-    pub(super) fn open(path: String, mut opener: Opener) -> Result<(Self, State, Vec<Garbage>)> {
-        let database = opener().map_err(|e| open_error(&path, e.into()))?;
-        let mut engine = Self {
-            path,
-            opener,
-            database: Some(database),
-        };
-        engine.claim()?;
-        let (state, garbage) = engine.load()?;
-        Ok((engine, state, garbage))
+    ///
+    /// A panic of the engine's crate over a damaged file is an error like any other here.
+    pub(super) fn open(path: String, medium: Medium) -> Result<(Self, State, Vec<Garbage>)> {
+        let name = path.clone();
+        let opened = catch_unwind(AssertUnwindSafe(move || {
+            if medium.is_unfinished().map_err(|e| io_error(&path, &e))? {
+                medium.set_len(0).map_err(|e| io_error(&path, &e))?;
+            }
+            let database = open(&medium, true).map_err(|e| open_error(&path, e.into()))?;
+            let mut engine = Self {
+                path,
+                medium,
+                database: Some(database),
+                oldest: 1,
+            };
+            engine.claim()?;
+            let (state, garbage) = engine.load()?;
+            engine.oldest = state.oldest();
+            Ok((engine, state, garbage))
+        }));
+        opened.unwrap_or_else(|_| {
+            Err(Error::Corrupt {
+                path: name,
+                why: "its pages contradict each other".to_owned(),
+            })
+        })
+    }
+
+    /// The disk below.
+    pub(super) fn medium(&self) -> &Medium {
+        &self.medium
     }
 
     fn database(&self) -> Result<&Database> {
         self.database.as_ref().ok_or(Error::Closed)
     }
 
-    /// Writes the format's version into a new file, or checks an old one's.
+    /// Writes the format's version into a new file or one of an older format, or checks it.
     fn claim(&mut self) -> Result<()> {
         let database = self.database()?;
         let found = (|| -> std::result::Result<Option<u64>, redb::Error> {
@@ -66,11 +83,17 @@ impl Engine {
         })();
         match found.map_err(|e| open_error(&self.path, e))? {
             Some(FORMAT) => return Ok(()),
-            Some(other) => {
-                let why = format!("it is of format {other}, and this version reads format {FORMAT} only");
-                return Err(self.corrupt(why));
+            Some(other) if other > FORMAT => {
+                return Err(self.corrupt(format!(
+                    "it is of format {other}, which a newer version of trimtab wrote, and this one reads formats \
+                     {OLDEST_FORMAT} to {FORMAT}"
+                )));
             }
-            None => {}
+            Some(other) if other < OLDEST_FORMAT => {
+                return Err(self.corrupt(format!("it says that it is of format {other}, which never was")));
+            }
+            // Format 1 is format 2 without what a restore writes: nothing is to be converted.
+            Some(_) | None => {}
         }
         let written = (|| -> std::result::Result<(), redb::Error> {
             let txn = database.begin_write()?;
@@ -83,23 +106,22 @@ impl Engine {
     }
 
     fn load(&self) -> Result<(State, Vec<Garbage>)> {
-        let mut loader = Loader::default();
         let database = self.database()?;
-        let mut oldest = 1;
-        let read = (|| -> std::result::Result<Result<(), String>, redb::Error> {
+        let read = (|| -> std::result::Result<Result<Loader, String>, redb::Error> {
             let txn = database.begin_read()?;
-            oldest = txn.open_table(META)?.get(META_OLDEST)?.map_or(1, |v| v.value());
-            loader.oldest = oldest;
+            let meta = txn.open_table(META)?;
+            let number = |name: &str| meta.get(name).map(|found| found.map_or(1, |v| v.value()));
+            let mut loader = Loader::new(number(META_START)?, number(META_OLDEST)?);
             for entry in txn.open_table(ROWS)?.iter()? {
                 let (key, value) = entry?;
                 if let Err(why) = parse(key.value(), value.value()).and_then(|row| loader.row(row)) {
                     return Ok(Err(why));
                 }
             }
-            Ok(Ok(()))
+            Ok(Ok(loader))
         })();
         read.map_err(|e| open_error(&self.path, e))?
-            .and_then(|()| loader.finish())
+            .and_then(Loader::finish)
             .map_err(|why| self.corrupt(why))
     }
 
@@ -138,7 +160,9 @@ impl Engine {
         self.change(current, |txn| {
             txn.open_table(META)?.insert(META_OLDEST, oldest)?;
             Ok(())
-        })
+        })?;
+        self.oldest = oldest;
+        Ok(())
     }
 
     fn change(
@@ -162,12 +186,22 @@ impl Engine {
         })
     }
 
+    /// Removes what a failed write may have left behind, if it can: for when the file is closed.
+    pub(super) fn settle(&mut self, current: Revision) {
+        if let Err(error) = self.recover(current) {
+            tracing::warn!(%error, "what a failed write has left may be found when the store is opened again");
+        }
+    }
+
     fn recover(&mut self, current: Revision) -> std::result::Result<&Database, redb::Error> {
         if self.database.is_none() {
-            let database = (self.opener)()?;
+            // What a failed sync has left is written again by this one, before anything is built upon it.
+            self.medium.sync_data()?;
+            let database = open(&self.medium, false)?;
             let txn = database.begin_write()?;
             txn.open_table(ROWS)?
                 .retain_in(&row_key(current + 1, b"")[..].., |_, _| false)?;
+            txn.open_table(META)?.insert(META_OLDEST, self.oldest)?;
             txn.commit()?;
             self.database = Some(database);
         }
@@ -175,115 +209,13 @@ impl Engine {
     }
 }
 
-/// Builds a state from rows in the order of their revisions.
-#[derive(Debug, Default)]
-struct Loader {
-    oldest: Revision,
-    /// The keys as they were just before `oldest`.
-    base: HashMap<Bytes, (KeyValue, Option<Millis>)>,
-    garbage: Vec<Garbage>,
-    /// Built when the first row at or above `oldest` comes.
-    state: Option<State>,
-    /// The changes of the revision that is being read.
-    changes: Vec<Change>,
-}
-
-impl Loader {
-    fn row(&mut self, row: Row) -> Result<(), String> {
-        if row.revision < self.oldest {
-            return self.base_row(row);
-        }
-        if self
-            .changes
-            .first()
-            .is_some_and(|c| c.event.kv.mod_revision != row.revision)
-        {
-            self.commit()?;
-        }
-        let prev = self.state().get(&row.key);
-        let kv = KeyValue {
-            key: row.key,
-            value: row.value,
-            create_revision: row.create_revision,
-            mod_revision: row.revision,
-        };
-        self.changes.push(Change {
-            event: Event {
-                kind: row.kind,
-                kv,
-                prev,
-            },
-            expires: row.expires,
-        });
-        Ok(())
-    }
-
-    fn base_row(&mut self, row: Row) -> Result<(), String> {
-        let Row {
-            revision,
-            key,
-            kind,
-            create_revision,
-            expires,
-            value,
-        } = row;
-        let kv = KeyValue {
-            key: key.clone(),
-            value,
-            create_revision,
-            mod_revision: revision,
-        };
-        let old = match kind {
-            EventKind::Put => self.base.insert(key.clone(), (kv, expires)),
-            EventKind::Delete => {
-                self.garbage.push(Garbage {
-                    revision,
-                    key: key.clone(),
-                });
-                self.base.remove(&key)
-            }
-        };
-        self.garbage.extend(old.map(|(kv, _)| Garbage {
-            revision: kv.mod_revision,
-            key,
-        }));
-        Ok(())
-    }
-
-    fn state(&mut self) -> &mut State {
-        let (oldest, base) = (self.oldest, &mut self.base);
-        self.state.get_or_insert_with(|| {
-            let mut state = State::starting_at(oldest);
-            for (_, (kv, expires)) in base.drain() {
-                state.load(kv, expires);
-            }
-            state
-        })
-    }
-
-    fn commit(&mut self) -> Result<(), String> {
-        let changes = std::mem::take(&mut self.changes);
-        let Some(revision) = changes.first().map(|c| c.event.kv.mod_revision) else {
-            return Ok(());
-        };
-        let state = self.state();
-        if revision != state.revision() + 1 {
-            return Err(format!("revision {} is missing", state.revision() + 1));
-        }
-        state.apply(Arc::new(Commit { revision, changes }));
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(State, Vec<Garbage>), String> {
-        self.commit()?;
-        let oldest = self.oldest;
-        let state = self.state();
-        if state.revision() < oldest {
-            return Err(format!("revision {oldest} is missing"));
-        }
-        state.settle();
-        Ok((std::mem::take(state), self.garbage))
-    }
+/// Opens the file; `check` reads all of it, so that damage is found now rather than met later.
+fn open(medium: &Medium, check: bool) -> std::result::Result<Database, DatabaseError> {
+    let check = check && medium.len().map_err(redb::StorageError::from)? > 0;
+    redb::Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(check)
+        .create_with_backend(medium.clone())
 }
 
 fn open_error(path: &str, error: redb::Error) -> Error {

@@ -1,4 +1,8 @@
-//! The on-disk format, version 1: how a version of a key is written as a row, and read back with doubt.
+//! The on-disk format, version 2: how a version of a key is written as a row, and read back with doubt.
+//!
+//! Two tables. `meta` says by name: `format`, the version of the format; `oldest`, the oldest revision that can be
+//! asked for (1 if not there); `start`, the revision that the store began with, to which rows of it and of revisions
+//! before it were restored (1 if not there; version 1 of the format has no such name). `rows` holds the rows.
 //!
 //! Row key: the revision (8 bytes, big endian), then the key. Row value: a CRC-32 of the row's key and of the
 //! rest of the value (4 bytes), what happened (1 byte), the revision of the key's creation (8 bytes), the time
@@ -10,8 +14,10 @@ use bytes::Bytes;
 use crate::contract::{EventKind, Revision};
 use crate::state::{Change, Millis};
 
-/// The version of the format that this code writes. It reads no other yet.
-pub(super) const FORMAT: u64 = 1;
+/// The version of the format that this code writes.
+pub(super) const FORMAT: u64 = 2;
+/// The oldest version that it reads, and makes into the current one.
+pub(super) const OLDEST_FORMAT: u64 = 1;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;

@@ -3,18 +3,31 @@
 //! All keys and the history since the last compaction are in memory, as in [`crate::MemoryStore`], and answer
 //! reads and watches. The file below is written by one thread, which syncs once for all transactions that wait;
 //! what is not on disk is not visible.
+//!
+//! From a disk that fills up, fails or cannot be written any more nothing acknowledged is lost: transactions are
+//! refused with an error that says why, reads and watches go on, and the first transaction that the disk takes again
+//! is acknowledged.
 
+mod disk;
 mod engine;
 mod format;
+mod home;
+mod loader;
+mod medium;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use engine::{Engine, Opener, io_error};
+pub use disk::Disk;
+use disk::FileDisk;
+use engine::{Engine, io_error};
+use home::Home;
+pub use medium::DiskUse;
+use medium::Medium;
 use writer::Writer;
 
 use crate::config::Config;
@@ -25,11 +38,6 @@ use crate::keeper::{Clock, Committer, Keeper};
 use crate::shared::Shared;
 use crate::state::State;
 
-const STORE_FILE: &str = "store.redb";
-const LOCK_FILE: &str = "lock";
-/// For pages of the file. Reads are answered from the index, so this serves the inner pages of writes only.
-const CACHE_BYTES: usize = 8 << 20;
-
 /// A store in a directory, which no other process can open at the same time.
 #[derive(Debug)]
 pub struct EmbeddedStore {
@@ -39,53 +47,56 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, making both if they do not exist. Reads all of it, so this takes about
-    /// a millisecond for each megabyte; it blocks.
+    /// Opens the store in `dir`, making both if they do not exist, for their owner's eyes only. Reads all of it, so
+    /// this takes about a millisecond for each megabyte; it blocks.
     ///
     /// # Errors
     ///
     /// [`Error::Locked`] when another process, or this one, has it open; [`Error::Corrupt`] when the file is
-    /// damaged or not ours; [`Error::Full`] and [`Error::Io`] when it cannot be read or written.
+    /// damaged, not ours or of a newer version; [`Error::Full`] and [`Error::Io`] when it cannot be read or written.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with timers: expiry and compaction are a task of it.
     pub fn open(dir: impl AsRef<Path>, config: Config) -> Result<Self> {
-        let dir = dir.as_ref();
-        let path = |p: &Path| p.display().to_string();
-        std::fs::create_dir_all(dir).map_err(|e| io_error(&path(dir), &e))?;
-        let lock = lock(dir)?;
-        let file = dir.join(STORE_FILE);
-        let name = path(&file);
-        let opener: Opener = Box::new(move || {
-            let created = !file.exists();
-            let mut builder = redb::Builder::new();
-            let database = builder
-                .set_cache_size(CACHE_BYTES)
-                .set_check_integrity_on_open(!created)
-                .create(&file)?;
-            if let Some(dir) = file.parent().filter(|_| created) {
-                // Without this the file's name may not outlive a power cut, whatever was synced in it.
-                File::open(dir)
-                    .and_then(|d| d.sync_all())
-                    .map_err(redb::StorageError::from)?;
-            }
-            Ok(database)
-        });
-        Self::start(name, opener, config, lock)
+        let home = Home::open(dir.as_ref())?;
+        let file = home.store();
+        let name = file.display().to_string();
+        let disk = FileDisk::open(&file, home.doubt()).map_err(|e| io_error(&name, &e))?;
+        let medium = Medium::new(Arc::new(disk)).map_err(|e| io_error(&name, &e))?;
+        Self::start(name, medium, config, Clock::start(SystemTime::now()), Some(home))
     }
 
-    fn start(name: String, opener: Opener, config: Config, guard: impl Send + 'static) -> Result<Self> {
-        let (engine, state, garbage) = Engine::open(name.clone(), opener)?;
-        tracing::debug!(
-            path = name,
-            revision = state.revision(),
-            oldest = state.oldest(),
-            "opened the store"
-        );
+    /// Opens the store on a disk of the caller's, who sees to it that nobody else uses it; `name` is for messages,
+    /// and `now` is what the wall clock says.
+    ///
+    /// # Errors
+    ///
+    /// As [`EmbeddedStore::open`].
+    ///
+    /// # Panics
+    ///
+    /// As [`EmbeddedStore::open`].
+    pub fn on_disk(name: &str, disk: Arc<dyn Disk>, config: Config, now: SystemTime) -> Result<Self> {
+        let medium = Medium::new(disk).map_err(|e| io_error(name, &e))?;
+        Self::start(name.to_owned(), medium, config, Clock::start(now), None)
+    }
+
+    fn start(name: String, medium: Medium, config: Config, clock: Clock, home: Option<Home>) -> Result<Self> {
+        let (engine, state, garbage) = Engine::open(name.clone(), medium)?;
+        let (revision, known) = (state.revision(), home.as_ref().and_then(Home::known));
+        if let Some(known) = known.filter(|known| *known > revision) {
+            return Err(Error::Corrupt {
+                path: name,
+                why: format!(
+                    "it ends at revision {revision}, but was closed at revision {known}: the last transactions are \
+                     missing"
+                ),
+            });
+        }
+        tracing::debug!(path = name, revision, oldest = state.oldest(), "opened the store");
         let shared = Shared::new(state, config);
-        let clock = Clock::start();
-        let writer = Writer::spawn(engine, shared.clone(), clock, garbage, guard);
+        let writer = Writer::spawn(engine, shared.clone(), clock, garbage, home);
         let writer = Arc::new(writer.map_err(|e| io_error(&name, &e))?);
         let keeper = Keeper::spawn(shared.clone(), writer.clone(), clock);
         Ok(Self {
@@ -94,23 +105,10 @@ impl EmbeddedStore {
             keeper,
         })
     }
-}
 
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(LOCK_FILE);
-    let name = path.display().to_string();
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = file.map_err(|e| io_error(&name, &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            path: dir.display().to_string(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io_error(&name, &error)),
+    /// What has been done to the disk since the store was opened.
+    pub fn disk_use(&self) -> DiskUse {
+        self.writer.disk_use()
     }
 }
 

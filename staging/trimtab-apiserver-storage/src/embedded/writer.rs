@@ -9,6 +9,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::engine::Engine;
+use super::home::Home;
+use super::medium::{DiskUse, Medium};
 use crate::contract::{Error, Op, Result, Revision, Txn, TxnResponse};
 use crate::draft::Draft;
 use crate::keeper::{Clock, Committer};
@@ -34,19 +36,21 @@ enum Job {
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: UnboundedSender<Job>,
+    medium: Medium,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the thread, which owns the engine and whatever else is to be let go with it.
+    /// Starts the thread, which owns the engine and the directory that is to be let go with it.
     pub(super) fn spawn(
         engine: Engine,
         shared: Arc<Shared>,
         clock: Clock,
         garbage: Vec<Garbage>,
-        guard: impl Send + 'static,
+        home: Option<Home>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = unbounded_channel();
+        let medium = engine.medium().clone();
         let mut worker = Worker {
             engine,
             shared,
@@ -56,16 +60,28 @@ impl Writer {
         let thread = Builder::new().name("trimtab-store".to_owned()).spawn(move || {
             let closed = worker.run(queue);
             // The file and its lock are let go before anyone hears that the store is closed.
+            let revision = worker.shared.read(|state| state.revision());
+            worker.engine.settle(revision);
             drop(worker);
-            drop(guard);
+            if let Some(home) = home
+                && let Err(error) = home.closed_at(revision)
+            {
+                tracing::warn!(%error, "cannot record at which revision the store was closed");
+            }
             if let Some(answer) = closed {
                 drop(answer.send(Ok(())));
             }
         })?;
         Ok(Self {
             jobs,
+            medium,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// What has been done to the disk.
+    pub(super) fn disk_use(&self) -> DiskUse {
+        self.medium.done()
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T> {
