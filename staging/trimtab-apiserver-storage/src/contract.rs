@@ -11,7 +11,8 @@
 //! - **Durable**: an acknowledged transaction survives the death of the process, and of the machine if the disk
 //!   keeps what it has synced (memory backends promise nothing of the kind).
 //! - **Atomic**: of a transaction all changes are seen, or none, in reads and in watches alike.
-//! - **Snapshot**: a range at a revision returns what was there at that revision, on every page.
+//! - **Snapshot**: a range at a revision returns what was there at that revision, on every page; and so does
+//!   a snapshot, which is of one revision whatever is written meanwhile.
 //! - **Ordered**: a watch delivers changes in the order of their revisions (of one revision: in no certain order).
 //! - **Unique**: a watch delivers no change twice.
 //! - **Reliable**: a watch leaves out no change of its range from its start on; if it cannot, it ends with
@@ -43,6 +44,8 @@
 //!   [`Error::Compacted`].
 //! - A transaction that answers with an error has changed nothing that anyone has seen. If the machine dies before
 //!   the store writes again, it may yet be found to have happened in full.
+//! - A store that was restored from a backup begins at a revision after the backup's, as if compacted there: what was
+//!   asked of the old one with its revisions is answered with [`Error::Compacted`].
 //! - A transaction that changes a key twice changes it once: the last operation counts.
 //! - Values share memory with the [`Bytes`] that were put: hand over slices of their own size.
 
@@ -50,7 +53,7 @@ use std::fmt;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 
 /// A point in the store's history. The empty store is at 1, as etcd's is; the first change makes it 2.
 pub type Revision = u64;
@@ -265,6 +268,54 @@ pub struct WatchBatch {
 /// A running watch. It ends after the first error; dropping it cancels the watch.
 pub type WatchStream = BoxStream<'static, Result<WatchBatch>>;
 
+/// A key of a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotEntry {
+    /// The key with its value.
+    pub kv: KeyValue,
+    /// When it is to be deleted, in milliseconds since 1970; `None` for never.
+    pub expires: Option<u64>,
+}
+
+/// All keys of a store as of one revision, whatever is written or compacted while it is read.
+pub struct Snapshot {
+    /// The revision.
+    pub revision: Revision,
+    /// How many keys there are.
+    pub count: u64,
+    /// The keys in order, some at a time. It ends after the first error.
+    pub entries: BoxStream<'static, Result<Vec<SnapshotEntry>>>,
+}
+
+/// At most this many keys of a snapshot come at a time.
+const SNAPSHOT_ENTRIES: usize = 256;
+
+impl Snapshot {
+    /// A snapshot of which everything is known.
+    pub fn new(revision: Revision, entries: Vec<SnapshotEntry>) -> Self {
+        let count = entries.len() as u64;
+        let mut entries = entries.into_iter();
+        let parts = std::iter::from_fn(move || {
+            let part: Vec<_> = entries.by_ref().take(SNAPSHOT_ENTRIES).collect();
+            (!part.is_empty()).then_some(Ok(part))
+        });
+        Self {
+            revision,
+            count,
+            entries: Box::pin(stream::iter(parts)),
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("revision", &self.revision)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a store answers with when it cannot do as asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -365,6 +416,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`Error::Io`] where asking needs a round trip.
     async fn request_progress(&self) -> Result<()>;
+
+    /// Everything that is there at the current revision, for a backup. As it is given, everything is read at once,
+    /// and as if nothing expired: stores in which keys do bring their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::range`], at once or in the stream.
+    async fn snapshot(&self) -> Result<Snapshot> {
+        let all = self.range(RangeRequest::prefix(Bytes::new())).await?;
+        let entries = all.kvs.into_iter().map(|kv| SnapshotEntry { kv, expires: None });
+        Ok(Snapshot::new(all.revision, entries.collect()))
+    }
 
     /// Stops accepting transactions, writes out what is under way and ends all watches.
     ///

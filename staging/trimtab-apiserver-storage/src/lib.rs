@@ -2,6 +2,7 @@
 //!
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 
+pub mod backup;
 pub mod config;
 pub mod contract;
 pub mod embedded;
@@ -14,8 +15,8 @@ mod state;
 
 pub use config::Config;
 pub use contract::{
-    Compare, Error, Event, EventKind, KeyValue, Op, RangeRequest, RangeResponse, Result, Revision, Store,
-    Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    Compare, Error, Event, EventKind, KeyValue, Op, RangeRequest, RangeResponse, Result, Revision, Snapshot,
+    SnapshotEntry, Store, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;

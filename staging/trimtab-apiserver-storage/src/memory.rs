@@ -1,12 +1,15 @@
 //! A store in memory: the contract without the disk. For tests and throw-away servers.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use crate::backup::{self, Reader};
 use crate::config::Config;
 use crate::contract::{
-    Error, RangeRequest, RangeResponse, Result, Revision, Store, Txn, TxnResponse, WatchRequest, WatchStream,
+    Error, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse, WatchRequest,
+    WatchStream,
 };
 use crate::draft::Draft;
 use crate::keeper::{Clock, Committer, Keeper};
@@ -28,7 +31,32 @@ impl MemoryStore {
     ///
     /// Outside of a tokio runtime with timers: expiry and compaction are a task of it.
     pub fn new(config: Config) -> Self {
-        let shared = Shared::new(State::default(), config);
+        Self::holding(State::default(), config)
+    }
+
+    /// A store made of a backup; it begins `bump` revisions after the backup, at least one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the backup.
+    ///
+    /// # Panics
+    ///
+    /// As [`MemoryStore::new`].
+    pub fn restore(config: Config, from: impl Read, bump: u64) -> Result<Self, backup::Error> {
+        let mut reader = Reader::new(from)?;
+        let start = reader.summary().revision.saturating_add(bump.max(1));
+        let mut state = State::starting_at(start, start);
+        while let Some(entries) = reader.block()? {
+            for entry in entries {
+                state.load(entry.kv, entry.expires);
+            }
+        }
+        Ok(Self::holding(state, config))
+    }
+
+    fn holding(state: State, config: Config) -> Self {
+        let shared = Shared::new(state, config);
         let clock = Clock::start(SystemTime::now());
         let committer = Arc::new(MemoryCommitter {
             shared: shared.clone(),
@@ -70,6 +98,10 @@ impl Store for MemoryStore {
     async fn request_progress(&self) -> Result<()> {
         self.shared.progress();
         Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.shared.read(State::snapshot))
     }
 
     async fn close(&self) -> Result<()> {

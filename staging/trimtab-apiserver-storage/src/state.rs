@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::contract::{Error, Event, EventKind, KeyValue, RangeRequest, RangeResponse, Result, Revision};
+use crate::contract::{
+    Error, Event, EventKind, KeyValue, RangeRequest, RangeResponse, Result, Revision, Snapshot, SnapshotEntry,
+};
 
 /// Milliseconds since 1970, on the store's own clock.
 pub(crate) type Millis = u64;
@@ -93,6 +95,17 @@ impl State {
             expires,
         };
         self.keys.insert(kv.key, vec![version]);
+    }
+
+    /// All keys as they are now, with when they expire.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let entries = self.keys.iter().filter_map(|(key, versions)| {
+            let version = versions.last()?;
+            let kv = key_value(key, version)?;
+            let expires = version.expires;
+            Some(SnapshotEntry { kv, expires })
+        });
+        Snapshot::new(self.revision, entries.collect())
     }
 
     /// The current revision.

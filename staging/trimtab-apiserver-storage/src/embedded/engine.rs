@@ -10,7 +10,7 @@ use super::format::{FORMAT, OLDEST_FORMAT, parse, row_key, row_value};
 use super::loader::Loader;
 use super::medium::Medium;
 use crate::contract::{Error, Result, Revision};
-use crate::state::{Commit, Garbage, State};
+use crate::state::{Change, Commit, Garbage, State};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -163,6 +163,27 @@ impl Engine {
         })?;
         self.oldest = oldest;
         Ok(())
+    }
+
+    /// Makes a new file one that begins at revision `start`.
+    pub(super) fn set_start(&mut self, start: Revision) -> Result<()> {
+        self.change(start, |txn| {
+            txn.open_table(META)?.insert(META_START, start)?;
+            Ok(())
+        })
+    }
+
+    /// Writes keys as they are when a store begins at revision `start`.
+    pub(super) fn write_base(&mut self, start: Revision, changes: &[Change]) -> Result<()> {
+        self.change(start, |txn| {
+            let mut rows = txn.open_table(ROWS)?;
+            for change in changes {
+                let kv = &change.event.kv;
+                let key = row_key(kv.mod_revision, &kv.key);
+                rows.insert(&key[..], &row_value(&key, change)[..])?;
+            }
+            Ok(())
+        })
     }
 
     fn change(

@@ -13,6 +13,7 @@ const STORE_FILE: &str = "store.redb";
 const LOCK_FILE: &str = "lock";
 const CLOSED_FILE: &str = "closed";
 const DOUBT_FILE: &str = "unsynced";
+const UNFINISHED_FILE: &str = "store.redb.restoring";
 
 /// A directory that this process alone has open; it lets go of it when dropped.
 #[derive(Debug)]
@@ -44,6 +45,17 @@ impl Home {
         }
     }
 
+    /// Whether a process has the store in `dir` open. It need not exist.
+    pub(super) fn is_open(dir: &Path) -> bool {
+        File::open(dir.join(LOCK_FILE))
+            .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whether there is a store in `dir`.
+    pub(super) fn holds_store(dir: &Path) -> bool {
+        dir.join(STORE_FILE).exists()
+    }
+
     /// The file with the rows.
     pub(super) fn store(&self) -> PathBuf {
         self.dir.join(STORE_FILE)
@@ -52,6 +64,26 @@ impl Home {
     /// The file that is there while a failed sync has not been made good.
     pub(super) fn doubt(&self) -> PathBuf {
         self.dir.join(DOUBT_FILE)
+    }
+
+    /// The file that a restore writes before it becomes the store.
+    pub(super) fn unfinished(&self) -> PathBuf {
+        self.dir.join(UNFINISHED_FILE)
+    }
+
+    /// Whether nothing is there beyond what an interrupted restore leaves.
+    pub(super) fn is_vacant(&self) -> Result<bool> {
+        let entries = std::fs::read_dir(&self.dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.map_err(|e| io_error(&self.dir.display().to_string(), &e))?;
+        let left = [LOCK_FILE, UNFINISHED_FILE, DOUBT_FILE];
+        Ok(entries
+            .iter()
+            .all(|e| left.iter().any(|name| e.file_name() == **name)))
+    }
+
+    /// Syncs the names in the directory.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
     }
 
     /// The revision that the store is known to have reached, from when it was last closed in peace. Nothing where that

@@ -14,6 +14,7 @@ mod format;
 mod home;
 mod loader;
 mod medium;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,15 +29,17 @@ use engine::{Engine, io_error};
 use home::Home;
 pub use medium::DiskUse;
 use medium::Medium;
+pub use restore::Phase;
 use writer::Writer;
 
 use crate::config::Config;
 use crate::contract::{
-    Error, RangeRequest, RangeResponse, Result, Revision, Store, Txn, TxnResponse, WatchRequest, WatchStream,
+    Error, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse, WatchRequest,
+    WatchStream,
 };
 use crate::keeper::{Clock, Committer, Keeper};
 use crate::shared::Shared;
-use crate::state::State;
+use crate::state::{Garbage, State};
 
 /// A store in a directory, which no other process can open at the same time.
 #[derive(Debug)]
@@ -60,11 +63,9 @@ impl EmbeddedStore {
     /// Outside of a tokio runtime with timers: expiry and compaction are a task of it.
     pub fn open(dir: impl AsRef<Path>, config: Config) -> Result<Self> {
         let home = Home::open(dir.as_ref())?;
-        let file = home.store();
-        let name = file.display().to_string();
-        let disk = FileDisk::open(&file, home.doubt()).map_err(|e| io_error(&name, &e))?;
-        let medium = Medium::new(Arc::new(disk)).map_err(|e| io_error(&name, &e))?;
-        Self::start(name, medium, config, Clock::start(SystemTime::now()), Some(home))
+        let (engine, state, garbage) = Self::load(&home)?;
+        let clock = Clock::start(SystemTime::now());
+        Self::start(engine, state, garbage, config, clock, Some(home))
     }
 
     /// Opens the store on a disk of the caller's, who sees to it that nobody else uses it; `name` is for messages,
@@ -79,25 +80,40 @@ impl EmbeddedStore {
     /// As [`EmbeddedStore::open`].
     pub fn on_disk(name: &str, disk: Arc<dyn Disk>, config: Config, now: SystemTime) -> Result<Self> {
         let medium = Medium::new(disk).map_err(|e| io_error(name, &e))?;
-        Self::start(name.to_owned(), medium, config, Clock::start(now), None)
+        let (engine, state, garbage) = Engine::open(name.to_owned(), medium)?;
+        Self::start(engine, state, garbage, config, Clock::start(now), None)
     }
 
-    fn start(name: String, medium: Medium, config: Config, clock: Clock, home: Option<Home>) -> Result<Self> {
-        let (engine, state, garbage) = Engine::open(name.clone(), medium)?;
-        let (revision, known) = (state.revision(), home.as_ref().and_then(Home::known));
-        if let Some(known) = known.filter(|known| *known > revision) {
-            return Err(Error::Corrupt {
-                path: name,
-                why: format!(
-                    "it ends at revision {revision}, but was closed at revision {known}: the last transactions are \
-                     missing"
-                ),
-            });
+    /// Opens and reads the file in a directory.
+    fn load(home: &Home) -> Result<(Engine, State, Vec<Garbage>)> {
+        let file = home.store();
+        let path = file.display().to_string();
+        let disk = FileDisk::open(&file, home.doubt()).map_err(|e| io_error(&path, &e))?;
+        let medium = Medium::new(Arc::new(disk)).map_err(|e| io_error(&path, &e))?;
+        let (engine, state, garbage) = Engine::open(path.clone(), medium)?;
+        let (revision, oldest) = (state.revision(), state.oldest());
+        if let Some(known) = home.known().filter(|known| *known > revision) {
+            let why = format!(
+                "it ends at revision {revision}, but was closed at revision {known}: the last transactions are missing"
+            );
+            return Err(Error::Corrupt { path, why });
         }
-        tracing::debug!(path = name, revision, oldest = state.oldest(), "opened the store");
+        tracing::debug!(path, revision, oldest, "opened the store");
+        Ok((engine, state, garbage))
+    }
+
+    fn start(
+        engine: Engine,
+        state: State,
+        garbage: Vec<Garbage>,
+        config: Config,
+        clock: Clock,
+        home: Option<Home>,
+    ) -> Result<Self> {
         let shared = Shared::new(state, config);
         let writer = Writer::spawn(engine, shared.clone(), clock, garbage, home);
-        let writer = Arc::new(writer.map_err(|e| io_error(&name, &e))?);
+        let writer = writer.map_err(|e| Error::Io(format!("cannot start a thread: {e}")))?;
+        let writer = Arc::new(writer);
         let keeper = Keeper::spawn(shared.clone(), writer.clone(), clock);
         Ok(Self {
             shared,
@@ -137,6 +153,10 @@ impl Store for EmbeddedStore {
     async fn request_progress(&self) -> Result<()> {
         self.shared.progress();
         Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.shared.read(State::snapshot))
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,8 +1,9 @@
-//! The contract's suite: every clause on every backend, in four parts.
+//! The contract's suite: every clause on every backend, in five parts.
 //!
 //! - [`example`]: the worked example of the contract's documentation.
 //! - [`sequential`]: random calls, one after the other, against a model.
 //! - [`concurrent`]: writers and watchers at once; the history must fit the clauses.
+//! - [`snapshot`]: snapshots while everything changes.
 //! - [`time`]: expiry, automatic compaction, progress, slow watchers; on paused time.
 //!
 //! [`model`] is the simplest store that could be right; [`clauses`] holds one checker for each clause;
@@ -14,4 +15,5 @@ mod concurrent;
 mod example;
 mod model;
 mod sequential;
+mod snapshot;
 mod time;

@@ -1,0 +1,139 @@
+//! A closed store to and from backups: read without being opened for service, and made anew.
+
+use std::io::{BufReader, Read, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::EmbeddedStore;
+use super::disk::FileDisk;
+use super::engine::{Engine, io_error};
+use super::home::Home;
+use super::medium::Medium;
+use crate::backup::{self, Reader, Summary};
+use crate::contract::{self, Event, EventKind, Revision, Snapshot, SnapshotEntry};
+use crate::state::Change;
+
+/// About so many bytes are written at a time.
+const PART_BYTES: usize = 8 << 20;
+
+impl EmbeddedStore {
+    /// Whether some process has the store in `dir` open.
+    pub fn is_open(dir: impl AsRef<Path>) -> bool {
+        Home::is_open(dir.as_ref())
+    }
+
+    /// Whether there is a store in `dir`.
+    pub fn exists(dir: impl AsRef<Path>) -> bool {
+        Home::holds_store(dir.as_ref())
+    }
+
+    /// Everything that is in the store in `dir`, which no process must have open. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`EmbeddedStore::open`].
+    pub fn read(dir: impl AsRef<Path>) -> contract::Result<Snapshot> {
+        let (_engine, state, _) = Self::load(&Home::open(dir.as_ref())?)?;
+        Ok(state.snapshot())
+    }
+
+    /// Makes a store in `dir` of a backup; the store begins `bump` revisions after the backup, at least one, and answers
+    /// with the revision at which it begins. The backup is read twice: before the first is known to be whole nothing
+    /// is touched. The store is there in full, with its bytes synced and read again, or not at all. It blocks;
+    /// `progress` is told of the keys checked or written, of all keys, and which of the two it is.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the backup; [`backup::Error::NotEmpty`] when there is something in `dir` already;
+    /// [`backup::Error::Store`] when the store cannot be written, or a process has it open.
+    pub fn restore(
+        dir: impl AsRef<Path>,
+        mut from: impl Read + Seek,
+        bump: u64,
+        mut progress: impl FnMut(Phase, u64, u64),
+    ) -> Result<(Summary, Revision), backup::Error> {
+        let summary = backup::verify(BufReader::new(&mut from), |keys, of| {
+            progress(Phase::Checking, keys, of);
+        })?;
+        from.rewind()?;
+        let home = Home::open(dir.as_ref())?;
+        if !home.is_vacant()? {
+            return Err(backup::Error::NotEmpty(dir.as_ref().display().to_string()));
+        }
+        let start = summary.revision.saturating_add(bump.max(1));
+        let unfinished = home.unfinished();
+        let name = unfinished.display().to_string();
+        let failed = |error: std::io::Error| io_error(&name, &error);
+        if unfinished.exists() {
+            std::fs::remove_file(&unfinished).map_err(failed)?;
+        }
+        let written = (|| {
+            let mut engine = open(&unfinished, &home)?.0;
+            engine.set_start(start)?;
+            let mut reader = Reader::new(BufReader::new(from))?;
+            let (mut part, mut size, mut keys) = (Vec::new(), 0, 0);
+            while let Some(entries) = reader.block()? {
+                keys += entries.len() as u64;
+                size += entries.iter().map(|e| e.kv.value.len()).sum::<usize>();
+                part.extend(entries.into_iter().map(change));
+                if size >= PART_BYTES {
+                    engine.write_base(start, &part)?;
+                    part.clear();
+                    size = 0;
+                    progress(Phase::Writing, keys, summary.keys);
+                }
+            }
+            engine.write_base(start, &part)?;
+            progress(Phase::Writing, keys, summary.keys);
+            drop(engine);
+            // As the server will.
+            let (_engine, state, _) = open(&unfinished, &home)?;
+            let found = state.snapshot();
+            if (found.count, found.revision) != (summary.keys, start) {
+                return Err(backup::Error::Store(contract::Error::Corrupt {
+                    path: name.clone(),
+                    why: "what was restored is not what is read back".to_owned(),
+                }));
+            }
+            Ok(())
+        })();
+        if let Err(error) = written {
+            drop(std::fs::remove_file(&unfinished));
+            return Err(error);
+        }
+        std::fs::rename(&unfinished, home.store())
+            .and_then(|()| home.sync())
+            .and_then(|()| home.closed_at(start))
+            .map_err(failed)?;
+        Ok((summary, start))
+    }
+}
+
+/// What a restore is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The backup is being checked.
+    Checking,
+    /// The store is being written.
+    Writing,
+}
+
+fn open(
+    file: &Path,
+    home: &Home,
+) -> contract::Result<(Engine, crate::state::State, Vec<crate::state::Garbage>)> {
+    let name = file.display().to_string();
+    let disk = FileDisk::open(file, home.doubt()).map_err(|e| io_error(&name, &e))?;
+    let medium = Medium::new(Arc::new(disk)).map_err(|e| io_error(&name, &e))?;
+    Engine::open(name, medium)
+}
+
+fn change(entry: SnapshotEntry) -> Change {
+    let SnapshotEntry { kv, expires } = entry;
+    let event = Event {
+        kind: EventKind::Put,
+        kv,
+        prev: None,
+    };
+    Change { event, expires }
+}
