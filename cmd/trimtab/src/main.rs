@@ -1,12 +1,14 @@
 //! The `trimtab` binary: the everyday command line.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line's output is its purpose
 
+mod backup;
 mod narrate;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
 
@@ -23,15 +25,27 @@ enum Command {
     /// Run the API server, the built-in controllers and the sample controller until Ctrl-C
     Up {
         #[command(flatten)]
-        server: ServerOptions,
+        server: Box<ServerOptions>,
     },
+    /// Save everything that a server stores in a file, while it runs or when it is stopped
+    Backup(BackupOptions),
+    /// Make a new data dir of a backup, or check one
+    Restore(RestoreOptions),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Up { server } = Cli::parse().command;
-    cli::log_to_stderr(server.verbosity);
-    let Err(error) = up::run(&server).await else {
+    let command = Cli::parse().command;
+    cli::log_to_stderr(match &command {
+        Command::Up { server } => server.verbosity,
+        _ => 0,
+    });
+    let done = match command {
+        Command::Up { server } => up::run(&server).await,
+        Command::Backup(options) => backup::save(&options).await,
+        Command::Restore(options) => backup::restore(options).await,
+    };
+    let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
     eprintln!("trimtab: {error}");

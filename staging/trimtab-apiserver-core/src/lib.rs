@@ -10,6 +10,7 @@ pub mod admission;
 pub mod allocators;
 pub mod api;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod options;
 pub mod registry;

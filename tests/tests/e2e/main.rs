@@ -1,6 +1,7 @@
 //! The real binaries with real clients in front, as a person uses them. What a smaller test can show is not here.
 
 mod apiserver;
+mod backup;
 mod bad_input;
 mod python;
 mod restart;

@@ -11,7 +11,7 @@ use kube::api::{
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use trimtab_tests::Server;
 
-async fn client(server: &Server) -> kube::Client {
+pub(crate) async fn client(server: &Server) -> kube::Client {
     let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).expect("the server wrote a kubeconfig");
     let options = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)

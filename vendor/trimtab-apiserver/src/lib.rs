@@ -28,6 +28,10 @@ pub mod auth {
     pub use trimtab_apiserver_core::auth::Mode;
 }
 
+/// Backups of what a server stores, as files.
+#[doc(inline)]
+pub use trimtab_apiserver_core::backup;
+
 /// What binaries around a server share.
 #[doc(inline)]
 pub use trimtab_apiserver_core::cli;
@@ -47,6 +51,7 @@ pub mod storage {
     #[doc(inline)]
     pub use trimtab_apiserver_storage::{
         Compare, Config, EmbeddedStore, Error, Event, EventKind, KeyValue, MemoryStore, Op, RangeRequest,
-        RangeResponse, Result, Revision, Store, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+        RangeResponse, Result, Revision, Snapshot, SnapshotEntry, Store, Txn, TxnResponse, WatchBatch,
+        WatchRequest, WatchStream, backup,
     };
 }

@@ -9,6 +9,7 @@ mod negotiate;
 mod paths;
 mod protobuf;
 pub(crate) mod respond;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod yaml;

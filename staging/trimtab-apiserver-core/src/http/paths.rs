@@ -74,6 +74,12 @@ impl Api {
         if known && !reads {
             return Err(method_not_allowed());
         }
+        if path == super::snapshot::PATH {
+            return match head.method.as_str() {
+                "GET" => self.snapshot().await,
+                _ => Err(method_not_allowed()),
+            };
+        }
         Ok(match segments.as_slice() {
             [] => respond::value(200, &json!({"paths": self.root_paths()}), head.style.json()),
             ["version"] => respond::value(200, &crate::version::document(), head.style.json()),
@@ -132,6 +138,7 @@ impl Api {
             "/readyz",
             "/readyz/etcd",
             "/readyz/ping",
+            super::snapshot::PATH,
             "/version",
         ];
         let mut paths = self.discovery.paths();

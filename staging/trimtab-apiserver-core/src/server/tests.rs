@@ -137,3 +137,44 @@ async fn a_webhook_sees_custom_resources_in_the_version_that_it_knows() {
     assert_eq!(request["object"]["spec"]["x"], "one");
     server.shutdown().await.expect("stops");
 }
+
+#[tokio::test]
+async fn who_may_do_everything_may_take_a_snapshot() {
+    let server = server().await;
+    let service = server.service();
+    let ask = |method: Method, user: Option<&str>| {
+        let mut request = Request::builder().method(method).uri("/trimtab/snapshot");
+        if let Some(user) = user {
+            request = request.header("Impersonate-User", user);
+        }
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
+        let service = service.clone();
+        async move {
+            let response = service.oneshot(request).await.expect("answers");
+            let code = response.status().as_u16();
+            (
+                code,
+                response.into_body().collect().await.expect("a body").to_bytes(),
+            )
+        }
+    };
+    assert_eq!(
+        ask(Method::GET, Some("jane")).await.0,
+        403,
+        "it holds every Secret"
+    );
+    assert_eq!(ask(Method::POST, None).await.0, 405);
+    let (code, bytes) = ask(Method::GET, None).await;
+    assert_eq!(code, 200);
+    let restored = MemoryStore::restore(Config::default(), &bytes[..], 0).expect("a whole backup");
+    let all = trimtab_apiserver_storage::RangeRequest::prefix("/registry/");
+    let (wanted, got) = (
+        server.store.range(all.clone()).await.expect("reads"),
+        trimtab_apiserver_storage::Store::range(&restored, all)
+            .await
+            .expect("reads"),
+    );
+    assert!(wanted.count > 50, "the first objects: {}", wanted.count);
+    assert_eq!(got.kvs, wanted.kvs);
+    server.shutdown().await.expect("stops");
+}

@@ -1,0 +1,55 @@
+//! `trimtab backup` and `trimtab restore`.
+
+use http::Request;
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use trimtab::controller::process;
+use trimtab_apiserver::backup::{BackupFile, BackupOptions, RestoreOptions, SNAPSHOT_PATH, Source};
+use trimtab_apiserver::cli::Progress;
+
+use crate::up::Outcome;
+
+/// Saves what the store of a stopped server holds, or what a running server answers with.
+pub(crate) async fn save(options: &BackupOptions) -> Outcome {
+    let mut progress = Progress::new();
+    let summary = match options.source()? {
+        Source::Store(snapshot) => options.save(snapshot, &mut progress).await?,
+        Source::Server(kubeconfig) => {
+            let client = process::connect(Some(&kubeconfig)).await?;
+            let request = Request::get(SNAPSHOT_PATH).body(Body::empty())?;
+            let response = client.send(request).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let text = body.collect().await?.to_bytes();
+                return Err(options.refused(status.as_u16(), &text).into());
+            }
+            let mut file = BackupFile::create(&options.file)?;
+            while let Some(frame) = body.frame().await {
+                if let Ok(piece) = frame?.into_data() {
+                    file.write(&piece, &mut progress)?;
+                }
+            }
+            file.finish(&mut progress)?
+        }
+    };
+    drop(progress);
+    println!("saved    {}", options.file.display());
+    println!("{summary}");
+    Ok(())
+}
+
+/// Makes a data dir of a backup, or only checks it.
+pub(crate) async fn restore(options: RestoreOptions) -> Outcome {
+    let (file, target) = (options.file.clone(), options.data_dir.clone());
+    let done = tokio::task::spawn_blocking(move || options.run(&mut Progress::new())).await??;
+    println!("checked  {}", file.display());
+    println!("{}", done.backup);
+    if let Some(revision) = done.begins {
+        println!(
+            "restored {}, which begins at revision {revision}",
+            target.display()
+        );
+    }
+    Ok(())
+}
