@@ -76,6 +76,12 @@ impl Draft {
         }
         // What was made and unmade in the same transaction never happened.
         changes.retain(|c| c.event.kind == EventKind::Put || c.event.prev.is_some());
+        for Change { event, .. } in &mut changes {
+            if let (EventKind::Delete, Some(prev)) = (event.kind, &event.prev) {
+                // Though it may have been made anew in between.
+                event.kv.create_revision = prev.create_revision;
+            }
+        }
         if changes.is_empty() {
             return TxnResponse {
                 succeeded,

@@ -221,9 +221,9 @@ impl State {
         due.take(limit).filter_map(|(_, key)| self.get(key)).collect()
     }
 
-    /// Forgets what is older than `revision`; see [`crate::Store::compact`]. Answers with the rows that nobody
-    /// needs any more. What was current just before `revision` is not among them: it is what the changes of
-    /// `revision` name as their predecessors.
+    /// Forgets what is older than `revision`; see [`crate::Store::compact`]. Answers with the rows that nobody needs any
+    /// more, in an order in which no deletion comes before what it has deleted. What was current just before `revision`
+    /// is not among them: it is what the changes of `revision` name as their predecessors.
     pub(crate) fn compact(&mut self, revision: Revision) -> Result<Vec<Garbage>> {
         self.can_compact(revision)?;
         self.oldest = revision;

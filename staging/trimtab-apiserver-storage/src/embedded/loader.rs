@@ -89,18 +89,16 @@ impl Loader {
         };
         let old = match kind {
             EventKind::Put => self.base.insert(key.clone(), (kv, expires)),
-            EventKind::Delete => {
-                self.garbage.push(Garbage {
-                    revision,
-                    key: key.clone(),
-                });
-                self.base.remove(&key)
-            }
+            EventKind::Delete => self.base.remove(&key),
         };
+        // In the order in which it may be removed: a deletion goes after what it has deleted.
         self.garbage.extend(old.map(|(kv, _)| Garbage {
             revision: kv.mod_revision,
-            key,
+            key: key.clone(),
         }));
+        if kind == EventKind::Delete {
+            self.garbage.push(Garbage { revision, key });
+        }
         Ok(())
     }
 
@@ -128,7 +126,7 @@ impl Loader {
         Ok(())
     }
 
-    /// The state, and the rows that nobody needs.
+    /// The state, and the rows that nobody needs, in the order in which they may be removed.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes all transactions that wait, writes them with one sync, makes them
 //! visible and answers them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -55,7 +56,7 @@ impl Writer {
             engine,
             shared,
             clock,
-            garbage,
+            garbage: garbage.into(),
         };
         let thread = Builder::new().name("trimtab-store".to_owned()).spawn(move || {
             let closed = worker.run(queue);
@@ -121,8 +122,9 @@ struct Worker {
     engine: Engine,
     shared: Arc<Shared>,
     clock: Clock,
-    /// Rows that are to be removed when there is time.
-    garbage: Vec<Garbage>,
+    /// Rows that are to be removed when there is time, in this order: of a key that was deleted, the deletion must not go
+    /// before what it has deleted, or that would be found again after a crash in between.
+    garbage: VecDeque<Garbage>,
 }
 
 impl Worker {
@@ -194,10 +196,10 @@ impl Worker {
         if draft.commits.is_empty() {
             return Ok(());
         }
-        let rest = self.garbage.len().saturating_sub(GARBAGE_ROWS);
-        self.engine
-            .write(current, &draft.commits, &self.garbage[rest..])?;
-        self.garbage.truncate(rest);
+        let some = self.garbage.len().min(GARBAGE_ROWS);
+        let garbage = &self.garbage.make_contiguous()[..some];
+        self.engine.write(current, &draft.commits, garbage)?;
+        self.garbage.drain(..some);
         Ok(())
     }
 
@@ -217,16 +219,16 @@ impl Worker {
             return false;
         }
         let current = self.shared.read(|state| state.revision());
-        let rest = self.garbage.len().saturating_sub(GARBAGE_ROWS);
-        match self.engine.write(current, &[], &self.garbage[rest..]) {
-            Ok(()) => self.garbage.truncate(rest),
-            Err(error) => {
-                // What stays behind is found again when the store is next opened.
-                tracing::warn!(%error, "cannot remove compacted revisions");
-                self.garbage.clear();
-            }
+        let some = self.garbage.len().min(GARBAGE_ROWS);
+        let garbage = &self.garbage.make_contiguous()[..some];
+        let removed = self.engine.write(current, &[], garbage);
+        if let Err(error) = &removed {
+            // None is forgotten, since later ones may hide it; it is tried again after the next job.
+            tracing::warn!(%error, "cannot remove compacted revisions");
+        } else {
+            self.garbage.drain(..some);
         }
-        true
+        removed.is_ok()
     }
 }
 

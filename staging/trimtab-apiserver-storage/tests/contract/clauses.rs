@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use trimtab_apiserver_storage::{Event, KeyValue, RangeResponse, Revision, Txn, TxnResponse, WatchBatch};
+use trimtab_apiserver_storage::{Event, KeyValue, Op, RangeResponse, Revision, Txn, TxnResponse, WatchBatch};
 
 use crate::model::Model;
 
@@ -50,10 +50,21 @@ pub(crate) fn unique(batches: &[WatchBatch]) -> Verdict {
 pub(crate) fn reliable(model: &Model, prefix: &[u8], from: Revision, batches: &[WatchBatch]) -> Verdict {
     let Some(last) = batches.last() else { return Ok(()) };
     let (wanted, got) = (model.events(prefix, from, last.revision), events(batches));
-    if wanted == got {
+    let same = wanted
+        .iter()
+        .zip(&got)
+        .take_while(|(wanted, got)| wanted == got)
+        .count();
+    if wanted.len() == same && got.len() == same {
         Ok(())
     } else {
-        fail("Reliable", "wanted, got", (wanted, got))
+        let counts = (same, wanted.len(), got.len());
+        let evidence = (counts, wanted.get(same), got.get(same));
+        fail(
+            "Reliable",
+            "(alike, wanted, got) events, then wanted, got",
+            evidence,
+        )
     }
 }
 
@@ -151,17 +162,13 @@ pub(crate) fn linearizable(calls: &[Call]) -> Result<Model, String> {
 }
 
 fn changed(call: &Call) -> bool {
-    call.response
-        .kvs
-        .iter()
-        .flatten()
-        .any(|kv| kv.mod_revision == call.response.revision)
-        && call
-            .txn
-            .success
-            .iter()
-            .any(|op| !matches!(op, trimtab_apiserver_storage::Op::Get { .. }))
-        && call.response.succeeded
+    let mut done = call.txn.success.iter().zip(&call.response.kvs);
+    call.response.succeeded
+        && done.any(|(op, kv)| match op {
+            Op::Put { .. } => true,
+            Op::Delete { .. } => kv.is_some(),
+            Op::Get { .. } => false,
+        })
 }
 
 /// *Durable*: what was acknowledged is there after the store was opened again.

@@ -79,7 +79,7 @@ struct State {
     dead: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Write(usize, Vec<u8>),
     Length(usize),
@@ -141,6 +141,20 @@ impl SimDisk {
     /// Cuts the power now.
     pub(crate) fn cut(&self) {
         self.0.lock().dead = true;
+    }
+
+    /// The disk after the process was killed: the system still has what was written.
+    pub(crate) fn after_kill(&self) -> Self {
+        let state = self.0.lock();
+        let after = Self::holding(state.seen.clone());
+        {
+            let mut new = after.0.lock();
+            new.synced.clone_from(&state.synced);
+            new.since.clone_from(&state.since);
+            // A sync that has failed is still owed.
+            new.doubtful = state.doubtful;
+        }
+        after
     }
 
     /// The disk after a power cut: of what was not synced any part is there, to the sector, and in any order.

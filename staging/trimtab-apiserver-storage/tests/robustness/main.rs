@@ -1,6 +1,9 @@
 //! Robustness: what becomes of the store when everything around it fails.
 //!
 //! - [`steps`]: a disk that fails at each of its calls in turn, once or for good; the power going at each of them.
+//! - [`histories`]: many clients at once, while disks fail, the power goes and clocks jump. [`traffic`] is what they do and
+//!   see, [`history`] holds the clauses against it, [`refusals`] shows that each is able to say no.
+//! - [`kill`]: a process that writes, killed again and again.
 //! - [`damage`]: bytes that change by themselves, everywhere in the file; files of other versions and of others.
 //! - [`syncs`]: how many syncs there are.
 //! - [`backup`]: backups under load, and stores made of them.
@@ -12,10 +15,15 @@
 mod backup;
 mod damage;
 mod disk;
+mod histories;
+mod history;
 mod home;
+mod kill;
 mod kit;
+mod refusals;
 mod steps;
 mod syncs;
+mod traffic;
 
 #[path = "../contract/clauses.rs"]
 #[allow(dead_code)] // what the contract's suite needs alone

@@ -1,5 +1,5 @@
 //! A disk that fails at each call that the store makes of it, in turn: once, or until it is mended, or for good because
-//! the power has gone. Nothing acknowledged is lost, nothing refused is seen, reads go on, and so do writes afterwards.
+//! the power has gone or the process was killed there. Nothing acknowledged is lost, nothing refused is seen, reads go on, and so do writes afterwards.
 
 use fastrand::Rng;
 use trimtab_apiserver_storage::{Error, RangeRequest, Store, Txn};
@@ -149,7 +149,11 @@ async fn one_power_cut(at: u64, seeds: std::ops::Range<u64>) -> Result<(), Strin
     };
     disk.cut(); // at the latest when all is done
     for seed in seeds {
-        let after = disk.after_power_cut(&mut Rng::with_seed(seed));
+        // Or it was the process that was killed there, and the machine goes on.
+        let after = match seed == at {
+            true => disk.after_kill(),
+            false => disk.after_power_cut(&mut Rng::with_seed(seed)),
+        };
         let store = open(&after).map_err(|e| format!("power seed {seed}: opening: {e}"))?;
         let mut model = outcome.as_ref().map_or_else(Model::default, |o| o.model.clone());
         if all(&store).await.revision > model.revision()
