@@ -43,10 +43,12 @@
 //! - Old revisions are kept only until they are compacted; a range or watch below that answers
 //!   [`Error::Compacted`].
 //! - A transaction that answers with an error has changed nothing that anyone has seen. If the machine dies before
-//!   the store writes again, it may yet be found to have happened in full.
+//!   the store writes again, it may yet be found to have happened in full. The exception is [`Error::Unknown`], of
+//!   stores that are reached over a network: the transaction may have happened, or may yet, in full or not at all.
 //! - A store that was restored from a backup begins at a revision after the backup's, as if compacted there: what was
 //!   asked of the old one with its revisions is answered with [`Error::Compacted`].
-//! - A transaction that changes a key twice changes it once: the last operation counts.
+//! - A transaction that changes a key twice changes it once: the last operation counts. A key that was there before
+//!   and is deleted and put in one transaction is a key that was put: it keeps the revision that created it.
 //! - Values share memory with the [`Bytes`] that were put: hand over slices of their own size.
 
 use std::fmt;
@@ -357,6 +359,13 @@ pub enum Error {
     /// There is no room left for writing; reads still work.
     #[error("no room left: {0}")]
     Full(String),
+    /// One thing to be written is larger than the store takes.
+    #[error("too large to be stored: {0}")]
+    TooLarge(String),
+    /// A transaction was handed on and not answered: it has happened, will happen or will not, which only a later read
+    /// can tell, and that only for a while. Only stores that others keep answer with this.
+    #[error("it is not known whether the write has happened: {0}")]
+    Unknown(String),
     /// Reading or writing failed below the store.
     #[error("storage failed: {0}")]
     Io(String),
@@ -384,7 +393,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], [`Error::Io`], [`Error::Closed`]; then nothing has changed.
+    /// [`Error::Full`], [`Error::TooLarge`], [`Error::Io`], [`Error::Closed`]; then nothing has changed.
+    /// [`Error::Unknown`]: then nobody knows.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse>;
 
     /// Watches a range of keys.

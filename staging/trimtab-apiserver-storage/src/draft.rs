@@ -47,10 +47,13 @@ impl Draft {
                 Op::Get { key } => kvs.push(self.get(state, &key)),
                 Op::Put { key, value, ttl } => {
                     let old = self.get(state, &key);
+                    // A deletion before it in the same transaction does not count.
+                    let first = changes.iter().find(|c| c.event.kv.key == key);
+                    let before = first.map_or(old.as_ref(), |change| change.event.prev.as_ref());
                     let kv = KeyValue {
+                        create_revision: before.map_or(revision, |kv| kv.create_revision),
                         key,
                         value,
-                        create_revision: old.as_ref().map_or(revision, |kv| kv.create_revision),
                         mod_revision: revision,
                     };
                     let expires = ttl.map(|s| now.saturating_add(s.saturating_mul(1000)));

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod config;
 pub mod contract;
 pub mod embedded;
+pub mod etcd;
 pub mod memory;
 
 mod draft;
@@ -19,4 +20,5 @@ pub use contract::{
     SnapshotEntry, Store, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
 pub use embedded::EmbeddedStore;
+pub use etcd::{EtcdConfig, EtcdCredentials, EtcdStore, EtcdTls};
 pub use memory::MemoryStore;

@@ -127,6 +127,9 @@ pub(crate) fn error(error: &Error) -> ApiError {
             StatusReason::Other("InsufficientStorage".to_owned()),
             why.clone(),
         ),
+        Error::TooLarge(why) => ApiError::new(413, StatusReason::RequestEntityTooLarge, why.clone()),
+        // As kube-apiserver answers when etcd does not answer it: the client has to look.
+        unknown @ Error::Unknown(_) => ApiError::timeout(unknown.to_string()),
         Error::Closed => ApiError::unavailable("the server is shutting down"),
         other => ApiError::internal(other),
     }

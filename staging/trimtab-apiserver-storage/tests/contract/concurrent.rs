@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use trimtab_apiserver_storage::{Compare, Config, Op, RangeRequest, Store, Txn, WatchBatch, WatchRequest};
 
-use crate::backends::ALL;
+use crate::backends::all;
 use crate::clauses::{self, Call};
 
 const WRITERS: u8 = 8;
@@ -71,8 +71,8 @@ async fn watcher(store: Arc<dyn Store>, prefix: &'static str, from: u64) -> Vec<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_concurrent_history_fits_every_clause() {
-    for backend in ALL {
-        let subject = backend.open(Config::default());
+    for backend in all() {
+        let subject = backend.open(Config::default()).await;
         let watches: Vec<_> = [("", 1), ("own/", 2), ("shared/", 1), ("own/1", 9)]
             .map(|(prefix, from)| {
                 (

@@ -6,7 +6,7 @@ use trimtab_apiserver_storage::{
     Compare, Config, Error, EventKind, Op, RangeRequest, Store, Txn, WatchRequest,
 };
 
-use crate::backends::ALL;
+use crate::backends::all;
 
 pub(crate) fn put(key: &str, value: &str) -> Op {
     Op::Put {
@@ -60,8 +60,8 @@ async fn watched(store: &dyn Store, from: u64) -> Vec<(EventKind, u64, Option<By
 
 #[tokio::test]
 async fn the_worked_example_holds() {
-    for backend in ALL {
-        let mut subject = backend.open(Config::default());
+    for backend in all() {
+        let mut subject = backend.open(Config::default()).await;
         let store = subject.store.clone();
         assert_eq!(store.revision().await.expect("known"), 1);
         assert_eq!(run(&*store, [put("a", "1")]).await, 2);
@@ -115,7 +115,7 @@ async fn the_worked_example_holds() {
             let again = store.compact(4).await;
             assert!(matches!(again, Err(Error::Compacted { oldest: 4 })), "{again:?}");
             drop(store);
-            subject.reopen();
+            subject.reopen().await;
         }
     }
 }

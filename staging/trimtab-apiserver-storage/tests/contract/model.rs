@@ -69,7 +69,7 @@ impl Model {
             match op {
                 Op::Get { key } => kvs.push(now.get(key).cloned()),
                 Op::Put { key, value, .. } => {
-                    let create_revision = now.get(key).map_or(revision, |kv| kv.create_revision);
+                    let create_revision = before.get(key).map_or(revision, |kv| kv.create_revision);
                     let kv = KeyValue {
                         key: key.clone(),
                         value: value.clone(),

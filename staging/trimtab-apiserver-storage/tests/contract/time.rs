@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::advance;
 use trimtab_apiserver_storage::{Config, Error, EventKind, Op, RangeRequest, Store, WatchRequest};
 
-use crate::backends::{ALL, Backend};
+use crate::backends::{Backend, OWN, all};
 use crate::example::{put, run};
 
 fn put_for(key: &str, seconds: u64) -> Op {
@@ -26,10 +26,12 @@ async fn count(store: &dyn Store) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_key_lives_as_long_as_its_last_put_says() {
     let backend = Backend::Memory;
-    let subject = backend.open(Config {
-        compaction_window: None,
-        ..Config::default()
-    });
+    let subject = backend
+        .open(Config {
+            compaction_window: None,
+            ..Config::default()
+        })
+        .await;
     let store = subject.store.clone();
     run(
         &*store,
@@ -62,10 +64,12 @@ async fn a_key_lives_as_long_as_its_last_put_says() {
 async fn old_revisions_are_compacted_by_themselves() {
     let backend = Backend::Memory;
     let window = Duration::from_secs(60);
-    let subject = backend.open(Config {
-        compaction_window: Some(window),
-        ..Config::default()
-    });
+    let subject = backend
+        .open(Config {
+            compaction_window: Some(window),
+            ..Config::default()
+        })
+        .await;
     let store = subject.store.clone();
     run(&*store, [put("a", "1")]).await;
     let second = run(&*store, [put("a", "2")]).await;
@@ -85,7 +89,7 @@ async fn old_revisions_are_compacted_by_themselves() {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_watch_reports_progress() {
     let backend = Backend::Memory;
-    let subject = backend.open(Config::default());
+    let subject = backend.open(Config::default()).await;
     let store = subject.store.clone();
     let mut watch = store
         .watch(WatchRequest::prefix("quiet/"))
@@ -123,12 +127,14 @@ async fn a_quiet_watch_reports_progress() {
 
 #[tokio::test]
 async fn a_slow_watch_is_cut_off_and_can_resume() {
-    for backend in ALL {
-        let subject = backend.open(Config {
-            max_watch_lag: 10,
-            compaction_window: None,
-            ..Config::default()
-        });
+    for backend in OWN {
+        let subject = backend
+            .open(Config {
+                max_watch_lag: 10,
+                compaction_window: None,
+                ..Config::default()
+            })
+            .await;
         let store = subject.store.clone();
         let mut watch = store.watch(WatchRequest::prefix("")).await.expect("watches");
         for _ in 0..12 {
@@ -167,8 +173,8 @@ async fn a_slow_watch_is_cut_off_and_can_resume() {
 
 #[tokio::test]
 async fn closing_ends_watches_and_refuses_writes() {
-    for backend in ALL {
-        let subject = backend.open(Config::default());
+    for backend in all() {
+        let subject = backend.open(Config::default()).await;
         let store = subject.store.clone();
         let mut watch = store.watch(WatchRequest::prefix("")).await.expect("watches");
         run(&*store, [put("a", "")]).await;

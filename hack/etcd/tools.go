@@ -1,0 +1,6 @@
+// Package tools names what hack/install-test-tools builds from this module.
+//go:build tools
+
+package tools
+
+import _ "go.etcd.io/etcd/server/v3"
