@@ -18,7 +18,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::config::{EtcdConfig, EtcdCredentials, EtcdTls};
-use super::status::{Failure, Verdict, verdict};
+use super::status::{Failure, Verdict, is_untrusted, verdict};
 use super::wire;
 use crate::contract::Error;
 
@@ -137,7 +137,7 @@ impl Client {
     {
         let until = Instant::now() + DEADLINE;
         let mut pause = FIRST_PAUSE;
-        let mut failed = 0;
+        let (mut failed, mut untrusted) = (0, 0);
         let mut logged_in = false;
         loop {
             let index = self.current();
@@ -175,8 +175,9 @@ impl Client {
             }
             tracing::debug!(member = self.members[index].url, path, %status, "asking etcd again");
             failed += 1;
+            untrusted += usize::from(is_untrusted(&status));
             if failed >= self.members.len() {
-                if Instant::now() + pause >= until {
+                if Instant::now() + pause >= until || untrusted >= failed {
                     return Err(failure(status));
                 }
                 sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
@@ -395,6 +396,9 @@ fn endpoint(url: &str, tls: &EtcdTls) -> Result<Endpoint, String> {
     }
     let mut config = ClientTlsConfig::new().timeout(CONNECT);
     config = match &tls.ca {
+        Some(ca) if !ca.contains("-----BEGIN CERTIFICATE-----") => {
+            return Err("the file of its authority has no certificate (PEM) in it".to_owned());
+        }
         Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
         None => config.with_native_roots(),
     };

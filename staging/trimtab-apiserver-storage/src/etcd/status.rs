@@ -4,6 +4,7 @@
 //! a write that was refused from one that may yet happen.
 
 use std::error::Error as _;
+use std::io;
 
 use tonic::{Code, ConnectError, Status};
 
@@ -80,6 +81,20 @@ fn never_connected(status: &Status) -> bool {
     false
 }
 
+/// Whether the member cannot be believed to be one of ours, or its TLS cannot be spoken: no matter of waiting.
+pub(crate) fn is_untrusted(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        // An I/O error shows its cause's cause as its own.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) || error.is::<rustls::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 /// Whether the revision asked for has been compacted.
 pub(crate) fn is_compacted(status: &Status) -> bool {
     status.message() == "etcdserver: mvcc: required revision has been compacted"
@@ -136,6 +151,7 @@ fn advice(status: &Status) -> &'static str {
         "etcdserver: authentication failed, invalid user ID or password" => {
             ": check the user and the password"
         }
+        _ if is_untrusted(status) => ": check the authority of its certificate, and ours",
         _ if never_connected(status) => ": is it running, and is the address right?",
         _ => "",
     }

@@ -1,6 +1,8 @@
 //! What is particular to the store in etcd, on real etcd processes: real time, members that fail, authentication.
 
+mod auth;
+mod failover;
 mod process;
 mod time;
 
-pub(crate) use process::{Etcd, Settings, versions};
+pub(crate) use process::{Etcd, Settings, USUAL, usual, versions};

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 /// The versions that tests run on, where they are installed.
 pub(crate) const VERSIONS: [&str; 3] = ["3.4", "3.5", "3.6"];
 
+/// The version that tests run on that need no certain one.
+pub(crate) const USUAL: &str = "3.5";
+
 /// Finds a version's programs where `hack/install-test-tools` puts them, or on the path.
 fn find(version: &str) -> Option<Programs> {
     let test = std::env::current_exe().unwrap_or_default();
@@ -56,6 +59,11 @@ pub(crate) fn versions() -> Vec<&'static str> {
         }
     }
     found
+}
+
+/// Whether the usual version is installed; see [`versions`].
+pub(crate) fn usual() -> Option<&'static str> {
+    versions().into_iter().find(|version| *version == USUAL)
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +197,17 @@ impl Etcd {
         child.wait().expect("ends");
     }
 
+    /// Stops a member's clock, or lets it go on: its connections stay.
+    ///
+    /// # Panics
+    ///
+    /// When it is not running.
+    pub(crate) fn signal(&self, n: usize, signal: &str) {
+        let id = self.members[n].child.as_ref().expect("a running member").id();
+        let sent = Command::new("kill").args([signal, &id.to_string()]).status();
+        assert!(sent.expect("kill starts").success(), "{signal} {id}");
+    }
+
     /// Runs etcdctl and answers what it printed, if it succeeded.
     ///
     /// # Errors
@@ -211,6 +230,18 @@ impl Etcd {
         } else {
             Err(text(&output.stdout) + &text(&output.stderr))
         }
+    }
+
+    /// The member that leads, if one is known to all that answer.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let status = self.ctl(&["endpoint", "status", "--write-out", "simple"]).ok()?;
+        // endpoint, id, version, size, is leader, …
+        let leads = status
+            .lines()
+            .find(|line| line.split(", ").any(|part| part == "true"))?;
+        self.members
+            .iter()
+            .position(|m| leads.starts_with(m.client.as_str()))
     }
 }
 
