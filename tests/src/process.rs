@@ -184,18 +184,14 @@ impl Server {
 
     /// Starts `trimtab-apiserver` in `dir` on a free port, in memory, and waits until it is ready.
     pub fn apiserver(dir: &Path, args: &[&str]) -> Self {
+        Self::apiserver_on(dir, &[&["--storage=memory"], args].concat())
+    }
+
+    /// Starts `trimtab-apiserver` in `dir` on a free port, with a storage that is named, and waits until it is ready.
+    pub fn apiserver_on(dir: &Path, storage: &[&str]) -> Self {
         let kubeconfig = dir.join("admin.kubeconfig");
         let out = format!("--kubeconfig-out={}", kubeconfig.display());
-        let all = [
-            &[
-                "--secure-port=0",
-                "--storage=memory",
-                "--cert-dir=certs",
-                out.as_str(),
-            ],
-            args,
-        ]
-        .concat();
+        let all = [&["--secure-port=0", "--cert-dir=certs", out.as_str()], storage].concat();
         Self::start(&binary("trimtab-apiserver"), dir, &all, kubeconfig)
     }
 

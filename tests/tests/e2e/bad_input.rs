@@ -83,7 +83,24 @@ fn flags_that_make_no_sense() {
             &["--tls-cert-file=absent", "--tls-private-key-file=absent"],
             "absent",
         ),
-        (&["--storage=etcd"], "etcd"),
+        (&["--storage=etcd"], "--etcd-servers"),
+        (
+            &["--storage=memory", "--etcd-servers=http://127.0.0.1:1"],
+            "--storage is not etcd",
+        ),
+        (&["--etcd-servers=127.0.0.1:2379"], "must begin with http://"),
+        (
+            &["--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile=absent"],
+            "--etcd-cafile absent",
+        ),
+        (
+            &[
+                "--etcd-servers=http://127.0.0.1:2379",
+                "--etcd-username=a",
+                "--etcd-password-file=absent",
+            ],
+            "--etcd-password-file absent",
+        ),
     ];
     for (args, culprit) in cases {
         let all = [&["--secure-port=0"], *args].concat();
@@ -96,6 +113,7 @@ fn values_that_are_none() {
     for (args, culprit) in [
         (["--service-cluster-ip-range", "banana"], "banana"),
         (["--secure-port", "99999"], "99999"),
+        (["--etcd-compaction-interval", "soon"], "soon"),
     ] {
         let output = Command::new(binary("trimtab-apiserver"))
             .args(args)

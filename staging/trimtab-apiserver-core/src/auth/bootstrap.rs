@@ -1,28 +1,30 @@
-//! Writes the roles and bindings that a cluster starts with, in one transaction.
+//! Writes the roles and bindings that a cluster starts with.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use trimtab_apiserver_auth::rbac::bootstrap_objects;
-use trimtab_apiserver_storage::{Compare, Error, Op, RangeRequest, Store, Txn};
+use trimtab_apiserver_storage::{Compare, Error, KeyValue, Op, RangeRequest, Store, Txn};
 
 use crate::registry::{keys, meta};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+
+/// How many objects one transaction writes: etcd takes 128 operations by default, and may need two for each.
+const AT_ONCE: usize = 60;
 
 /// Writes what is missing, and adds missing rules to roles that have not opted out of being updated. What others have
 /// added stays.
 pub(super) async fn ensure(store: &dyn Store) -> Result<(), Error> {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     loop {
-        let mut txn = Txn::default();
+        let mut stored = read(store).await?;
+        let mut missing: Vec<(Compare, Op)> = Vec::new();
         for mut object in bootstrap_objects() {
-            let key = key(&object);
-            let stored = store
-                .range(RangeRequest::key(key.clone()))
-                .await?
-                .kvs
-                .into_iter()
-                .next();
+            let key = Bytes::from(key(&object));
+            let stored = stored.remove(&key);
             let revision = stored.as_ref().map_or(0, |kv| kv.mod_revision);
             object = match stored.map(|kv| serde_json::from_slice::<Value>(&kv.value)) {
                 None => {
@@ -35,22 +37,43 @@ pub(super) async fn ensure(store: &dyn Store) -> Result<(), Error> {
                     None => continue,
                 },
                 Some(Err(error)) => {
-                    tracing::error!(key, %error, "a stored object cannot be read");
+                    tracing::error!(key = %key.escape_ascii(), %error, "a stored object cannot be read");
                     continue;
                 }
             };
-            txn.compare
-                .push(Compare::ModRevision(key.clone().into(), revision));
-            txn.success.push(Op::Put {
-                key: key.into(),
+            let put = Op::Put {
+                key: key.clone(),
                 value: object.to_string().into(),
                 ttl: None,
-            });
+            };
+            missing.push((Compare::ModRevision(key, revision), put));
         }
-        if txn.success.is_empty() || store.txn(txn).await?.succeeded {
+        let mut alone = true;
+        for some in missing.chunks(AT_ONCE) {
+            let (compare, success) = some.iter().cloned().unzip();
+            let txn = Txn {
+                compare,
+                success,
+                failure: Vec::new(),
+            };
+            alone &= store.txn(txn).await?.succeeded;
+        }
+        // Otherwise another server is starting beside this one: what is missing now?
+        if alone {
             return Ok(());
         }
     }
+}
+
+/// All roles and bindings that are there.
+async fn read(store: &dyn Store) -> Result<BTreeMap<Bytes, KeyValue>, Error> {
+    let mut all = BTreeMap::new();
+    for path in ["clusterroles", "clusterrolebindings", "roles", "rolebindings"] {
+        let request = RangeRequest::prefix(format!("{}{path}/", keys::ROOT));
+        let kvs = store.range(request).await?.kvs;
+        all.extend(kvs.into_iter().map(|kv| (kv.key.clone(), kv)));
+    }
+    Ok(all)
 }
 
 fn key(object: &Value) -> String {

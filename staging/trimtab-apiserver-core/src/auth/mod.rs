@@ -107,7 +107,7 @@ pub(crate) struct Running {
 pub(crate) async fn start(
     registry: &Arc<Registry>,
     parts: Parts,
-    _: CancellationToken,
+    stop: CancellationToken,
 ) -> Result<Running, String> {
     let store = registry.store().clone();
     let failed = |error| format!("roles and bindings: {error}");
@@ -146,6 +146,13 @@ pub(crate) async fn start(
         reader,
     });
     registry.add_virtual("", "v1", "serviceaccounts", "token", tokens);
+    let follower = rbac.clone();
+    let follow = tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follower.follow() => {}
+        }
+    });
     Ok(Running {
         authenticator: known,
         escalation: Escalation {
@@ -154,7 +161,7 @@ pub(crate) async fn start(
         },
         authorizer,
         issuer,
-        tasks: Vec::new(),
+        tasks: vec![follow],
     })
 }
 

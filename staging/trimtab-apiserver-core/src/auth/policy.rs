@@ -1,9 +1,12 @@
 //! Roles and bindings as authorization sees them: read from the store, and as new as the store whenever it is asked.
 //!
 //! **Invariant:** a decision is never older than the last write that was acknowledged before it was asked for, as long
-//! as the store's watches are immediate (checked by `a_write_counts_at_once`).
+//! as the store's watches are immediate (checked by `a_write_counts_at_once`). Those of a store that others keep are late
+//! by what a message takes, as kube-apiserver's are.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -24,6 +27,9 @@ const KINDS: [(&str, &str); 4] = [
     ("RoleBinding", "rolebindings/"),
 ];
 
+/// How long to wait after roles and bindings could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Allows what roles and bindings in the store grant, and members of `system:masters` everything.
 #[derive(Debug)]
 pub struct Rbac {
@@ -38,6 +44,8 @@ struct Live {
     /// A watch has ended: everything must be read again.
     broken: bool,
     reloading: bool,
+    /// Told when a watch has something to say, whoever polled it last.
+    waker: Waker,
 }
 
 struct Watching {
@@ -84,14 +92,31 @@ impl Rbac {
         live.policy.clone()
     }
 
+    /// Keeps up with the store while nobody asks for the policy: some watches go on only while they are polled.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        std::future::poll_fn(|cx| {
+            self.live.lock().waker.clone_from(cx.waker());
+            self.policy();
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
     async fn reload(&self) {
         let fresh = Live::load(&*self.store).await;
-        let mut live = self.live.lock();
-        live.reloading = false;
-        match fresh {
-            Ok(fresh) => *live = fresh,
-            Err(error) => tracing::error!(%error, "cannot read roles and bindings"),
+        if let Err(error) = &fresh {
+            tracing::error!(%error, "cannot read roles and bindings, trying again");
+            tokio::time::sleep(PAUSE).await;
         }
+        let mut live = self.live.lock();
+        let waker = live.waker.clone();
+        live.reloading = false;
+        if let Ok(fresh) = fresh {
+            *live = fresh;
+            live.waker.clone_from(&waker);
+        }
+        drop(live);
+        waker.wake();
     }
 }
 
@@ -118,14 +143,16 @@ impl Live {
             watches,
             broken: false,
             reloading: false,
+            waker: Waker::noop().clone(),
         })
     }
 
     /// Takes in what the watches have to say by now.
     fn catch_up(&mut self) {
+        let mut cx = Context::from_waker(&self.waker);
         for Watching { kind, prefix, stream } in &mut self.watches {
             while !self.broken
-                && let Some(next) = stream.next().now_or_never()
+                && let Poll::Ready(next) = stream.poll_next_unpin(&mut cx)
             {
                 let Some(Ok(batch)) = next else {
                     self.broken = true;

@@ -1,5 +1,7 @@
 //! The command line of an API server, named as kube-apiserver's where that has the flag.
 
+mod etcd;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +9,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use trimtab_apiserver_auth::certs;
 use trimtab_apiserver_auth::tokens::StaticTokens;
-use trimtab_apiserver_storage::{self as storage, EmbeddedStore, MemoryStore, Store};
+use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, MemoryStore, Store};
+
+pub use etcd::EtcdOptions;
 
 use crate::allocators::IpRange;
 use crate::auth::Mode;
@@ -20,7 +24,7 @@ pub enum Storage {
     Embedded,
     /// In memory: gone when the process ends.
     Memory,
-    /// In etcd; not available in this version.
+    /// In etcd, which other API servers may use as well.
     Etcd,
 }
 
@@ -46,7 +50,8 @@ pub struct ServerOptions {
     #[arg(long, default_value_t = 6443)]
     pub secure_port: u16,
 
-    /// Where the generated authority, certificates and keys are kept [default: certs beside the data dir]
+    /// Where the generated authority, certificates and keys are kept [default: certs beside the data dir]. Servers that
+    /// share an etcd need the same
     #[arg(long)]
     pub cert_dir: Option<PathBuf>,
 
@@ -74,13 +79,13 @@ pub struct ServerOptions {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub anonymous_auth: bool,
 
-    /// etcd servers; not available in this version
-    #[arg(long, value_delimiter = ',')]
-    pub etcd_servers: Vec<String>,
+    /// Where objects are kept [default: etcd if --etcd-servers is given, else embedded]
+    #[arg(long, value_enum)]
+    pub storage: Option<Storage>,
 
-    /// Where objects are kept
-    #[arg(long, value_enum, default_value = "embedded")]
-    pub storage: Storage,
+    /// Where etcd is
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
 
     /// Where the embedded store keeps its files
     #[arg(long, default_value = "trimtab/data")]
@@ -116,9 +121,15 @@ pub enum OptionsError {
     /// The token file makes no sense.
     #[error("--token-auth-file: {0}")]
     Tokens(#[from] trimtab_apiserver_auth::tokens::TokenFileError),
-    /// etcd is asked for.
-    #[error("storage in etcd is not available in this version: use --storage=embedded or --storage=memory")]
-    Etcd,
+    /// etcd is asked for, but not where it is.
+    #[error("--storage=etcd needs --etcd-servers, such as --etcd-servers=http://127.0.0.1:2379")]
+    NoEtcdServers,
+    /// etcd is given, but something else asked for.
+    #[error("--etcd-servers is given, but --storage is not etcd: leave one of them out")]
+    UnusedEtcdServers,
+    /// etcd cannot be used.
+    #[error("--etcd-servers: {0}")]
+    Etcd(#[source] storage::Error),
     /// The store cannot be opened.
     #[error("--data-dir {path}: {source}")]
     Storage {
@@ -142,7 +153,7 @@ impl ServerOptions {
     ///
     /// [`OptionsError`], one line that names the flag; nothing is left running.
     pub async fn start(&self) -> Result<ApiServer, OptionsError> {
-        let store = self.open_store()?;
+        let store = self.open_store().await?;
         let mut builder = ApiServer::builder(store)
             .bind(SocketAddr::new(self.bind_address, self.secure_port))
             .anonymous(self.anonymous_auth)
@@ -169,28 +180,43 @@ impl ServerOptions {
         Ok(server)
     }
 
+    /// Where objects are kept.
+    pub fn storage(&self) -> Storage {
+        self.storage.unwrap_or(if self.etcd.etcd_servers.is_empty() {
+            Storage::Embedded
+        } else {
+            Storage::Etcd
+        })
+    }
+
     /// What the storage is, in words.
     pub fn storage_text(&self) -> String {
-        match self.storage {
+        match self.storage() {
             Storage::Embedded => format!("embedded, in {}", self.data_dir.display()),
             Storage::Memory => "memory, gone when this process ends".to_owned(),
-            Storage::Etcd => "etcd".to_owned(),
+            Storage::Etcd => format!("etcd, at {}", self.etcd.etcd_servers.join(", ")),
         }
     }
 
-    fn open_store(&self) -> Result<Arc<dyn Store>, OptionsError> {
-        if self.storage == Storage::Etcd || !self.etcd_servers.is_empty() {
-            return Err(OptionsError::Etcd);
-        }
+    async fn open_store(&self) -> Result<Arc<dyn Store>, OptionsError> {
         let config = storage::Config::default();
-        if self.storage == Storage::Memory {
-            return Ok(Arc::new(MemoryStore::new(config)));
+        let servers = !self.etcd.etcd_servers.is_empty();
+        match self.storage() {
+            Storage::Etcd if !servers => Err(OptionsError::NoEtcdServers),
+            Storage::Etcd => {
+                let store = EtcdStore::connect(self.etcd.config()?).await;
+                Ok(Arc::new(store.map_err(OptionsError::Etcd)?))
+            }
+            Storage::Embedded | Storage::Memory if servers => Err(OptionsError::UnusedEtcdServers),
+            Storage::Memory => Ok(Arc::new(MemoryStore::new(config))),
+            Storage::Embedded => {
+                let store = EmbeddedStore::open(&self.data_dir, config);
+                let path = self.data_dir.display().to_string();
+                Ok(Arc::new(
+                    store.map_err(|source| OptionsError::Storage { path, source })?,
+                ))
+            }
         }
-        let store = EmbeddedStore::open(&self.data_dir, config);
-        let path = self.data_dir.display().to_string();
-        Ok(Arc::new(
-            store.map_err(|source| OptionsError::Storage { path, source })?,
-        ))
     }
 
     /// Where keys are kept: as durable as the objects are.
@@ -198,7 +224,7 @@ impl ServerOptions {
         let beside = || Some(self.data_dir.parent().unwrap_or(Path::new("")).join("certs"));
         self.cert_dir
             .clone()
-            .or_else(|| (self.storage == Storage::Embedded).then(beside).flatten())
+            .or_else(|| (self.storage() != Storage::Memory).then(beside).flatten())
     }
 }
 

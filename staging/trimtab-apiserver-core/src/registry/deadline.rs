@@ -45,7 +45,7 @@ pub(crate) fn exceeded() -> ApiError {
 }
 
 /// A duration as Go writes it: `1m30s`, `1.5h`. A negative one counts as none.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -24,7 +24,7 @@ mod connect;
 mod continue_token;
 mod create;
 mod creation;
-mod deadline;
+pub(crate) mod deadline;
 pub(crate) mod decode;
 mod delete;
 mod delete_collection;

@@ -93,6 +93,8 @@ pub(crate) async fn create(
     match registry.handle(request("create", "POST", "")).await {
         Ok(_) => Ok(()),
         Err(error) if ApiError::is_already_exists(&error) => Ok(()),
+        // Another server that starts beside this one may have made it meanwhile.
+        Err(_) if registry.handle(request("get", "GET", name)).await.is_ok() => Ok(()),
         Err(error) => Err(format!("{resource} {name}: {error}")),
     }
 }

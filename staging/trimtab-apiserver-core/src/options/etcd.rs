@@ -1,0 +1,102 @@
+//! The flags that say where etcd is, named as kube-apiserver's where that has the flag.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use trimtab_apiserver_storage::{EtcdConfig, EtcdCredentials, EtcdTls};
+
+use super::{OptionsError, read};
+use crate::registry::{deadline, keys};
+
+/// The flags of a store in etcd.
+#[derive(Clone, Debug, Args)]
+pub struct EtcdOptions {
+    /// The etcd servers, as http:// or https:// URLs with commas between them; makes etcd the storage
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+
+    /// What the keys of all objects in etcd begin with
+    #[arg(long, default_value = "/registry")]
+    pub etcd_prefix: String,
+
+    /// The authority of the etcd servers' certificates [default: those that the machine trusts] (PEM)
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+
+    /// The certificate to show to etcd (PEM, with its chain)
+    #[arg(long, requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+
+    /// The key of --etcd-certfile (PEM)
+    #[arg(long, requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+
+    /// The user of etcd, where its authentication is on and the certificate does not say who we are
+    #[arg(long, requires = "etcd_password_file")]
+    pub etcd_username: Option<String>,
+
+    /// A file whose first line is the password of --etcd-username
+    #[arg(long, requires = "etcd_username")]
+    pub etcd_password_file: Option<PathBuf>,
+
+    /// How often etcd is compacted, as Go writes durations; 0 leaves it to others
+    #[arg(long, default_value = "5m0s", value_parser = duration)]
+    pub etcd_compaction_interval: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    deadline::duration(text).ok_or_else(|| "not a duration, such as 5m0s".to_owned())
+}
+
+impl EtcdOptions {
+    /// How to reach etcd.
+    pub(super) fn config(&self) -> Result<EtcdConfig, OptionsError> {
+        let mut config = EtcdConfig::new(&self.etcd_servers);
+        let ours = keys::ROOT.trim_end_matches('/').to_owned();
+        config.root = Some((ours, root(&self.etcd_prefix)));
+        let interval = self.etcd_compaction_interval;
+        config.compaction_interval = (!interval.is_zero()).then_some(interval);
+        let ca = self.etcd_cafile.as_deref();
+        config.tls = EtcdTls {
+            ca: ca.map(|path| read("--etcd-cafile", path)).transpose()?,
+            identity: None,
+        };
+        if let (Some(certificate), Some(key)) = (&self.etcd_certfile, &self.etcd_keyfile) {
+            let certificate = read("--etcd-certfile", certificate)?;
+            config.tls.identity = Some((certificate, read("--etcd-keyfile", key)?));
+        }
+        if let (Some(user), Some(file)) = (&self.etcd_username, &self.etcd_password_file) {
+            let text = read("--etcd-password-file", file)?;
+            config.credentials = Some(EtcdCredentials {
+                user: user.clone(),
+                password: text.lines().next().unwrap_or_default().to_owned(),
+            });
+        }
+        Ok(config)
+    }
+}
+
+/// A prefix with a slash before it and none after it, as kube-apiserver takes it.
+fn root(prefix: &str) -> String {
+    let parts: Vec<&str> = prefix.split('/').filter(|part| !part.is_empty()).collect();
+    parts.iter().flat_map(|part| ["/", part]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_has_one_slash_before_each_part() {
+        for (prefix, wanted) in [
+            ("/registry", "/registry"),
+            ("registry/", "/registry"),
+            ("//a//b/", "/a/b"),
+            ("/", ""),
+            ("", ""),
+        ] {
+            assert_eq!(root(prefix), wanted, "{prefix:?}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! API servers whose store is in etcd: the real binaries, real etcd, the real kubectl; and several servers on one.
+
+#[allow(dead_code)] // not every test does everything to it
+#[path = "../../../staging/trimtab-apiserver-storage/tests/contract/etcd/process.rs"]
+mod process;
+
+mod kubectl;
+mod servers;
