@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::Value;
+use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
@@ -114,9 +115,12 @@ impl ApiRequest {
 /// One line of a watch.
 #[derive(Clone, Debug)]
 pub struct WatchEvent {
-    /// The event as JSON, `{"type":…,"object":…}`, without a newline; shared between watchers where it can be.
+    /// The event as JSON, `{"type":…,"object":…}`, and a newline; shared between watchers where it can be.
     pub json: Bytes,
 }
+
+/// The pieces of an answer, each written when it is asked for.
+pub type Pieces = Box<dyn Iterator<Item = Result<Bytes, ApiError>> + Send>;
 
 /// What the registry answers.
 pub enum ApiResponse {
@@ -129,6 +133,16 @@ pub enum ApiResponse {
         /// Warnings for the client, each a header.
         warnings: Vec<String>,
     },
+    /// JSON that is written already, or will be as it is sent.
+    Encoded {
+        /// The HTTP status code.
+        code: u16,
+        /// The pieces of the JSON, with a newline at the end. After an error nothing more comes, and the answer is not
+        /// whole.
+        json: Pieces,
+        /// Warnings for the client, each a header.
+        warnings: Vec<String>,
+    },
     /// A stream of events; ends when the watch does. Errors in mid-stream are events of type `ERROR`.
     Watch {
         /// The events.
@@ -136,6 +150,34 @@ pub enum ApiResponse {
         /// Warnings for the client, each a header.
         warnings: Vec<String>,
     },
+}
+
+impl ApiResponse {
+    /// The same answer as a value, if it is JSON that is written already.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written to its end.
+    pub fn decoded(self) -> Result<Self, ApiError> {
+        let Self::Encoded { code, json, warnings } = self else {
+            return Ok(self);
+        };
+        let value = read(json)?;
+        Ok(Self::Value {
+            code,
+            value,
+            warnings,
+        })
+    }
+}
+
+/// The value that the pieces are.
+pub(crate) fn read(pieces: Pieces) -> Result<Value, ApiError> {
+    let mut all = Vec::new();
+    for piece in pieces {
+        all.extend_from_slice(&piece?);
+    }
+    serde_json::from_slice(&all).map_err(ApiError::internal)
 }
 
 impl std::fmt::Debug for ApiResponse {
@@ -146,6 +188,10 @@ impl std::fmt::Debug for ApiResponse {
                 .field("code", code)
                 .field("value", value)
                 .finish(),
+            Self::Encoded { code, .. } => f
+                .debug_struct("Encoded")
+                .field("code", code)
+                .finish_non_exhaustive(),
             Self::Watch { .. } => f.debug_struct("Watch").finish_non_exhaustive(),
         }
     }

@@ -22,11 +22,11 @@ fn of_definition(verb: &str, method: &str, name: &str) -> ApiRequest {
     request
 }
 
-fn value(response: ApiResponse) -> Value {
-    match response {
+fn value(response: ApiResponse) -> Result<Value, ApiError> {
+    Ok(match response.decoded()? {
         ApiResponse::Value { value, .. } => value,
-        ApiResponse::Watch { .. } => Value::Null,
-    }
+        ApiResponse::Encoded { .. } | ApiResponse::Watch { .. } => Value::Null,
+    })
 }
 
 /// Reads a definition.
@@ -34,7 +34,7 @@ pub(super) async fn get(registry: &Registry, name: &str) -> Result<Value, ApiErr
     registry
         .handle(of_definition("get", "GET", name))
         .await
-        .map(value)
+        .and_then(value)
 }
 
 /// Writes a definition's status, and its finalizers, if it is still as it was read. Answers what is stored.
@@ -42,5 +42,5 @@ pub(super) async fn update_status(registry: &Registry, definition: &Value) -> Re
     let mut request = of_definition("update", "PUT", meta::name(definition));
     request.info.subresource = "status".to_owned();
     request.body = Bytes::from(definition.to_string());
-    registry.handle(request).await.map(value)
+    registry.handle(request).await.and_then(value)
 }

@@ -46,9 +46,14 @@ impl Server {
     /// `path` is `GROUP/VERSION/[NAMESPACE:]RESOURCE[/NAME[/SUBRESOURCE]][?QUERY]`; `PATCH` is a merge patch, and `APPLY`
     /// one of server-side apply.
     pub(super) async fn ask(&self, verb: &str, path: &str, body: Value) -> (u16, Value) {
-        match self.registry.handle(Self::request(verb, path, body)).await {
+        match self
+            .registry
+            .handle(Self::request(verb, path, body))
+            .await
+            .and_then(ApiResponse::decoded)
+        {
             Ok(ApiResponse::Value { code, value, .. }) => (code, value),
-            Ok(ApiResponse::Watch { .. }) => (200, Value::Null),
+            Ok(_) => (200, Value::Null),
             Err(error) => (error.code, json!({"message": error.message})),
         }
     }

@@ -289,6 +289,14 @@ impl Api {
                 *warnings = told;
                 respond::value(code, &value, style)
             }
+            ApiResponse::Encoded {
+                code,
+                json,
+                warnings: told,
+            } => {
+                *warnings = told;
+                respond::pieces(code, json, style)?
+            }
             ApiResponse::Watch {
                 events,
                 warnings: told,

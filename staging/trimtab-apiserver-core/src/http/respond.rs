@@ -1,7 +1,8 @@
 //! Answers on the wire: encoded, compressed when large, with the headers that clients look at.
 
-use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -19,10 +20,10 @@ use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::negotiate::Encoding;
 use super::protobuf;
-use crate::api::WatchEvent;
+use crate::api::{self, Pieces, WatchEvent};
 
-/// The body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of every answer. An error ends it in the middle, and the client learns that it is not whole.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Answers shorter than this are not compressed, as with kube-apiserver.
 const COMPRESS_FROM: usize = 128 * 1024;
@@ -135,24 +136,114 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
     status
 }
 
+/// An answer of JSON that is written as it is sent. Where the client accepts something else, or a form that is easier to
+/// read, it is made a value first, and is in memory as a whole.
+pub(crate) fn pieces(code: u16, mut json: Pieces, style: Style) -> Result<Response<Body>, ApiError> {
+    if style.encoding != Encoding::Json || style.pretty {
+        return Ok(value(code, &api::read(json)?, style));
+    }
+    // What is short is sent whole, with its length.
+    let mut begun: Vec<Bytes> = Vec::new();
+    let mut length = 0;
+    let is_whole = loop {
+        match json.next() {
+            None => break true,
+            Some(piece) => begun.push(piece?),
+        }
+        length += begun.last().map_or(0, Bytes::len);
+        if length >= COMPRESS_FROM {
+            break false;
+        }
+    };
+    if is_whole {
+        let bytes = match begun.len() {
+            1 => begun.remove(0),
+            _ => begun.concat().into(),
+        };
+        return Ok(encoded(code, "application/json", bytes, style.gzip));
+    }
+    let all = begun.into_iter().map(Ok).chain(json);
+    let body = if style.gzip {
+        stream(Compressed::new(all))
+    } else {
+        stream(all)
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, CONTENT_TYPE, "application/json");
+    if style.gzip {
+        set(&mut response, CONTENT_ENCODING, "gzip");
+        set(&mut response, VARY, "Accept-Encoding");
+    }
+    Ok(response)
+}
+
+fn stream(pieces: impl Iterator<Item = Result<Bytes, ApiError>> + Send + 'static) -> Body {
+    let frames = pieces.map(|piece| match piece {
+        Ok(bytes) => Ok(Frame::data(bytes)),
+        Err(error) => {
+            tracing::error!(%error, "an answer ends before its time");
+            Err(io::Error::other(error))
+        }
+    });
+    StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
+}
+
+/// Pieces as one gzip stream.
+struct Compressed<I> {
+    pieces: I,
+    /// `None` at the end.
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl<I> Compressed<I> {
+    fn new(pieces: I) -> Self {
+        Self {
+            pieces,
+            encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
+        }
+    }
+}
+
+impl<I: Iterator<Item = Result<Bytes, ApiError>>> Iterator for Compressed<I> {
+    type Item = Result<Bytes, ApiError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // What has been compressed may not show before more has been.
+        loop {
+            let encoder = self.encoder.as_mut()?;
+            let out = match self.pieces.next() {
+                Some(Ok(piece)) => encoder
+                    .write_all(&piece)
+                    .map(|()| std::mem::take(encoder.get_mut())),
+                Some(Err(error)) => {
+                    self.encoder = None;
+                    return Some(Err(error));
+                }
+                None => self.encoder.take()?.finish(),
+            };
+            match out {
+                Ok(out) if out.is_empty() => {}
+                out => return Some(out.map(Bytes::from).map_err(ApiError::internal)),
+            }
+        }
+    }
+}
+
 /// A stream of watch events: one JSON object a line, or frames of protobuf.
 pub(crate) fn watch(
     events: impl Stream<Item = WatchEvent> + Send + 'static,
     encoding: Encoding,
 ) -> Response<Body> {
     let in_protobuf = encoding == Encoding::Protobuf;
-    let frames = events.map(move |event| {
-        let bytes = if in_protobuf {
-            protobuf::frame(&event.json)
-        } else {
-            let mut line = Vec::with_capacity(event.json.len() + 1);
-            line.extend_from_slice(&event.json);
-            line.push(b'\n');
-            line
-        };
-        Ok(Frame::data(Bytes::from(bytes)))
-    });
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let body = if in_protobuf {
+        let frames = events.map(|event| Ok(Frame::data(protobuf::frame(&event.json).into())));
+        StreamBody::new(frames).boxed_unsync()
+    } else {
+        let lines = Together::new(events.map(|event| event.json).boxed());
+        StreamBody::new(lines.map(|lines| Ok(Frame::data(lines)))).boxed_unsync()
+    };
+    let mut response = Response::new(body);
     let content_type = if in_protobuf {
         protobuf::WATCH_MEDIA_TYPE
     } else {
@@ -160,6 +251,54 @@ pub(crate) fn watch(
     };
     set(&mut response, CONTENT_TYPE, content_type);
     response
+}
+
+/// Lines that are there at the same time, in one piece: each piece has its price on the wire. A line that is alone is
+/// not copied.
+struct Together<S> {
+    /// `None` at the end.
+    lines: Option<S>,
+}
+
+impl<S> Together<S> {
+    /// A piece is about this long at most, in bytes.
+    const MOST: usize = 32 * 1024;
+
+    fn new(lines: S) -> Self {
+        Self { lines: Some(lines) }
+    }
+}
+
+impl<S: Stream<Item = Bytes> + Unpin> Stream for Together<S> {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(lines) = &mut self.lines else {
+            return Poll::Ready(None);
+        };
+        let Some(first) = ready!(lines.poll_next_unpin(cx)) else {
+            self.lines = None;
+            return Poll::Ready(None);
+        };
+        let mut all = Vec::new();
+        while first.len() + all.len() < Self::MOST {
+            match lines.poll_next_unpin(cx) {
+                Poll::Ready(Some(line)) => {
+                    if all.is_empty() {
+                        all.extend_from_slice(&first);
+                    }
+                    all.extend_from_slice(&line);
+                }
+                Poll::Ready(None) => {
+                    self.lines = None;
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        let alone = all.is_empty();
+        Poll::Ready(Some(if alone { first } else { all.into() }))
+    }
 }
 
 /// Adds what every answer has.
@@ -196,7 +335,7 @@ fn quoted(text: &str) -> String {
 
 /// A body of these bytes.
 pub(crate) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).boxed_unsync()
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Sets a header, unless its value cannot be one.

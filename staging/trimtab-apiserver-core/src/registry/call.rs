@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -12,9 +13,10 @@ use trimtab_apiserver_storage::Store;
 
 use super::codec::Codec;
 use super::hooks::{Attributes, Operation};
+use super::item::{Item, Renderer};
 use super::storage::Stored;
 use super::{Hooks, Registry, deadline, keys, meta, options, shape};
-use crate::api::{ApiRequest, ApiResponse};
+use crate::api::{ApiRequest, ApiResponse, OutputShape};
 
 /// 405, as routing words it.
 fn not_allowed() -> ApiError {
@@ -26,6 +28,8 @@ fn not_allowed() -> ApiError {
 pub(super) enum Answer {
     /// An object of the resource's kind.
     Object(u16, Value),
+    /// An object of the resource's kind, as it is stored.
+    Stored(u16, Item),
     /// A value that is answered as it is.
     Plain(u16, Value),
     /// A response that is complete.
@@ -46,6 +50,21 @@ pub(super) struct Call<'a> {
     /// How its objects are stored.
     pub(super) codec: Codec,
     pub(super) warnings: Vec<String>,
+}
+
+/// A stored object in this shape, if its bytes are enough for that.
+fn encoded(codec: &Codec, item: &Item, shape: OutputShape) -> Option<Bytes> {
+    let renderer = Renderer::new(&codec.resource)?;
+    let mut json = Vec::new();
+    let written = match shape {
+        OutputShape::Object => renderer.object(item, item.revision, &mut json),
+        OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
+            Renderer::partial(item, item.revision, &mut json)
+        }
+        OutputShape::Table => false,
+    };
+    json.push(b'\n');
+    written.then(|| json.into())
 }
 
 /// Subresources that reach through an object to something that runs.
@@ -139,17 +158,31 @@ impl<'a> Call<'a> {
     }
 
     /// Gives the answer the shape that the client wants.
-    pub(super) fn finish(self, answer: Answer) -> ApiResponse {
+    ///
+    /// # Errors
+    ///
+    /// When the object cannot be decoded.
+    pub(super) fn finish(self, answer: Answer) -> Result<ApiResponse, ApiError> {
         let warnings = self.warnings;
-        match answer {
-            Answer::Object(code, object) => {
-                let shaper = shape::Shaper::new(&self.resource, &self.request, self.now);
-                ApiResponse::Value {
+        let shaper = shape::Shaper::new(&self.resource, &self.request, self.now);
+        Ok(match answer {
+            Answer::Object(code, object) => ApiResponse::Value {
+                code,
+                value: shaper.object(object),
+                warnings,
+            },
+            Answer::Stored(code, item) => match encoded(&self.codec, &item, shaper.shape()) {
+                Some(json) => ApiResponse::Encoded {
                     code,
-                    value: shaper.object(object),
+                    json: Box::new(std::iter::once(Ok(json))),
                     warnings,
-                }
-            }
+                },
+                None => ApiResponse::Value {
+                    code,
+                    value: shaper.object(self.codec.decode_alone(&item, item.revision)?),
+                    warnings,
+                },
+            },
             Answer::Plain(code, value) => ApiResponse::Value {
                 code,
                 value,
@@ -161,7 +194,10 @@ impl<'a> Call<'a> {
                 value,
                 warnings,
             },
-        }
+            Answer::Whole(ApiResponse::Encoded { code, json, .. }) => {
+                ApiResponse::Encoded { code, json, warnings }
+            }
+        })
     }
 
     pub(super) fn name(&self) -> &str {

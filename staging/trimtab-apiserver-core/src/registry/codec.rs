@@ -15,6 +15,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{KeyValue, Op, RangeRequest, Revision, Store};
 
+use super::item::Item;
 use super::storage::Stored;
 use super::{Resources, meta, storage};
 
@@ -60,6 +61,16 @@ impl Codec {
     fn converts(&self) -> bool {
         let stored = self.resource.strategy.stored_api_version();
         self.converter.is_some() && stored.is_some_and(|stored| stored != self.resource.api_version())
+    }
+
+    /// Whether objects may have to be converted by others; then [`Codec::decode_alone`] does not do.
+    pub(crate) fn asks_others(&self) -> bool {
+        self.converter.is_some()
+    }
+
+    /// Reads one object that nobody else has to convert; `revision` becomes its resource version.
+    pub(crate) fn decode_alone(&self, item: &Item, revision: Revision) -> Result<Value, ApiError> {
+        storage::decode(&self.resource, &item.value, revision)
     }
 
     /// Reads one object; `revision` becomes its resource version.

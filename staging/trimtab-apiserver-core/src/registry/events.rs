@@ -99,12 +99,12 @@ impl Change {
     }
 }
 
-/// A line of a watch, without its newline.
+/// A line of a watch.
 pub(crate) fn encode(kind: &str, object: &Value) -> Bytes {
     let mut json = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
     // Writing a JSON value to memory cannot fail.
     let _ = serde_json::to_writer(&mut json, object);
-    json.push(b'}');
+    json.extend_from_slice(b"}\n");
     Bytes::from(json)
 }
 

@@ -1,7 +1,9 @@
 //! Reading one object.
 
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
+use trimtab_apiserver_storage::RangeRequest;
 
+use super::item::Item;
 use super::list_options::parse_version;
 use super::{Answer, Call, shape, storage};
 
@@ -17,9 +19,16 @@ impl Call<'_> {
             }
         }
         let name = self.name();
-        let stored = self.stored(name).await?;
-        let object = stored.ok_or_else(|| self.not_found(name))?.object;
+        let answer = if self.codec.asks_others() {
+            let stored = self.stored(name).await?;
+            stored.map(|stored| Answer::Object(200, stored.object))
+        } else {
+            let range = self.store().range(RangeRequest::key(self.key(name))).await;
+            let found = range.map_err(|e| storage::error(&e))?.kvs.pop();
+            found.map(|kv| Answer::Stored(200, Item::new(kv)))
+        };
+        let answer = answer.ok_or_else(|| self.not_found(name))?;
         shape::Shaper::new(&self.resource, &self.request, self.now).check(false)?;
-        Ok(Answer::Object(200, object))
+        Ok(answer)
     }
 }

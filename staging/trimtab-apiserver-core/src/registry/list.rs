@@ -1,29 +1,35 @@
 //! Reading collections: filtered, in pages, at a revision.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
-use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, contract::prefix_end};
+use trimtab_apiserver_storage::{Error, KeyValue, RangeRequest, Revision, Store, contract::prefix_end};
 
 use super::codec::Codec;
 use super::continue_token::ContinueToken;
+use super::item::Item;
 use super::keys;
 use super::list_options::{ListOptions, ReadAt};
+use super::listing::Listing;
 use super::view::Filter;
 use super::{Answer, Call, Registry, shape, storage};
 use crate::api::ApiResponse;
 
 /// How many objects are read at a time while looking for those that match.
 const CHUNK: usize = 500;
+/// How many objects are decoded before others get a turn.
+const DECODE_AT_ONCE: usize = 100;
 
-/// One page of a collection.
+/// One page of a collection: of objects that have been decoded, with kind and resource version, or of stored ones.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
-    /// The objects, in the order of their keys, with kind and resource version.
-    pub(crate) objects: Vec<Value>,
+pub(crate) struct Page<T> {
+    /// The objects, in the order of their keys.
+    pub(crate) objects: Vec<T>,
     /// The revision that was read.
     pub(crate) revision: Revision,
     /// Where the next page begins, if there is one.
@@ -36,30 +42,52 @@ impl Call<'_> {
     /// GET of a collection.
     pub(super) async fn list(&mut self) -> Result<Answer, ApiError> {
         let options = ListOptions::read(&self.request, &self.resource, false)?;
-        let page = self.page(&options).await?;
         let shaper = shape::Shaper::new(&self.resource, &self.request, self.now);
+        if self.codec.asks_others() {
+            let page = self.page(&options).await?;
+            shaper.check(true)?;
+            return Ok(Answer::Plain(200, shaper.list(page)));
+        }
+        let page = self.stored_page(&options).await?;
         shaper.check(true)?;
-        let value = shaper.list(page);
-        Ok(Answer::Whole(ApiResponse::Value {
+        Ok(Answer::Whole(ApiResponse::Encoded {
             code: 200,
-            value,
+            json: Box::new(Listing::new(page, shaper, self.codec.clone())),
             warnings: Vec::new(),
         }))
     }
 
+    /// Reads the page that the options ask for, of objects that are not decoded but can be. Not for objects that
+    /// others have to convert.
+    pub(super) async fn stored_page(&self, options: &ListOptions) -> Result<Page<Arc<Item>>, ApiError> {
+        let filter = self.filter(options);
+        let codec = &self.codec;
+        self.read_page(options, &ByBytes { codec, filter }).await
+    }
+
     /// Reads the page that the options ask for.
-    pub(super) async fn page(&self, options: &ListOptions) -> Result<Page, ApiError> {
-        let prefix = self.prefix(options);
-        let filter = Filter::new(
+    pub(super) async fn page(&self, options: &ListOptions) -> Result<Page<Value>, ApiError> {
+        let filter = self.filter(options);
+        let codec = &self.codec;
+        self.read_page(options, &ByValue { codec, filter }).await
+    }
+
+    /// The selectors of the options.
+    pub(super) fn filter(&self, options: &ListOptions) -> Filter {
+        Filter::new(
             self.resource.clone(),
             options.labels.clone(),
             options.fields.clone(),
-        );
+        )
+    }
+
+    async fn read_page<S: Sift>(&self, options: &ListOptions, sift: &S) -> Result<Page<S::Object>, ApiError> {
+        let prefix = self.prefix(options);
         let revision = match &options.token {
             Some(token) => token.revision(),
             None => self.revision_to_read(options.read_at).await?,
         };
-        let result = read_page(self.store(), &self.codec, &prefix, &filter, options, revision).await;
+        let result = read_page(self.store(), &prefix, options, revision, sift).await;
         result.map_err(|e| match (e, &options.token) {
             (ReadError::Store(Error::Compacted { .. }), Some(token)) => expired_token(token.clone()),
             (ReadError::Store(e), _) => storage::error(&e),
@@ -108,7 +136,7 @@ impl Registry {
     /// Those of the store.
     pub async fn list_objects(
         &self,
-        resource: &std::sync::Arc<Resource>,
+        resource: &Arc<Resource>,
         namespace: &str,
         labels: &trimtab_apimachinery_meta::LabelSelector,
     ) -> Result<Vec<Value>, ApiError> {
@@ -133,7 +161,7 @@ impl Registry {
     /// Those of the store.
     pub async fn get_object(
         &self,
-        resource: &std::sync::Arc<Resource>,
+        resource: &Arc<Resource>,
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, ApiError> {
@@ -184,24 +212,85 @@ fn expired_token(token: ContinueToken) -> ApiError {
     error
 }
 
-async fn read_page(
+/// What becomes of objects as they are read.
+#[async_trait]
+trait Sift: Sync {
+    type Object: Send;
+
+    /// The objects in their order; `None` for those that do not match.
+    async fn sift(&self, kvs: Vec<KeyValue>) -> Result<Vec<Option<Self::Object>>, ApiError>;
+}
+
+/// Decodes them.
+struct ByValue<'c> {
+    codec: &'c Codec,
+    filter: Filter,
+}
+
+#[async_trait]
+impl Sift for ByValue<'_> {
+    type Object = Value;
+
+    async fn sift(&self, kvs: Vec<KeyValue>) -> Result<Vec<Option<Value>>, ApiError> {
+        let decoded = self.codec.decode_all(kvs).await?;
+        let objects = decoded.into_iter().map(|stored| stored.object);
+        Ok(objects
+            .map(|object| self.filter.matches(&object).then_some(object))
+            .collect())
+    }
+}
+
+/// Leaves them as they are stored, if nobody else has to convert them.
+struct ByBytes<'c> {
+    codec: &'c Codec,
+    filter: Filter,
+}
+
+#[async_trait]
+impl Sift for ByBytes<'_> {
+    type Object = Arc<Item>;
+
+    async fn sift(&self, kvs: Vec<KeyValue>) -> Result<Vec<Option<Arc<Item>>>, ApiError> {
+        let mut items = Vec::with_capacity(kvs.len());
+        let mut decoded = 0_usize;
+        for kv in kvs {
+            let item = Item::new(kv);
+            let matches = match self.filter.matches_stored(&item) {
+                Some(matches) if item.is_usual() => matches,
+                // What cannot be read is an error for all, not only for those who come to it.
+                _ => {
+                    decoded += 1;
+                    if decoded.is_multiple_of(DECODE_AT_ONCE) {
+                        tokio::task::yield_now().await;
+                    }
+                    self.filter
+                        .matches(&self.codec.decode_alone(&item, item.revision)?)
+                }
+            };
+            items.push(matches.then(|| Arc::new(item)));
+        }
+        Ok(items)
+    }
+}
+
+async fn read_page<S: Sift>(
     store: &dyn Store,
-    codec: &Codec,
     prefix: &Prefix,
-    filter: &Filter,
     options: &ListOptions,
     mut revision: Option<Revision>,
-) -> Result<Page, ReadError> {
+    sift: &S,
+) -> Result<Page<S::Object>, ReadError> {
     let (mut start, end) = prefix.range();
     if let Some(token) = &options.token {
         start = start.max(format!("{}{}", prefix.collection, token.start()).into());
     }
     let limit = options.limit;
+    let is_open = options.labels.is_empty() && options.fields.is_empty();
     let mut objects = Vec::new();
     loop {
         let ask = if limit == 0 {
             0
-        } else if filter.is_open() {
+        } else if is_open {
             limit
         } else {
             limit.max(CHUNK)
@@ -218,25 +307,28 @@ async fn read_page(
         // Later chunks are read as of the first.
         revision = Some(response.revision);
         let chunk = response.kvs.len();
-        let keys: Vec<Bytes> = response.kvs.iter().map(|kv| kv.key.clone()).collect();
-        let decoded = codec.decode_all(response.kvs).await.map_err(ReadError::Api)?;
-        for (i, (key, stored)) in keys.iter().zip(decoded).enumerate() {
-            let object = stored.object;
-            start = after(key);
-            if !filter.matches(&object) {
-                continue;
-            }
-            objects.push(object);
-            if limit > 0 && objects.len() == limit {
-                let left = count - (i + 1);
-                let next = (left > 0).then(|| next_token(response.revision, &start, &prefix.collection));
-                let remaining = (left > 0 && filter.is_open()).then_some(left);
-                return Ok(Page {
-                    objects,
-                    revision: response.revision,
-                    next,
-                    remaining,
-                });
+        let mut keys: Vec<Bytes> = Vec::new();
+        if limit > 0 {
+            keys.extend(response.kvs.iter().map(|kv| kv.key.clone()));
+        }
+        let sifted = sift.sift(response.kvs).await.map_err(ReadError::Api)?;
+        if limit == 0 {
+            objects.extend(sifted.into_iter().flatten());
+        } else {
+            for (i, (key, object)) in keys.iter().zip(sifted).enumerate() {
+                start = after(key);
+                objects.extend(object);
+                if objects.len() == limit {
+                    let left = count - (i + 1);
+                    let next = (left > 0).then(|| next_token(response.revision, &start, &prefix.collection));
+                    let remaining = (left > 0 && is_open).then_some(left);
+                    return Ok(Page {
+                        objects,
+                        revision: response.revision,
+                        next,
+                        remaining,
+                    });
+                }
             }
         }
         if !more || chunk == 0 {

@@ -33,9 +33,11 @@ mod events;
 mod eviction;
 mod get;
 mod go_types;
+mod item;
 pub(crate) mod json_syntax;
 mod list;
 mod list_options;
+mod listing;
 mod managed;
 mod metadata_rules;
 pub(crate) mod options;
@@ -211,7 +213,7 @@ impl Registry {
             .ok_or_else(ApiError::unknown_resource)?;
         let mut call = Call::new(self, request, resource)?;
         match call.answer().await {
-            Ok(answer) => Ok(call.finish(answer)),
+            Ok(answer) => call.finish(answer),
             Err(error) => {
                 warnings.append(&mut call.warnings);
                 Err(error)
@@ -227,7 +229,7 @@ impl Registry {
     ) -> Result<ApiResponse, ApiError> {
         let mut call = Call::new(self, request, resource)?;
         let answer = call.answer().await?;
-        Ok(call.finish(answer))
+        call.finish(answer)
     }
 }
 

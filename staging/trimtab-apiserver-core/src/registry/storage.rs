@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
@@ -23,61 +23,68 @@ pub(crate) struct Stored {
 }
 
 /// The stored form of an object: JSON in the version that its kind is stored in, without the resource version, which
-/// the store itself keeps.
+/// the store itself keeps. `kind`, `apiVersion` and `metadata` come first, in the order in which kube-apiserver writes
+/// them: what begins like this can be answered without being decoded (`super::item`).
 pub(crate) fn encode(resource: &Resource, object: &Value) -> Bytes {
     let converted = resource
         .conversion
         .map(|conversion| (conversion.to_stored)(object));
     // Writing a JSON value to memory cannot fail.
-    serde_json::to_vec(&Unversioned {
-        value: converted.as_ref().unwrap_or(object),
-        depth: 0,
+    let encoded = serde_json::to_vec(&AsStored {
+        object: converted.as_ref().unwrap_or(object),
         api_version: resource.strategy.stored_api_version(),
-    })
-    .unwrap_or_default()
-    .into()
+    });
+    let mut encoded = encoded.unwrap_or_default();
+    // It is kept for long, and more than once.
+    encoded.shrink_to_fit();
+    encoded.into()
 }
 
-/// A value without `metadata.resourceVersion`.
-struct Unversioned<'a> {
-    value: &'a Value,
-    /// 0 for the object, 1 for its metadata.
-    depth: u8,
-    /// What the object says instead of its `apiVersion`.
+/// What comes first in a stored object, in this order.
+const FIRST: [&str; 3] = ["kind", "apiVersion", "metadata"];
+
+/// An object as it is written to the store.
+struct AsStored<'a> {
+    object: &'a Value,
+    /// What it says instead of its `apiVersion`.
     api_version: Option<&'a str>,
 }
 
-impl Serialize for Unversioned<'_> {
+impl Serialize for AsStored<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Value::Object(fields) = self.value else {
-            return self.value.serialize(serializer);
+        let Value::Object(fields) = self.object else {
+            return self.object.serialize(serializer);
         };
-        serializer.collect_map(
-            fields
-                .iter()
-                .filter_map(|(key, value)| match (self.depth, key.as_str()) {
-                    (0, "metadata") => {
-                        let metadata = Unversioned {
-                            value,
-                            depth: 1,
-                            api_version: None,
-                        };
-                        Some((key, Part::Metadata(metadata)))
-                    }
-                    (0, "apiVersion") => Some((key, self.api_version.map_or(Part::Plain(value), Part::Text))),
-                    (1, "resourceVersion") => None,
-                    _ => Some((key, Part::Plain(value))),
-                }),
-        )
+        let mut map = serializer.serialize_map(None)?;
+        for key in FIRST {
+            match (fields.get(key), self.api_version) {
+                (None, _) => {}
+                (Some(_), Some(version)) if key == "apiVersion" => map.serialize_entry(key, version)?,
+                (Some(metadata), _) if key == "metadata" => {
+                    map.serialize_entry(key, &Unversioned(metadata))?
+                }
+                (Some(value), _) => map.serialize_entry(key, value)?,
+            }
+        }
+        for (key, value) in fields.iter().filter(|(key, _)| !FIRST.contains(&key.as_str())) {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Part<'a> {
-    Metadata(Unversioned<'a>),
-    Plain(&'a Value),
-    Text(&'a str),
+/// Metadata without the resource version.
+struct Unversioned<'a>(&'a Value);
+
+impl Serialize for Unversioned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                serializer.collect_map(fields.iter().filter(|(key, _)| *key != "resourceVersion"))
+            }
+            other => other.serialize(serializer),
+        }
+    }
 }
 
 /// Reads the stored form as it is.

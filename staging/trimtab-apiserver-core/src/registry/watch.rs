@@ -246,7 +246,7 @@ impl Watching {
     }
 
     /// Queues what the watch begins with.
-    fn begin(&mut self, initial: Option<Page>, say_when_done: bool) {
+    fn begin(&mut self, initial: Option<Page<Value>>, say_when_done: bool) {
         let Some(page) = initial else { return };
         for object in page.objects {
             let event = self.view.show("ADDED", object);

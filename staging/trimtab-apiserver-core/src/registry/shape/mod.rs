@@ -3,6 +3,8 @@
 mod jsonpath;
 mod table;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
@@ -22,23 +24,23 @@ enum Include {
 
 /// Shapes objects of one resource for one request.
 #[derive(Clone, Debug)]
-pub(crate) struct Shaper<'a> {
-    resource: &'a Resource,
+pub(crate) struct Shaper {
+    resource: Arc<Resource>,
     shape: OutputShape,
     include: Include,
     /// Seconds since the epoch, for ages.
     now: i64,
 }
 
-impl<'a> Shaper<'a> {
-    pub(crate) fn new(resource: &'a Resource, request: &ApiRequest, now: jiff::Timestamp) -> Self {
+impl Shaper {
+    pub(crate) fn new(resource: &Arc<Resource>, request: &ApiRequest, now: jiff::Timestamp) -> Self {
         let include = match request.param("includeObject") {
             Some("None") => Include::None,
             Some("Object") => Include::Object,
             _ => Include::Metadata,
         };
         Self {
-            resource,
+            resource: resource.clone(),
             shape: request.shape,
             include,
             now: now.as_second(),
@@ -52,7 +54,7 @@ impl<'a> Shaper<'a> {
             (OutputShape::PartialMetadataList, false) => ("PartialObjectMetadataList", "is not a list"),
             _ => return Ok(()),
         };
-        let name = match self.resource {
+        let name = match &*self.resource {
             r if r.custom && is_list => "*unstructured.UnstructuredList".to_owned(),
             r if r.custom => "*unstructured.Unstructured".to_owned(),
             r => {
@@ -92,8 +94,70 @@ impl<'a> Shaper<'a> {
         }
     }
 
+    /// The shape that is asked for.
+    pub(crate) fn shape(&self) -> OutputShape {
+        self.shape
+    }
+
     /// A page of a list.
-    pub(crate) fn list(&self, page: Page) -> Value {
+    pub(crate) fn list(&self, page: Page<Value>) -> Value {
+        let metadata = self.list_metadata(&page);
+        if self.shape == OutputShape::Table {
+            return table::table(self, metadata, &page.objects, true);
+        }
+        let (kind, api_version) = self.list_kind();
+        let items: Vec<Value> = page.objects.into_iter().map(|o| self.list_item(o)).collect();
+        json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})
+    }
+
+    /// The text before a page's items, and after them. Items are separated by commas.
+    pub(crate) fn list_frame<T>(&self, page: &Page<T>) -> (String, &'static str) {
+        let metadata = self.list_metadata(page);
+        if self.shape == OutputShape::Table {
+            let columns = table::definitions(self);
+            let head = format!(
+                "{{\"kind\":\"Table\",\"apiVersion\":\"{META}\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":"
+            );
+            return if page.objects.is_empty() && table::is_unprinted(self) {
+                (head + "null", "}")
+            } else {
+                (head + "[", "]}")
+            };
+        }
+        let (kind, api_version) = self.list_kind();
+        let (kind, api_version) = (Value::from(kind), Value::from(api_version));
+        let head =
+            format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{metadata},\"items\":[");
+        (head, "]}")
+    }
+
+    /// An object as an item of a list, or as a row of a table.
+    pub(crate) fn list_item(&self, mut object: Value) -> Value {
+        match self.shape {
+            OutputShape::Table => table::row(self, &object),
+            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => partial(&object),
+            OutputShape::Object => {
+                if !self.resource.custom
+                    && let Some(item) = object.as_object_mut()
+                {
+                    // The list says what kind they are.
+                    item.remove("kind");
+                    item.remove("apiVersion");
+                }
+                object
+            }
+        }
+    }
+
+    fn list_kind(&self) -> (&str, String) {
+        if self.shape == OutputShape::Object {
+            (&self.resource.list_kind, self.resource.api_version())
+        } else {
+            ("PartialObjectMetadataList", META.to_owned())
+        }
+    }
+
+    fn list_metadata<T>(&self, page: &Page<T>) -> Value {
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
         if let Some(next) = &page.next {
             metadata["continue"] = next.encode().into();
@@ -103,29 +167,7 @@ impl<'a> Shaper<'a> {
         if let Some(remaining) = page.remaining {
             metadata["remainingItemCount"] = remaining.into();
         }
-        match self.shape {
-            OutputShape::Table => table::table(self, metadata, &page.objects, true),
-            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
-                let items: Vec<Value> = page.objects.iter().map(partial).collect();
-                json!({"kind": "PartialObjectMetadataList", "apiVersion": META, "metadata": metadata, "items": items})
-            }
-            OutputShape::Object => {
-                let mut items = page.objects;
-                if !self.resource.custom {
-                    // The list says what kind they are.
-                    for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                        item.remove("kind");
-                        item.remove("apiVersion");
-                    }
-                }
-                json!({
-                    "kind": self.resource.list_kind,
-                    "apiVersion": self.resource.api_version(),
-                    "metadata": metadata,
-                    "items": items,
-                })
-            }
-        }
+        metadata
     }
 }
 

@@ -8,45 +8,52 @@ use super::{Include, META, Shaper, jsonpath, partial};
 use crate::registry::meta;
 
 /// A table of these objects.
-pub(super) fn table(shaper: &Shaper<'_>, metadata: Value, objects: &[Value], columns: bool) -> Value {
-    let resource = shaper.resource;
-    let definitions: Vec<Value> = resource
-        .columns
-        .iter()
-        .map(|c| {
-            json!({"name": c.name, "type": c.type_, "format": c.format, "description": c.description,
-                "priority": c.priority})
-        })
-        .collect();
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let part = match shaper.include {
-                Include::None => Value::Null,
-                Include::Metadata => partial(object),
-                Include::Object => object.clone(),
-            };
-            let mut row = json!({"cells": cells(shaper, object), "object": part});
-            let conditions = resource.row_conditions(object);
-            if !conditions.is_empty() {
-                row["conditions"] = conditions.into();
-            }
-            row
-        })
-        .collect();
-    // Kinds without a printer of their own have a null here, where others have an empty list.
-    let unprinted = rows.is_empty() && resource.columns.get(1).is_some_and(|c| c.name == "Created At");
+pub(super) fn table(shaper: &Shaper, metadata: Value, objects: &[Value], columns: bool) -> Value {
+    let definitions = if columns { definitions(shaper) } else { Value::Null };
+    let rows: Vec<Value> = objects.iter().map(|object| row(shaper, object)).collect();
     json!({
         "kind": "Table",
         "apiVersion": META,
         "metadata": metadata,
-        "columnDefinitions": if columns { Value::Array(definitions) } else { Value::Null },
-        "rows": if unprinted { Value::Null } else { Value::Array(rows) },
+        "columnDefinitions": definitions,
+        "rows": if rows.is_empty() && is_unprinted(shaper) { Value::Null } else { Value::Array(rows) },
     })
 }
 
-fn cells(shaper: &Shaper<'_>, object: &Value) -> Vec<Value> {
-    let resource = shaper.resource;
+/// What a table says of its columns.
+pub(super) fn definitions(shaper: &Shaper) -> Value {
+    let columns = shaper.resource.columns.iter();
+    let definitions = columns.map(|c| {
+        json!({"name": c.name, "type": c.type_, "format": c.format, "description": c.description,
+            "priority": c.priority})
+    });
+    definitions.collect()
+}
+
+/// Whether the kind has no printer of its own: a table of none of its objects has null for rows, where others have an
+/// empty list.
+pub(super) fn is_unprinted(shaper: &Shaper) -> bool {
+    let second = shaper.resource.columns.get(1);
+    second.is_some_and(|column| column.name == "Created At")
+}
+
+/// An object as a row.
+pub(super) fn row(shaper: &Shaper, object: &Value) -> Value {
+    let part = match shaper.include {
+        Include::None => Value::Null,
+        Include::Metadata => partial(object),
+        Include::Object => object.clone(),
+    };
+    let mut row = json!({"cells": cells(shaper, object), "object": part});
+    let conditions = shaper.resource.row_conditions(object);
+    if !conditions.is_empty() {
+        row["conditions"] = conditions.into();
+    }
+    row
+}
+
+fn cells(shaper: &Shaper, object: &Value) -> Vec<Value> {
+    let resource = &shaper.resource;
     resource.cells(object, shaper.now).unwrap_or_else(|| {
         resource
             .columns

@@ -245,13 +245,18 @@ impl Server {
     }
 
     pub(super) async fn raw(&self, method: &str, path: &str, body: &str) -> Answer {
-        match self.registry.handle(request(method, path, body)).await {
+        match self
+            .registry
+            .handle(request(method, path, body))
+            .await
+            .and_then(ApiResponse::decoded)
+        {
             Ok(ApiResponse::Value {
                 code,
                 value,
                 warnings,
             }) => (code, value, warnings),
-            Ok(ApiResponse::Watch { .. }) => panic!("{method} {path} answers with a watch"),
+            Ok(other) => panic!("{method} {path} answers {other:?}"),
             Err(e) => (
                 e.code,
                 serde_json::to_value(e.to_status()).unwrap_or_default(),
@@ -297,7 +302,7 @@ impl Events {
 }
 
 /// A request from a method, a path below `/api/v1/` (configmaps) or `/apis/example.com/v1/` (widgets), and a body.
-fn request(method: &str, path: &str, body: &str) -> ApiRequest {
+pub(super) fn request(method: &str, path: &str, body: &str) -> ApiRequest {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let (method, format) = method.split_once('/').unwrap_or((method, ""));
     let mut parts: Vec<&str> = path.split('/').collect();

@@ -1,5 +1,6 @@
 //! The registry over a memory store: requests as a client makes them, answers as it sees them.
 
+mod bytes;
 mod crud;
 mod kit;
 mod properties;

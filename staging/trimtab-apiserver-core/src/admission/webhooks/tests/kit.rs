@@ -121,13 +121,18 @@ impl Server {
             ..ApiRequest::default()
         };
         let mut warnings = Vec::new();
-        match self.registry.answer(request, &mut warnings).await {
+        match self
+            .registry
+            .answer(request, &mut warnings)
+            .await
+            .and_then(ApiResponse::decoded)
+        {
             Ok(ApiResponse::Value {
                 code,
                 value,
                 warnings,
             }) => (code, value, warnings),
-            Ok(ApiResponse::Watch { .. }) => panic!("{verb} {path} answers with a watch"),
+            Ok(other) => panic!("{verb} {path} answers {other:?}"),
             Err(error) => {
                 let status = crate::http::respond::status_value(&error);
                 (error.code, status, warnings)

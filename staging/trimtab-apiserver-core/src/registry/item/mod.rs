@@ -1,0 +1,72 @@
+//! Objects as they are in the store, answered without being made values of.
+//!
+//! A stored object differs from the one that is served in `kind` and `apiVersion`, which the path says, and in
+//! `metadata.resourceVersion`, which the store knows. If nothing else has to be done to it, the answer is its bytes
+//! with those put in.
+
+mod render;
+mod scan;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use trimtab_apiserver_storage::{KeyValue, Revision};
+
+pub(crate) use self::render::Renderer;
+use self::scan::Layout;
+
+/// An object as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// Its encoding; the store's own memory, not a copy.
+    pub(crate) value: Bytes,
+    /// The revision that last changed it.
+    pub(crate) revision: Revision,
+    /// Where its parts are; `None` if it has to be decoded.
+    layout: Option<Layout>,
+}
+
+impl Item {
+    /// An object that was read from the store.
+    pub(crate) fn new(kv: KeyValue) -> Self {
+        Self {
+            layout: scan::scan(&kv.value),
+            value: kv.value,
+            revision: kv.mod_revision,
+        }
+    }
+
+    /// Whether its bytes can be used; otherwise it has to be decoded.
+    pub(crate) fn is_usual(&self) -> bool {
+        self.layout.is_some()
+    }
+
+    /// What a label says; outermost `None` if it has to be decoded to know.
+    pub(crate) fn labels(&self) -> Option<Labels<'_>> {
+        let layout = self.layout.as_ref()?;
+        Some(Labels(layout.labels.of(&self.value)))
+    }
+
+    /// `metadata.name`; `None` if it has to be decoded to know.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let layout = self.layout.as_ref()?;
+        std::str::from_utf8(layout.name.of(&self.value)).ok()
+    }
+
+    /// `metadata.namespace`; `None` if it has to be decoded to know.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        let layout = self.layout.as_ref()?;
+        std::str::from_utf8(layout.namespace.of(&self.value)).ok()
+    }
+}
+
+/// The labels of an object, as JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Labels<'i>(&'i [u8]);
+
+impl<'i> Labels<'i> {
+    /// The value of a label, if it is there.
+    pub(crate) fn get(&self, key: &str) -> Option<Cow<'i, str>> {
+        scan::label(self.0, key)
+    }
+}

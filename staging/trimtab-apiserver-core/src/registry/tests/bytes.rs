@@ -1,0 +1,315 @@
+//! What is answered from stored bytes is what decoding, filtering and encoding would have answered: one checker, over
+//! objects as they may be found in a store that others write to as well.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_storage::{Op, Txn};
+
+use super::kit::{Server, request};
+use crate::api::{ApiRequest, ApiResponse};
+use crate::registry::call::Call;
+use crate::registry::list_options::ListOptions;
+use crate::registry::shape::Shaper;
+
+/// JSON as text has it: keys in any order, more than once, escaped or not.
+#[derive(Clone, Debug)]
+enum Json {
+    /// Null, a boolean or a number.
+    Word(&'static str),
+    Text(String),
+    List(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+/// How JSON is spelt.
+#[derive(Clone, Copy, Debug)]
+struct Spelling {
+    /// Between tokens.
+    space: &'static str,
+    /// Whether what is not ASCII is escaped, and the first character of each text.
+    escapes: bool,
+}
+
+impl Json {
+    fn spell(&self, how: Spelling, out: &mut String) {
+        let all = |open: char, close: char, parts: Vec<String>, out: &mut String| {
+            let separator = format!("{0},{0}", how.space);
+            out.push(open);
+            out.push_str(how.space);
+            out.push_str(&parts.join(&separator));
+            out.push_str(how.space);
+            out.push(close);
+        };
+        match self {
+            Self::Word(word) => out.push_str(word),
+            Self::Text(text) => out.push_str(&spell(text, how)),
+            Self::List(items) => {
+                let items = items.iter().map(|item| item.spelt(how));
+                all('[', ']', items.collect(), out);
+            }
+            Self::Object(fields) => {
+                let fields = fields
+                    .iter()
+                    .map(|(k, v)| format!("{}{}:{}{}", spell(k, how), how.space, how.space, v.spelt(how)));
+                all('{', '}', fields.collect(), out);
+            }
+        }
+    }
+
+    fn spelt(&self, how: Spelling) -> String {
+        let mut out = String::new();
+        self.spell(how, &mut out);
+        out
+    }
+}
+
+fn spell(text: &str, how: Spelling) -> String {
+    if !how.escapes {
+        return Value::from(text).to_string();
+    }
+    let mut out = String::from("\"");
+    for (i, c) in text.chars().enumerate() {
+        if i == 0 || !c.is_ascii() || c.is_control() || matches!(c, '"' | '\\') {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out + "\""
+}
+
+fn text() -> impl Strategy<Value = Json> {
+    prop_oneof!["[a-c]", ".{0,8}"].prop_map(Json::Text)
+}
+
+/// 1e400 is no number for the parser of values.
+fn word() -> impl Strategy<Value = Json> {
+    let words = [
+        "null",
+        "true",
+        "0",
+        "-0",
+        "1.50",
+        "1e3",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "0.1",
+        "1e400",
+    ];
+    proptest::sample::select(words.to_vec()).prop_map(Json::Word)
+}
+
+fn value() -> impl Strategy<Value = Json> {
+    prop_oneof![9 => text(), 1 => word()].prop_recursive(3, 12, 4, |inner| {
+        let fields = proptest::collection::vec(("[a-c]|.{0,3}", inner.clone()), 0..4);
+        prop_oneof![
+            proptest::collection::vec(inner, 0..4).prop_map(Json::List),
+            fields.prop_map(Json::Object),
+        ]
+    })
+}
+
+/// The fields of `metadata`, most of them as they should be.
+fn metadata() -> impl Strategy<Value = Json> {
+    let labels = proptest::collection::vec(("[xy]", prop_oneof![9 => text(), 1 => word()]), 0..3);
+    let field = prop_oneof![
+        8 => labels.prop_map(|l| ("labels".to_owned(), Json::Object(l))),
+        4 => value().prop_map(|v| ("annotations".to_owned(), v)),
+        1 => ("labels|name|namespace|resourceVersion|[a-z]{0,3}", value()),
+    ];
+    let fixed = vec![
+        ("name".to_owned(), Json::Text("NAME".to_owned())),
+        ("namespace".to_owned(), Json::Text("ns".to_owned())),
+    ];
+    proptest::collection::vec(field, 0..4).prop_map(move |mut fields| {
+        fields.extend(fixed.clone());
+        Json::Object(fields)
+    })
+}
+
+/// An object's text; `NAME` is its name.
+fn object() -> impl Strategy<Value = String> {
+    let head = prop_oneof![
+        9 => Just(vec!["kind", "apiVersion", "metadata"]),
+        2 => Just(vec!["apiVersion", "kind", "metadata"]),
+        1 => proptest::collection::vec(proptest::sample::select(vec!["kind", "apiVersion", "metadata", "data"]), 0..5),
+    ];
+    let rest = prop_oneof![
+        9 => proptest::collection::vec(("data|[a-z]{1,4}", value()), 0..3),
+        1 => proptest::collection::vec(("data|kind|apiVersion|metadata", value()), 0..3),
+    ];
+    let spelling = prop_oneof![
+        8 => Just(Spelling { space: "", escapes: false }),
+        1 => Just(Spelling { space: " ", escapes: false }),
+        1 => Just(Spelling { space: "\n", escapes: false }),
+        1 => Just(Spelling { space: "", escapes: true }),
+    ];
+    (head, metadata(), rest, spelling, "[ \n]{0,2}").prop_map(|(head, metadata, rest, how, end)| {
+        let part = |key: &str| match key {
+            "metadata" => metadata.clone(),
+            "kind" => Json::Text("ConfigMap".to_owned()),
+            _ => Json::Text("v1".to_owned()),
+        };
+        let head = head.into_iter().map(|key| (key.to_owned(), part(key)));
+        Json::Object(head.chain(rest).collect()).spelt(how) + &end
+    })
+}
+
+async fn put(server: &Server, i: usize, text: &str) {
+    let put = Op::Put {
+        key: format!("/registry/configmaps/ns/n{i}").into(),
+        value: text.replace("NAME", &format!("n{i}")).into(),
+        ttl: None,
+    };
+    let txn = Txn {
+        success: vec![put],
+        ..Txn::default()
+    };
+    let done = server.registry.store().txn(txn).await;
+    done.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// What a request comes to: its code, and what it answers.
+type Outcome = (u16, Value);
+
+fn outcome(answer: Result<Value, ApiError>) -> Outcome {
+    match answer {
+        Ok(value) => (200, value),
+        Err(error) => (error.code, json!(error.message)),
+    }
+}
+
+async fn from_bytes(server: &Server, request: ApiRequest) -> Outcome {
+    let answer = server.registry.handle(request).await;
+    outcome(answer.and_then(ApiResponse::decoded).map(|answer| match answer {
+        ApiResponse::Value { value, .. } => value,
+        other => panic!("{other:?}"),
+    }))
+}
+
+/// The same by way of values.
+async fn from_values(server: &Server, request: ApiRequest) -> Outcome {
+    let resource = server.registry.resources().get("", "v1", "configmaps");
+    let resource = resource.unwrap_or_else(|| panic!("config maps are served"));
+    let call =
+        Call::new(&server.registry, request.clone(), resource.clone()).unwrap_or_else(|e| panic!("{e}"));
+    let shaper = Shaper::new(&resource, &request, call.now);
+    outcome(if request.info.name.is_empty() {
+        let options = ListOptions::read(&request, &resource, false).unwrap_or_else(|e| panic!("{e}"));
+        call.page(&options).await.map(|page| shaper.list(page))
+    } else {
+        let stored = call.stored(&request.info.name).await;
+        stored.map(|stored| stored.map_or(Value::Null, |stored| shaper.object(stored.object)))
+    })
+}
+
+async fn check_same(server: &Server, path: &str) -> Value {
+    let ask = || request("GET", path, "");
+    let (bytes, values) = (from_bytes(server, ask()).await, from_values(server, ask()).await);
+    assert_eq!(bytes, values, "{path}");
+    bytes.1
+}
+
+async fn check(texts: &[String], selector: &str, limit: usize) {
+    let server = Server::new();
+    for (i, text) in texts.iter().enumerate() {
+        put(&server, i, text).await;
+    }
+    for i in 0..texts.len() {
+        for shape in ["", "?as=metadata", "?as=table"] {
+            check_same(&server, &format!("ns/configmaps/n{i}{shape}")).await;
+        }
+    }
+    for shape in [
+        "",
+        "&as=metadata-list",
+        "&as=table",
+        "&as=table&includeObject=Object",
+    ] {
+        let mut token = String::new();
+        loop {
+            let path = format!("ns/configmaps?limit={limit}{selector}{shape}&continue={token}");
+            let page = check_same(&server, &path).await;
+            token = page["metadata"]["continue"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            if token.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+fn selector() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "",
+        "&labelSelector=x",
+        "&labelSelector=x%3Da",
+        "&labelSelector=x%21%3Da,y",
+        "&fieldSelector=metadata.name%3Dn1",
+        "&fieldSelector=metadata.name%21%3Dn1",
+        "&fieldSelector=metadata.namespace%3Dns&labelSelector=%21x",
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn bytes_answer_as_values_do(
+        texts in proptest::collection::vec(object(), 0..5), selector in selector(), limit in 0..4usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
+        let runtime = runtime.unwrap_or_else(|e| panic!("{e}"));
+        runtime.block_on(check(&texts, selector, limit));
+    }
+}
+
+/// What the registry stores is answered from its bytes, or nothing would be gained.
+#[tokio::test]
+async fn what_is_written_here_is_never_decoded() {
+    let server = Server::new();
+    let object =
+        json!({"metadata": {"name": "a", "annotations": {"x": "\u{1f600}\n"}}, "data": {"k": "\"\u{0}"}});
+    let created = server.ok("POST", "ns/configmaps", object, 201).await;
+    let answer = server
+        .registry
+        .handle(request("GET", "ns/configmaps/a", ""))
+        .await;
+    assert!(matches!(answer, Ok(ApiResponse::Encoded { .. })), "{answer:?}");
+    assert_eq!(
+        server.ok("GET", "ns/configmaps/a", Value::Null, 200).await,
+        created
+    );
+}
+
+/// What cannot be read fails the list at once, with a status: not in the middle.
+#[tokio::test]
+async fn what_cannot_be_read_is_said_before_anything_is_sent() {
+    let server = Arc::new(Server::new());
+    for i in 0..3 {
+        let text = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"NAME"}}"#;
+        put(&server, i, text).await;
+    }
+    put(&server, 3, "{\"kind\":").await;
+    for path in [
+        "ns/configmaps",
+        "ns/configmaps/n3",
+        "ns/configmaps?labelSelector=none",
+    ] {
+        let (code, message) = from_bytes(&server, request("GET", path, "")).await;
+        assert_eq!(code, 500, "{path}");
+        let message = message.as_str().unwrap_or_default();
+        assert!(message.contains("a stored ConfigMap cannot be read"), "{message}");
+    }
+}
