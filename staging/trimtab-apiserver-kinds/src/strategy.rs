@@ -115,6 +115,13 @@ pub trait Strategy: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// What [`Strategy::selectable`] reads of an object to tell the value of this field, as paths of two names each, so
+    /// that the rest of the object need not be decoded for it; empty if that may be anything.
+    fn selectable_from<'f>(&self, field: &'f str) -> Vec<[&'f str; 2]> {
+        let _ = field;
+        Vec::new()
+    }
+
     /// The `apiVersion` that objects are stored with; `None` stores each with that of the version it is written in.
     fn stored_api_version(&self) -> Option<&str> {
         None

@@ -8,10 +8,12 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::protobuf::{decode, encode};
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
 use super::protobuf::{MEDIA_TYPE as PROTOBUF, WATCH_MEDIA_TYPE};
+use super::respond;
 use crate::{ApiServer, ApiService};
 
 const JSON: &str = "application/json";
@@ -210,4 +212,84 @@ async fn custom_resources_have_metadata_in_protobuf_and_no_more() {
     let (status, ..) = client.send("DELETE", &a, (JSON, PROTOBUF), options).await;
     assert_eq!(status, 200);
     client.server.shutdown().await.unwrap();
+}
+
+/// A long list is written in pieces; it is the same list, compressed or not, and as pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_come_in_pieces() {
+    let client = Client::new().await;
+    for i in 0..64 {
+        let data: String = (0..400_u32)
+            .map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761 + i)))
+            .collect();
+        let object = json!({"metadata": {"name": format!("n{i:02}")}, "data": {"k": data}});
+        let (code, ..) = client
+            .send("POST", CONFIG_MAPS, (JSON, JSON), object.to_string().into())
+            .await;
+        assert_eq!(code, 201);
+    }
+    let whole = client.send("GET", CONFIG_MAPS, (JSON, JSON), Vec::new()).await.2;
+    assert_eq!(whole["items"].as_array().map(Vec::len), Some(64));
+    for encoding in ["identity", "gzip"] {
+        let request = Request::builder()
+            .uri(CONFIG_MAPS)
+            .header("accept-encoding", encoding)
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        let response = client.service.clone().oneshot(request).await.unwrap();
+        let says = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+        let is_compressed = encoding == "gzip";
+        assert_eq!(says("content-encoding"), is_compressed.then_some("gzip"));
+        assert_eq!(says("content-type"), Some(JSON));
+        let mut body = response.into_body();
+        let (mut pieces, mut all) = (0, Vec::new());
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            assert!(piece.len() < 128 * 1024, "{} bytes at once", piece.len());
+            pieces += 1;
+            all.extend_from_slice(&piece);
+        }
+        assert!(pieces > 1, "{encoding}");
+        if is_compressed {
+            let mut plain = Vec::new();
+            std::io::copy(&mut flate2::read::GzDecoder::new(&all[..]), &mut plain).unwrap();
+            all = plain;
+        }
+        assert_eq!(
+            serde_json::from_slice::<Value>(&all).unwrap(),
+            whole,
+            "{encoding}"
+        );
+    }
+    let protobuf = client
+        .send("GET", CONFIG_MAPS, (PROTOBUF, JSON), Vec::new())
+        .await
+        .2;
+    assert_eq!(protobuf["items"].as_array().map(Vec::len), Some(64));
+}
+
+/// An answer that cannot be ended is not ended: the client sees an error, and not half of it.
+#[tokio::test]
+async fn what_fails_in_the_middle_is_cut_off() {
+    for gzip in [false, true] {
+        let piece = Bytes::from(vec![b' '; 200 * 1024]);
+        let pieces = [Ok(piece), Err(ApiError::internal("gone"))];
+        let style = respond::Style {
+            gzip,
+            ..respond::Style::default()
+        };
+        let response = respond::pieces(200, Box::new(pieces.into_iter()), style).unwrap();
+        assert_eq!(response.status(), 200);
+        let end = response.into_body().collect().await;
+        assert!(
+            end.is_err_and(|error| error.to_string().contains("gone")),
+            "gzip: {gzip}"
+        );
+    }
+    let pieces = [Err(ApiError::internal("gone"))];
+    let refused = respond::pieces(200, Box::new(pieces.into_iter()), respond::Style::default());
+    assert!(
+        refused.is_err_and(|error| error.code == 500),
+        "as long as nothing has been sent it is a status"
+    );
 }

@@ -68,6 +68,11 @@ impl Codec {
         self.converter.is_some()
     }
 
+    /// Whether it is of the same version of the same resource.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.resource, &other.resource)
+    }
+
     /// Reads one object that nobody else has to convert; `revision` becomes its resource version.
     pub(crate) fn decode_alone(&self, item: &Item, revision: Revision) -> Result<Value, ApiError> {
         storage::decode(&self.resource, &item.value, revision)

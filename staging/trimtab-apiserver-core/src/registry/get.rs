@@ -12,11 +12,8 @@ impl Call<'_> {
     pub(super) async fn get(&mut self) -> Result<Answer, ApiError> {
         let asked = parse_version(self.request.param("resourceVersion").unwrap_or_default())
             .map_err(|text| ApiError::new(500, StatusReason::Unknown, text))?;
-        if let Some(asked) = asked {
-            let current = self.store().revision().await.map_err(|e| storage::error(&e))?;
-            if asked > current {
-                return Err(storage::too_large(asked, current));
-            }
+        if let Some(asked) = asked.filter(|asked| *asked > 0) {
+            self.wait_for(asked).await?;
         }
         let name = self.name();
         let answer = if self.codec.asks_others() {

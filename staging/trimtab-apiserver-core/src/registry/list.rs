@@ -10,6 +10,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Error, KeyValue, RangeRequest, Revision, Store, contract::prefix_end};
 
+use super::cache::Snapshot;
 use super::codec::Codec;
 use super::continue_token::ContinueToken;
 use super::item::Item;
@@ -62,7 +63,60 @@ impl Call<'_> {
     pub(super) async fn stored_page(&self, options: &ListOptions) -> Result<Page<Arc<Item>>, ApiError> {
         let filter = self.filter(options);
         let codec = &self.codec;
-        self.read_page(options, &ByBytes { codec, filter }).await
+        let sift = ByBytes { codec, filter };
+        match self.cached(options).await? {
+            Some(snapshot) => {
+                sift.page(options, snapshot, &self.prefix(options).collection)
+                    .await
+            }
+            None => self.read_page(options, &sift).await,
+        }
+    }
+
+    /// What the cache holds of the collection, if the list may be answered from that, and it is there.
+    async fn cached(&self, options: &ListOptions) -> Result<Option<Snapshot>, ApiError> {
+        let cache = self.registry.caches.of(&self.resource);
+        if !cache.ready().await {
+            return Ok(None);
+        }
+        let at = match (&options.token, options.read_at) {
+            (Some(token), _) => token.revision(),
+            (None, ReadAt::Exactly(revision)) => Some(revision),
+            (None, _) => None,
+        };
+        match (at, options.version, options.read_at) {
+            // It is there or it is not. Of another state any will do.
+            (Some(_), ..) | (None, Some(0), _) => {}
+            (None, _, ReadAt::NotOlderThan(revision)) => self.wait_for(revision).await?,
+            _ => {
+                let current = self.store().revision().await.map_err(|e| storage::error(&e))?;
+                if !cache.reach(self.store(), current).await {
+                    return Ok(None);
+                }
+            }
+        }
+        let prefix = self.prefix(options);
+        let (start, end) = prefix.range();
+        let start = prefix.start_after(options.token.as_ref(), start);
+        let limit = if options.is_open() { options.limit } else { 0 };
+        Ok(cache.snapshot(&start, &end, limit, at))
+    }
+
+    /// Waits until the state is no older than this revision.
+    ///
+    /// # Errors
+    ///
+    /// 504 when it still is after a while.
+    pub(super) async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
+        let cache = self.registry.caches.of(&self.resource);
+        if cache.ready().await && cache.reach(self.store(), revision).await {
+            return Ok(());
+        }
+        let current = self.store().revision().await.map_err(|e| storage::error(&e))?;
+        if revision > current {
+            return Err(storage::too_large(revision, current));
+        }
+        Ok(())
     }
 
     /// Reads the page that the options ask for.
@@ -116,13 +170,7 @@ impl Call<'_> {
         match read_at {
             ReadAt::Latest => Ok(None),
             ReadAt::Exactly(revision) => Ok(Some(revision)),
-            ReadAt::NotOlderThan(revision) => {
-                let current = self.store().revision().await.map_err(|e| storage::error(&e))?;
-                if revision > current {
-                    return Err(storage::too_large(revision, current));
-                }
-                Ok(None)
-            }
+            ReadAt::NotOlderThan(revision) => self.wait_for(revision).await.map(|()| None),
         }
     }
 }
@@ -180,6 +228,20 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
+    /// Where a list begins that goes on from a token.
+    fn start_after(&self, token: Option<&ContinueToken>, start: Bytes) -> Bytes {
+        let from = token.map(|token| Bytes::from(format!("{}{}", self.collection, token.start())));
+        from.map_or(start.clone(), |from| from.max(start))
+    }
+
+    /// What a watch of it is told of: all that begins with this, or the object whose key it is.
+    pub(super) fn scope(&self) -> Bytes {
+        self.selected
+            .clone()
+            .unwrap_or_else(|| self.collection.clone())
+            .into()
+    }
+
     /// The first key, and the end.
     pub(super) fn range(&self) -> (Bytes, Bound<Bytes>) {
         match &self.selected {
@@ -246,27 +308,85 @@ struct ByBytes<'c> {
     filter: Filter,
 }
 
+impl ByBytes<'_> {
+    /// Whether an object matches, and whether it took long to find out.
+    ///
+    /// # Errors
+    ///
+    /// When it can never be decoded: that is an error for all, not only for those who come to it.
+    fn matches(&self, item: &Item) -> Result<(bool, bool), ApiError> {
+        match self.filter.matches_stored(item) {
+            Some(matches) if item.is_usual() => Ok((matches, false)),
+            _ => {
+                let object = self.codec.decode_alone(item, item.revision)?;
+                Ok((self.filter.matches(&object), true))
+            }
+        }
+    }
+
+    /// The page that the options ask for of what a cache holds of the collection.
+    async fn page(
+        &self,
+        options: &ListOptions,
+        snapshot: Snapshot,
+        collection: &str,
+    ) -> Result<Page<Arc<Item>>, ApiError> {
+        let Snapshot {
+            items,
+            count,
+            revision,
+        } = snapshot;
+        let mut turns = Turns::default();
+        let mut page = Page {
+            objects: Vec::new(),
+            revision,
+            next: None,
+            remaining: None,
+        };
+        for (i, item) in items.into_iter().enumerate() {
+            let (matches, took_long) = self.matches(&item)?;
+            turns.take(took_long).await;
+            if !matches {
+                continue;
+            }
+            page.objects.push(item);
+            let left = count - (i + 1);
+            if page.objects.len() == options.limit && left > 0 {
+                let last = page.objects.last().map(|item| after(&item.key));
+                page.next = last.map(|start| next_token(revision, &start, collection));
+                page.remaining = options.is_open().then_some(left);
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// Gives others a turn from time to time.
+#[derive(Debug, Default)]
+struct Turns(usize);
+
+impl Turns {
+    async fn take(&mut self, took_long: bool) {
+        self.0 += usize::from(took_long);
+        if self.0 >= DECODE_AT_ONCE {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[async_trait]
 impl Sift for ByBytes<'_> {
     type Object = Arc<Item>;
 
     async fn sift(&self, kvs: Vec<KeyValue>) -> Result<Vec<Option<Arc<Item>>>, ApiError> {
         let mut items = Vec::with_capacity(kvs.len());
-        let mut decoded = 0_usize;
+        let mut turns = Turns::default();
         for kv in kvs {
             let item = Item::new(kv);
-            let matches = match self.filter.matches_stored(&item) {
-                Some(matches) if item.is_usual() => matches,
-                // What cannot be read is an error for all, not only for those who come to it.
-                _ => {
-                    decoded += 1;
-                    if decoded.is_multiple_of(DECODE_AT_ONCE) {
-                        tokio::task::yield_now().await;
-                    }
-                    self.filter
-                        .matches(&self.codec.decode_alone(&item, item.revision)?)
-                }
-            };
+            let (matches, took_long) = self.matches(&item)?;
+            turns.take(took_long).await;
             items.push(matches.then(|| Arc::new(item)));
         }
         Ok(items)
@@ -281,11 +401,9 @@ async fn read_page<S: Sift>(
     sift: &S,
 ) -> Result<Page<S::Object>, ReadError> {
     let (mut start, end) = prefix.range();
-    if let Some(token) = &options.token {
-        start = start.max(format!("{}{}", prefix.collection, token.start()).into());
-    }
+    start = prefix.start_after(options.token.as_ref(), start);
     let limit = options.limit;
-    let is_open = options.labels.is_empty() && options.fields.is_empty();
+    let is_open = options.is_open();
     let mut objects = Vec::new();
     loop {
         let ask = if limit == 0 {

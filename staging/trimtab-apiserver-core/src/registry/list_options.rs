@@ -96,6 +96,13 @@ impl ListOptions {
     }
 }
 
+impl ListOptions {
+    /// Whether nothing is left out.
+    pub(crate) fn is_open(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+}
+
 /// A resource version; the error is the text that kube-apiserver answers with.
 pub(crate) fn parse_version(text: &str) -> Result<Option<Revision>, String> {
     if text.is_empty() {

@@ -18,6 +18,7 @@ pub mod resources;
 
 mod before_update;
 mod binding;
+mod cache;
 mod call;
 pub(crate) mod codec;
 mod connect;
@@ -29,7 +30,6 @@ pub(crate) mod decode;
 mod delete;
 mod delete_collection;
 mod delete_options;
-mod events;
 mod eviction;
 mod get;
 mod go_types;
@@ -78,7 +78,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
     clock: Clock,
-    recent: Arc<events::RecentChanges>,
+    caches: cache::Caches,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
 }
@@ -103,11 +103,12 @@ impl fmt::Debug for Registry {
 impl Registry {
     /// A registry of these resources over a store, which admits everything and allocates nothing.
     pub fn new(store: Arc<dyn Store>, resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        let resources = Arc::new(ResourceTable::new(resources));
         Self {
+            caches: cache::Caches::new(store.clone(), resources.clone()),
             store,
-            resources: Arc::new(ResourceTable::new(resources)),
+            resources,
             clock: Arc::new(Timestamp::now),
-            recent: Arc::default(),
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),

@@ -5,20 +5,23 @@
 //! revision begins with the collection as it is.
 
 use std::collections::VecDeque;
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use futures::StreamExt;
 use futures::stream;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
-use trimtab_apiserver_storage::{Error, Event, Revision, Store, WatchBatch, WatchRequest, WatchStream};
+use trimtab_apiserver_storage::{Error, Revision, Store, WatchRequest, WatchStream};
 
+use super::cache::{CacheWatch, Change, Sight, Woken, encode, line};
 use super::codec::Codec;
-use super::events::{RecentChanges, Sight, encode};
-use super::list::Page;
+use super::item::{Item, Renderer};
 use super::list_options::ListOptions;
 use super::view::Filter;
 use super::{Answer, Call, Registry, ResourceTable, shape, storage};
@@ -50,66 +53,83 @@ impl Call<'_> {
         let from_state = options
             .send_initial_events
             .unwrap_or(matches!(options.version, None | Some(0)));
-        let mut initial = None;
-        let mut from = options.version.unwrap_or_default();
-        if from_state || from == 0 {
-            let current = self.store().revision().await.map_err(|e| storage::error(&e))?;
-            if from > current && options.send_initial_events.is_some() {
-                return Err(storage::too_large(from, current));
-            }
-            from = current;
-            if from_state {
-                let page = self
-                    .page(&ListOptions {
-                        limit: 0,
-                        token: None,
-                        ..options.clone()
-                    })
-                    .await?;
-                from = page.revision;
-                initial = Some(page);
-            }
+        let asked = options.version.unwrap_or_default();
+        if asked > 0 && options.send_initial_events.is_some() {
+            self.wait_for(asked).await?;
         }
-        let (start, end) = self.prefix(&options).range();
-        let request = WatchRequest {
-            start,
-            end,
-            from: Some(from + 1),
+        let (initial, from) = if from_state {
+            let (initial, revision) = self.initial(&options).await?;
+            (Some(initial), revision)
+        } else if asked == 0 {
+            let current = self.store().revision().await.map_err(|e| storage::error(&e))?;
+            (None, current)
+        } else {
+            (None, asked)
         };
-        let opened = self.store().watch(request).await;
         let view = View {
             resource: self.resource.clone(),
-            filter: Filter::new(
-                self.resource.clone(),
-                options.labels.clone(),
-                options.fields.clone(),
-            ),
+            renderer: Renderer::new(&self.resource),
+            filter: self.filter(&options),
             request: self.request.clone(),
             clock: self.registry.clock.clone(),
             table: self.registry.resources.clone(),
-            recent: self.registry.recent.clone(),
             columns_sent: false,
         };
         let mut watching = Watching::new(view, self.registry, &options);
         watching.progress = from;
-        match opened {
-            Ok(stream) => watching.stream = Some(stream),
+        match self.open(&options, from).await {
+            Ok(source) => watching.source = source,
             Err(Error::Compacted { oldest }) => watching.fail(&too_old(from, oldest)),
             Err(e) => return Err(storage::error(&e)),
         }
         if self.request.shape == OutputShape::PartialMetadataList {
             // Events are of single objects, which are no lists: there is nothing that could be sent.
-            watching.stream = None;
-        } else {
-            watching.begin(initial, options.send_initial_events == Some(true));
+            watching.source = Source::None;
+        } else if let Some(initial) = initial {
+            watching.say_when_done = options.bookmarks && options.send_initial_events == Some(true);
+            watching.initial = initial;
         }
-        let events = stream::unfold(watching, |mut watching| async move {
+        // What moves from event to event is a pointer.
+        let events = stream::unfold(Box::new(watching), |mut watching| async move {
             watching.next().await.map(|event| (event, watching))
         });
         Ok(Answer::Whole(ApiResponse::Watch {
             events: events.boxed(),
             warnings: Vec::new(),
         }))
+    }
+
+    /// The collection as it is, and the revision of that.
+    async fn initial(&self, options: &ListOptions) -> Result<(Initial, Revision), ApiError> {
+        let all = ListOptions {
+            limit: 0,
+            token: None,
+            ..options.clone()
+        };
+        if self.codec.asks_others() {
+            let page = self.page(&all).await?;
+            return Ok((Initial::Values(page.objects.into_iter()), page.revision));
+        }
+        let page = self.stored_page(&all).await?;
+        Ok((Initial::Stored(page.objects.into_iter()), page.revision))
+    }
+
+    /// What brings the changes after `from`: the cache if it has them, the store otherwise.
+    async fn open(&self, options: &ListOptions, from: Revision) -> Result<Source, Error> {
+        let prefix = self.prefix(options);
+        let cache = self.registry.caches.of(&self.resource);
+        if cache.ready().await
+            && let Some(watch) = cache.watch(prefix.scope(), from)
+        {
+            return Ok(Source::Cache(watch));
+        }
+        let (start, end) = prefix.range();
+        let request = WatchRequest {
+            start,
+            end,
+            from: Some(from + 1),
+        };
+        self.store().watch(request).await.map(Source::Store)
     }
 }
 
@@ -120,26 +140,28 @@ fn too_old(asked: Revision, oldest: Revision) -> ApiError {
 /// How one watcher sees events.
 struct View {
     resource: Arc<Resource>,
+    renderer: Option<Renderer>,
     filter: Filter,
     request: ApiRequest,
     clock: super::Clock,
     table: Arc<ResourceTable>,
-    recent: Arc<RecentChanges>,
     /// Whether the table's columns have been sent: only the first event has them.
     columns_sent: bool,
 }
 
 impl View {
     /// What a change looks like through the selectors; `None` when it cannot be seen.
-    async fn see(&mut self, event: Event) -> Result<Option<WatchEvent>, ApiError> {
+    async fn see(&mut self, change: &Change) -> Result<Option<WatchEvent>, ApiError> {
         // Who converts objects may have changed since the watch began.
-        let codec = Codec::new(&self.table.snapshot(), self.resource.clone(), None);
-        let change = self.recent.get(codec, event);
-        let (is, was) = if self.filter.is_open() {
-            (change.exists(), change.existed())
-        } else {
-            let matches = |object: Option<&Value>| object.is_some_and(|object| self.filter.matches(object));
-            (matches(change.now().await?), matches(change.before().await?))
+        let codec = self.codec();
+        let seen = change.seen_by(&codec);
+        let is = match self.matches(&codec, change.now.as_deref()) {
+            Some(is) => is,
+            None => self.matches_decoded(seen.now(change).await?),
+        };
+        let was = match self.matches(&codec, change.before.as_deref()) {
+            Some(was) => was,
+            None => self.matches_decoded(seen.before(change).await?),
         };
         let sight = match (is, was) {
             (true, true) => Sight::Modified,
@@ -148,15 +170,46 @@ impl View {
             (false, false) => return Ok(None),
         };
         if self.request.shape == OutputShape::Object {
-            let json = change.line(sight).await?;
+            let json = seen.line(change, sight).await?;
             return Ok(Some(WatchEvent { json }));
         }
         let object = if sight == Sight::Deleted {
-            change.before().await?
+            seen.before(change).await?
         } else {
-            change.now().await?
+            seen.now(change).await?
         };
         Ok(object.cloned().map(|object| self.show(sight.as_str(), object)))
+    }
+
+    fn codec(&self) -> Codec {
+        Codec::new(&self.table.snapshot(), self.resource.clone(), None)
+    }
+
+    /// Whether an object matches; `None` if it has to be decoded to know.
+    fn matches(&self, codec: &Codec, item: Option<&Item>) -> Option<bool> {
+        match item {
+            None => Some(false),
+            Some(_) if self.filter.is_open() => Some(true),
+            Some(item) if !codec.asks_others() => self.filter.matches_stored(item),
+            Some(_) => None,
+        }
+    }
+
+    fn matches_decoded(&self, object: Option<&Value>) -> bool {
+        object.is_some_and(|object| self.filter.matches(object))
+    }
+
+    /// An object that was there before the watch began.
+    fn show_stored(&mut self, item: &Item) -> Result<WatchEvent, ApiError> {
+        let added = Sight::Added.as_str();
+        if self.request.shape == OutputShape::Object
+            && let Some(renderer) = &self.renderer
+            && let Some(json) = line(renderer, added, item, item.revision)
+        {
+            return Ok(WatchEvent { json });
+        }
+        let object = self.codec().decode_alone(item, item.revision)?;
+        Ok(self.show(added, object))
     }
 
     fn show(&mut self, kind: &str, object: Value) -> WatchEvent {
@@ -193,22 +246,75 @@ impl View {
     }
 }
 
+/// What a watch begins with.
+enum Initial {
+    Stored(vec::IntoIter<Arc<Item>>),
+    Values(vec::IntoIter<Value>),
+}
+
+/// Where changes come from.
+enum Source {
+    Cache(CacheWatch),
+    Store(WatchStream),
+    /// Nothing more comes.
+    None,
+}
+
+/// What a watch wakes up for.
+enum Next {
+    Changes(VecDeque<Arc<Change>>, Option<Revision>),
+    /// The resource may have gone away.
+    Served,
+    /// The store can go no further.
+    Failed(Error),
+    Ended,
+}
+
+impl Source {
+    /// Waits for something to happen. Cancel-safe.
+    async fn next(&mut self) -> Next {
+        match self {
+            Self::Cache(watch) => match watch.next().await {
+                Woken::Changes(changes) => Next::Changes(changes, None),
+                Woken::Poked => Next::Served,
+                Woken::Ended => Next::Ended,
+            },
+            Self::Store(stream) => match stream.next().await {
+                Some(Ok(batch)) => {
+                    let changes = batch.events.into_iter().map(Change::from_event);
+                    Next::Changes(changes.map(Arc::new).collect(), Some(batch.revision))
+                }
+                Some(Err(error)) => Next::Failed(error),
+                None => Next::Ended,
+            },
+            Self::None => Next::Ended,
+        }
+    }
+}
+
 /// A watch under way.
 struct Watching {
     view: View,
     store: Arc<dyn Store>,
     table: Arc<ResourceTable>,
-    /// Changes of what is served: the resource may go away.
-    changes: tokio::sync::watch::Receiver<u64>,
-    /// `None` when nothing more comes from the store.
-    stream: Option<WatchStream>,
+    /// Changes of what is served: the resource may go away. The cache tells of them, too.
+    served: tokio::sync::watch::Receiver<u64>,
+    source: Source,
     /// What is to be sent before anything else.
-    queue: VecDeque<WatchEvent>,
-    end: Instant,
-    /// When the next bookmark is due; `None` when none are wanted.
-    bookmark_at: Option<Instant>,
-    /// A bookmark is due as soon as it is known how far the watch has come.
-    bookmark_due: bool,
+    initial: Initial,
+    /// Whether the end of that is to be told.
+    say_when_done: bool,
+    /// Changes that have come.
+    changes: VecDeque<Arc<Change>>,
+    /// How far the source is when they have been sent.
+    behind_them: Revision,
+    /// What the watch ends with.
+    last: Option<WatchEvent>,
+    end: Pin<Box<Sleep>>,
+    /// When the next bookmark is due, if any are wanted.
+    bookmark_at: Option<Pin<Box<Sleep>>>,
+    /// A bookmark is due as soon as the watch has come as far as this.
+    bookmark_due: Option<Revision>,
     /// Everything up to here has been delivered.
     progress: Revision,
 }
@@ -219,105 +325,171 @@ impl Watching {
         let lasts = options
             .timeout_seconds
             .map_or_else(|| jittered(SHORTEST), Duration::from_secs);
-        let end = now + lasts;
         let mut watching = Self {
             view,
             store: registry.store.clone(),
             table: registry.resources.clone(),
-            changes: registry.resources.changes(),
-            stream: None,
-            queue: VecDeque::new(),
-            end,
+            served: registry.resources.changes(),
+            source: Source::None,
+            initial: Initial::Values(Vec::new().into_iter()),
+            say_when_done: false,
+            changes: VecDeque::new(),
+            behind_them: 0,
+            last: None,
+            end: Box::pin(sleep_until(now + lasts)),
             bookmark_at: None,
-            bookmark_due: false,
+            bookmark_due: None,
             progress: 0,
         };
         if options.bookmarks {
-            watching.bookmark_at = Some(watching.next_bookmark(now));
+            watching.bookmark_at = Some(Box::pin(sleep_until(watching.next_bookmark(now))));
         }
         watching
     }
 
     /// In a minute, but in time before the end.
     fn next_bookmark(&self, now: Instant) -> Instant {
-        let last = self.end - BOOKMARK_BEFORE_END.min(self.end - now);
+        let end = self.end.deadline();
+        let last = end - BOOKMARK_BEFORE_END.min(end - now);
         let next = now + BOOKMARK_EVERY;
         if last > now && last < next { last } else { next }
     }
 
-    /// Queues what the watch begins with.
-    fn begin(&mut self, initial: Option<Page<Value>>, say_when_done: bool) {
-        let Some(page) = initial else { return };
-        for object in page.objects {
-            let event = self.view.show("ADDED", object);
-            self.queue.push_back(event);
-        }
-        self.progress = page.revision;
-        if say_when_done && self.bookmark_at.is_some() {
-            self.queue.push_back(self.view.bookmark(page.revision, true));
-        }
-    }
-
     /// Ends the watch with an error.
     fn fail(&mut self, error: &ApiError) {
-        let status = serde_json::to_value(error.to_status()).unwrap_or_default();
-        self.stream = None;
-        let mut status = status;
+        let mut status = serde_json::to_value(error.to_status()).unwrap_or_default();
         status["kind"] = "Status".into();
         status["apiVersion"] = "v1".into();
-        self.queue.push_back(WatchEvent {
+        self.source = Source::None;
+        self.changes.clear();
+        self.bookmark_due = None;
+        self.last = Some(WatchEvent {
             json: encode("ERROR", &status),
         });
     }
 
     async fn next(&mut self) -> Option<WatchEvent> {
+        if let Some(event) = self.next_initial() {
+            return Some(event);
+        }
         loop {
-            if let Some(event) = self.queue.pop_front() {
-                return Some(event);
+            while let Some(change) = self.changes.pop_front() {
+                match self.view.see(&change).await {
+                    Ok(Some(event)) => return Some(event),
+                    Ok(None) => {}
+                    Err(error) => self.fail(&error),
+                }
             }
-            let bookmark_at = self.bookmark_at;
-            let stream = self.stream.as_mut()?;
-            tokio::select! {
-                biased;
-                () = sleep_until(self.end) => return None,
-                () = sleep_until(bookmark_at.unwrap_or(self.end)), if bookmark_at.is_some() => {
-                    self.bookmark_at = Some(self.next_bookmark(Instant::now()));
-                    if self.store.revision().await.is_ok_and(|current| current > self.progress) {
-                        // The bookmark is sent when the store has said how far the watch has come.
-                        self.bookmark_due = true;
-                        self.store.request_progress().await.ok()?;
-                    } else {
-                        self.queue.push_back(self.view.bookmark(self.progress, false));
+            if let Some(last) = self.last.take() {
+                return Some(last);
+            }
+            self.progress = self.progress.max(self.behind_them);
+            if let Some(due) = self.bookmark_due {
+                if let Source::Cache(watch) = &mut self.source {
+                    match watch.caught_up() {
+                        Ok(reached) => self.progress = self.progress.max(reached.unwrap_or_default()),
+                        Err(changes) => {
+                            self.changes = changes;
+                            continue;
+                        }
                     }
                 }
-                Ok(()) = self.changes.changed() => {
-                    let Resource { group, version, plural, .. } = &*self.view.resource;
-                    self.table.get(group, version, plural)?;
+                if self.progress >= due {
+                    self.bookmark_due = None;
+                    return Some(self.view.bookmark(self.progress, false));
                 }
-                batch = stream.next() => self.take(batch).await,
             }
+            if matches!(self.source, Source::None) {
+                return None;
+            }
+            self.wait().await?;
         }
     }
 
-    async fn take(&mut self, batch: Option<Result<WatchBatch, Error>>) {
-        match batch {
-            Some(Ok(batch)) => {
-                for event in batch.events {
-                    match self.view.see(event).await {
-                        Ok(Some(event)) => self.queue.push_back(event),
-                        Ok(None) => {}
-                        Err(e) => return self.fail(&e),
-                    }
-                }
-                self.progress = self.progress.max(batch.revision);
-                if std::mem::take(&mut self.bookmark_due) {
-                    self.queue.push_back(self.view.bookmark(self.progress, false));
-                }
+    /// The next of what the watch begins with.
+    fn next_initial(&mut self) -> Option<WatchEvent> {
+        let added = Sight::Added.as_str();
+        let next = match &mut self.initial {
+            Initial::Stored(items) => items.next().map(|item| self.view.show_stored(&item)),
+            Initial::Values(objects) => objects.next().map(|object| Ok(self.view.show(added, object))),
+        };
+        match next {
+            Some(Ok(event)) => Some(event),
+            Some(Err(error)) => {
+                self.initial = Initial::Values(Vec::new().into_iter());
+                self.fail(&error);
+                self.last.take()
             }
-            Some(Err(Error::Compacted { oldest })) => self.fail(&too_old(self.progress, oldest)),
-            // The client resumes from what it has seen.
-            Some(Err(_)) | None => self.stream = None,
+            None if std::mem::take(&mut self.say_when_done) => Some(self.view.bookmark(self.progress, true)),
+            None => None,
         }
+    }
+
+    /// Waits until there is something to look at; `None` at the end.
+    async fn wait(&mut self) -> Option<()> {
+        let by_cache = matches!(self.source, Source::Cache(_));
+        let reached = match (&self.source, self.bookmark_due) {
+            (Source::Cache(watch), Some(due)) => Some((watch.progress(), due)),
+            // The store says so by itself.
+            _ => None,
+        };
+        let is_due = reached.is_some();
+        let reached = async {
+            if let Some((mut reached, due)) = reached {
+                let enough = |reached: &Option<Revision>| reached.is_none_or(|reached| reached >= due);
+                // An error says that the cache is gone, and then the watch is ended.
+                let _ = reached.wait_for(enough).await;
+            }
+        };
+        let bookmark = async {
+            match &mut self.bookmark_at {
+                Some(at) => at.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = &mut self.end => return None,
+            () = bookmark => self.ask_for_bookmark().await?,
+            Ok(()) = self.served.changed(), if !by_cache => self.check_served()?,
+            () = reached, if is_due => {}
+            next = self.source.next() => match next {
+                Next::Changes(changes, behind_them) => {
+                    self.changes = changes;
+                    self.behind_them = behind_them.unwrap_or_default();
+                }
+                Next::Served => self.check_served()?,
+                Next::Failed(Error::Compacted { oldest }) => self.fail(&too_old(self.progress, oldest)),
+                // The client resumes from what it has seen.
+                Next::Failed(_) | Next::Ended => return None,
+            },
+        }
+        Some(())
+    }
+
+    /// `None` when the resource is not served any more.
+    fn check_served(&self) -> Option<()> {
+        let Resource {
+            group,
+            version,
+            plural,
+            ..
+        } = &*self.view.resource;
+        self.table.get(group, version, plural).map(drop)
+    }
+
+    /// Has a bookmark sent when the source has said how far it is.
+    async fn ask_for_bookmark(&mut self) -> Option<()> {
+        let next = self.next_bookmark(Instant::now());
+        if let Some(at) = &mut self.bookmark_at {
+            at.as_mut().reset(next);
+        }
+        let current = self.store.revision().await.unwrap_or_default();
+        self.bookmark_due = Some(current.max(self.progress));
+        if current > self.progress {
+            self.store.request_progress().await.ok()?;
+        }
+        Some(())
     }
 }
 

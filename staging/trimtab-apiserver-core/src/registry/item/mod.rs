@@ -10,6 +10,7 @@ mod scan;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde_json::Value;
 use trimtab_apiserver_storage::{KeyValue, Revision};
 
 pub(crate) use self::render::Renderer;
@@ -18,6 +19,8 @@ use self::scan::Layout;
 /// An object as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
+    /// Its key.
+    pub(crate) key: Bytes,
     /// Its encoding; the store's own memory, not a copy.
     pub(crate) value: Bytes,
     /// The revision that last changed it.
@@ -31,6 +34,7 @@ impl Item {
     pub(crate) fn new(kv: KeyValue) -> Self {
         Self {
             layout: scan::scan(&kv.value),
+            key: kv.key,
             value: kv.value,
             revision: kv.mod_revision,
         }
@@ -45,6 +49,12 @@ impl Item {
     pub(crate) fn labels(&self) -> Option<Labels<'_>> {
         let layout = self.layout.as_ref()?;
         Some(Labels(layout.labels.of(&self.value)))
+    }
+
+    /// An object that has of this one nothing but what is at these paths; `None` if it has to be decoded as a whole.
+    pub(crate) fn parts(&self, paths: &[[String; 2]]) -> Option<Value> {
+        self.layout?;
+        scan::parts(&self.value, paths)
     }
 
     /// `metadata.name`; `None` if it has to be decoded to know.

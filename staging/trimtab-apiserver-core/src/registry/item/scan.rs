@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::{Map, Value};
+
 /// A part of the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -70,6 +72,38 @@ pub(super) fn scan(bytes: &[u8]) -> Option<Layout> {
     layout.end = scanner.span(0).end;
     let rest = &bytes[scanner.at..];
     (metadata && rest.iter().all(u8::is_ascii_whitespace)).then_some(layout)
+}
+
+/// An object that has of one that has been scanned nothing but what is at these paths.
+pub(super) fn parts(bytes: &[u8], paths: &[[String; 2]]) -> Option<Value> {
+    let mut found = Map::new();
+    let mut scanner = Scanner { bytes, at: 0 };
+    scanner.object(|scanner, key| {
+        if !paths.iter().any(|[part, _]| part.as_bytes() == key) {
+            return scanner.value(1);
+        }
+        let part = std::str::from_utf8(key).ok()?;
+        // Of several the last counts.
+        found.remove(part);
+        if scanner.peek()? != b'{' {
+            return scanner.value(1);
+        }
+        let mut inside = Map::new();
+        scanner.members(|scanner, key| {
+            scanner.spaces();
+            let start = scanner.at;
+            scanner.value(2)?;
+            let name = text(key.of(bytes))?;
+            if paths.iter().any(|path| path[0] == part && path[1] == name) {
+                let value = serde_json::from_slice(scanner.span(start).of(bytes)).ok()?;
+                inside.insert(name.into_owned(), value);
+            }
+            Some(())
+        })?;
+        found.insert(part.to_owned(), Value::Object(inside));
+        Some(())
+    })?;
+    Some(Value::Object(found))
 }
 
 /// The text of a label in the JSON of `metadata.labels`, which has been scanned.
@@ -342,7 +376,7 @@ impl<'b> Scanner<'b> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

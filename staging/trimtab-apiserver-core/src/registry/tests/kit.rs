@@ -162,7 +162,7 @@ fn resource(group: &str, kind: &str, schema: Schema, strategy: Arc<dyn Strategy>
     }
 }
 
-pub(super) fn config_maps() -> Resource {
+pub(in crate::registry) fn config_maps() -> Resource {
     resource("", "ConfigMap", data(), Arc::new(Plain))
 }
 
@@ -368,4 +368,13 @@ pub(super) fn contains(whole: &Value, part: &Value) -> bool {
             .all(|(k, v)| contains(whole.get(k).unwrap_or(&Value::Null), v)),
         (whole, part) => whole == part,
     }
+}
+
+/// Runs a test on paused time.
+pub(super) fn run(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.unwrap_or_else(|e| panic!("{e}")).block_on(future);
 }

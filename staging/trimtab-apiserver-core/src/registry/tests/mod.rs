@@ -2,6 +2,6 @@
 
 mod bytes;
 mod crud;
-mod kit;
+pub(super) mod kit;
 mod properties;
 mod watching;

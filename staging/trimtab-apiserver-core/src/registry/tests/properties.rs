@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::kit::Server;
+use super::kit::{Server, run};
 
 /// One write of a random history: to an object, giving it a label's value, or none to delete it.
 type Write = (u8, Option<u8>);
@@ -117,14 +117,6 @@ async fn check_pages(writes: &[Write], limit: usize, selector: &str) {
         }
     }
     assert_eq!(pages, state(&whole["items"]));
-}
-
-fn run(future: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.unwrap_or_else(|e| panic!("{e}")).block_on(future);
 }
 
 proptest! {

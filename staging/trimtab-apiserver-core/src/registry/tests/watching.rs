@@ -287,6 +287,8 @@ async fn a_token_that_has_expired_brings_one_that_goes_on_anyway() {
     let store = server.registry.store();
     let current = store.revision().await.unwrap_or_else(|e| panic!("{e}"));
     store.compact(current).await.unwrap_or_else(|e| panic!("{e}"));
+    // As long as the cache has not seen the change it can still answer for the time before.
+    assert_eq!(version(&server).await, current.to_string());
     let next = |page: &Value| {
         let token = page["metadata"]["continue"]
             .as_str()
@@ -309,4 +311,55 @@ async fn a_token_that_has_expired_brings_one_that_goes_on_anyway() {
     server
         .ok("GET", "ns/configmaps?continue=nonsense", Value::Null, 400)
         .await;
+}
+
+/// A version that has not happened yet is waited for, though not for ever.
+#[tokio::test(start_paused = true)]
+async fn the_future_is_waited_for() {
+    let server = Server::new();
+    server.ok("POST", "ns/configmaps", labelled("a", "1"), 201).await;
+    let current: u64 = version(&server).await.parse().unwrap_or_default();
+    let next = current + 1;
+    let paths = [
+        format!("ns/configmaps?resourceVersion={next}"),
+        format!("ns/configmaps?resourceVersion={next}&resourceVersionMatch=NotOlderThan&limit=1"),
+        format!("ns/configmaps/a?resourceVersion={next}"),
+    ];
+    for path in &paths {
+        let begun = tokio::time::Instant::now();
+        let error = server.ok("GET", path, Value::Null, 504).await;
+        assert_eq!(begun.elapsed(), crate::registry::cache::PATIENCE, "{path}");
+        assert_eq!(
+            error["message"],
+            format!("Timeout: Too large resource version: {next}, current: {current}")
+        );
+    }
+    let waiting =
+        futures::future::join_all(paths.iter().map(|path| server.ok("GET", path, Value::Null, 200)));
+    let writing = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        server.ok("POST", "ns/configmaps", labelled("b", "1"), 201).await
+    };
+    let (lists, created) = futures::future::join(waiting, writing).await;
+    assert_eq!(created["metadata"]["resourceVersion"], next.to_string());
+    assert_eq!(names(&lists[0]), ["a", "b"]);
+}
+
+/// Of what the cache has forgotten, or never knew, the store tells.
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_before_the_cache_sees_everything() {
+    let server = Server::new();
+    for i in 0..3 {
+        server
+            .ok("POST", "ns/configmaps", labelled(&format!("n{i}"), "1"), 201)
+            .await;
+    }
+    let all = ["ADDED n0", "ADDED n1", "ADDED n2", "ADDED n3"];
+    let mut before = server.watch("ns/configmaps?watch=1&resourceVersion=1").await;
+    let mut object = server
+        .watch("-/configmaps?watch=1&resourceVersion=1&fieldSelector=metadata.name%3Dn3")
+        .await;
+    server.ok("POST", "ns/configmaps", labelled("n3", "1"), 201).await;
+    assert_eq!(before.take(4).await, all);
+    assert_eq!(object.take(1).await, ["ADDED n3"]);
 }

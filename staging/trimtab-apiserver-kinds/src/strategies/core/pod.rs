@@ -227,4 +227,14 @@ impl Strategy for Pod {
     fn selectable_fields(&self) -> &[&str] {
         &SELECTABLE
     }
+
+    fn selectable_from<'f>(&self, field: &'f str) -> Vec<[&'f str; 2]> {
+        let Some((part, name)) = field.split_once('.') else {
+            return Vec::new();
+        };
+        if field == "status.podIP" {
+            return vec![[part, name], [part, "podIPs"]];
+        }
+        vec![[part, name]]
+    }
 }
