@@ -17,11 +17,11 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// Applies `filter` to each set.
-    pub(super) fn filtered(self, filter: impl Fn(&FieldSet) -> FieldSet) -> Self {
+    pub(super) fn filtered(self, filter: impl Fn(FieldSet) -> FieldSet) -> Self {
         Self {
-            removed: filter(&self.removed),
-            modified: filter(&self.modified),
-            added: filter(&self.added),
+            removed: filter(self.removed),
+            modified: filter(self.modified),
+            added: filter(self.added),
         }
     }
 

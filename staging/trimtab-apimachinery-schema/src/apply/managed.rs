@@ -150,7 +150,7 @@ impl Managed {
     /// Takes fields from an entry; an entry without fields is gone.
     pub(super) fn take(&mut self, id: &ManagerId, fields: &FieldSet) {
         if let Some(owned) = self.0.get_mut(id) {
-            owned.set = owned.set.difference(fields);
+            owned.set.subtract(fields);
         }
         self.drop_empty();
     }
@@ -215,7 +215,7 @@ impl Managed {
             if let Some(merged) = self.0.remove(&id)
                 && let Some(target) = self.0.get_mut(&bucket)
             {
-                target.set = target.set.union(&merged.set);
+                target.set.add(merged.set);
                 target.time = merged.time;
                 count -= 1;
             }

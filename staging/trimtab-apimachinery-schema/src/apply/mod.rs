@@ -183,23 +183,45 @@ pub fn check_managed_fields(entries: &Value) -> Result<(), String> {
 /// Keeps the times of `old`'s managed fields when `new` differs from `old` in nothing else, so that a write that
 /// changes nothing is none.
 pub fn keep_times(old: &Value, new: &mut Value) {
-    let timeless = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(entries) = object
-            .pointer_mut("/metadata/managedFields")
-            .and_then(Value::as_array_mut)
-        {
-            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-                entry.remove("time");
-            }
-        }
-        object
-    };
-    if timeless(old) == timeless(new) {
+    if same(old, new, &["metadata", "managedFields"]) {
         new.clone_from(old);
     }
 }
 
+/// Whether two values are the same but for the times of the list of entries that is at `path`.
+fn same(a: &Value, b: &Value, path: &[&str]) -> bool {
+    match (path, a, b) {
+        ([first, rest @ ..], Value::Object(a), Value::Object(b)) => {
+            let alike = |(key, value): (&String, &Value)| {
+                b.get(key).is_some_and(|other| {
+                    if key == first {
+                        same(value, other, rest)
+                    } else {
+                        value == other
+                    }
+                })
+            };
+            a.len() == b.len() && a.iter().all(alike)
+        }
+        ([], Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_entry(a, b))
+        }
+        _ => a == b,
+    }
+}
+
+/// Whether two entries are the same but for their times.
+fn same_entry(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
+    };
+    let timeless =
+        |entry: &'_ serde_json::Map<String, Value>| entry.len() - usize::from(entry.contains_key("time"));
+    let mut others = a.iter().filter(|(key, _)| *key != "time");
+    timeless(a) == timeless(b) && others.all(|(key, value)| b.get(key) == Some(value))
+}
+
+/// Notes a write among the managers, which are of no use after an error.
 fn track(
     schema: &Schema,
     old: &Value,
@@ -214,24 +236,22 @@ fn track(
         &write.api_version,
         &write.subresource,
     );
-    let mut after = managed.clone();
-    update::update(schema, old, new, &mut after, &current, write)?;
-    after.strip(&current);
-    if let Some(mut gained) = after.0.remove(&current) {
+    update::update(schema, old, new, managed, &current, write)?;
+    managed.strip(&current);
+    if let Some(mut gained) = managed.0.remove(&current) {
         let id = ManagerId::new(
             &write.manager,
             Operation::Update,
             &write.api_version,
             &write.subresource,
         );
-        if let Some(before) = after.0.get(&id) {
-            gained.set = gained.set.union(&before.set);
+        if let Some(before) = managed.0.remove(&id) {
+            gained.set.add(before.set);
         }
         gained.time = Some(write.now.clone());
-        after.0.insert(id, gained);
+        managed.0.insert(id, gained);
     }
-    after.cap();
-    *managed = after;
+    managed.cap();
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Field sets: which fields of an object someone owns, as a tree, and their wire form FieldsV1.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value};
 
@@ -42,7 +43,10 @@ impl FieldSet {
         let Some((first, rest)) = path.split_first() else {
             return;
         };
-        let node = self.nodes.entry(first.clone()).or_default();
+        let node = match self.nodes.get_mut(first) {
+            Some(node) => node,
+            None => self.nodes.entry(first.clone()).or_default(),
+        };
         if rest.is_empty() {
             node.member = true;
         } else {
@@ -77,12 +81,26 @@ impl FieldSet {
 
     pub(super) fn union(&self, other: &Self) -> Self {
         let mut result = self.clone();
-        for (element, node) in &other.nodes {
-            let target = result.nodes.entry(element.clone()).or_default();
-            target.member |= node.member;
-            target.below = target.below.union(&node.below);
-        }
+        result.add(other.clone());
         result
+    }
+
+    /// Adds what another set has.
+    pub(super) fn add(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        for (element, node) in other.nodes {
+            match self.nodes.entry(element) {
+                Entry::Vacant(entry) => drop(entry.insert(node)),
+                Entry::Occupied(mut entry) => {
+                    let here = entry.get_mut();
+                    here.member |= node.member;
+                    here.below.add(node.below);
+                }
+            }
+        }
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
@@ -97,25 +115,35 @@ impl FieldSet {
 
     /// What is here and not there, each field by itself: taking a parent away leaves its children.
     pub(super) fn difference(&self, other: &Self) -> Self {
-        self.keep(|element, node| match other.nodes.get(element) {
-            None => Some(node.clone()),
-            Some(other) => Some(Node {
-                member: node.member && !other.member,
-                below: node.below.difference(&other.below),
-            }),
-        })
+        let mut result = self.clone();
+        result.subtract(other);
+        result
     }
 
-    /// What is here and not there, where taking a parent away takes all below it.
-    pub(super) fn difference_with_children(&self, other: &Self) -> Self {
-        self.keep(|element, node| match other.nodes.get(element) {
-            None => Some(node.clone()),
-            Some(other) if other.member => None,
-            Some(other) => Some(Node {
-                member: node.member,
-                below: node.below.difference_with_children(&other.below),
-            }),
-        })
+    /// Takes away what another set has, each field by itself: taking a parent away leaves its children.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.nodes.retain(|element, node| {
+            if let Some(other) = other.nodes.get(element) {
+                node.member &= !other.member;
+                node.below.subtract(&other.below);
+            }
+            !node.is_empty()
+        });
+    }
+
+    /// Takes away what another set has; taking a parent away takes all below it.
+    pub(super) fn subtract_with_children(&mut self, other: &Self) {
+        self.nodes.retain(|element, node| match other.nodes.get(element) {
+            None => true,
+            Some(other) if other.member => false,
+            Some(other) => {
+                node.below.subtract_with_children(&other.below);
+                !node.is_empty()
+            }
+        });
     }
 
     /// Only what lies at or below one of `prefixes`.
@@ -191,34 +219,24 @@ impl FieldSet {
         Self { nodes }
     }
 
-    /// The set as it must be under the schema of now: what was granular and is atomic is owned as a whole.
-    pub(super) fn reconciled(&self, schema: &Schema) -> Self {
-        let nodes = self
-            .nodes
-            .iter()
-            .map(|(element, node)| {
-                let mut node = node.clone();
-                if let Some(child) = child_schema(schema, element)
-                    && !node.below.is_empty()
-                {
-                    let atomic = match shape_of_set(child) {
-                        Shape::Map(schema) => schema.map_atomic,
-                        Shape::List(schema) => schema.list_type == ListType::Atomic,
-                        Shape::Scalar(_) => false,
-                    };
-                    if atomic {
-                        node = Node {
-                            member: true,
-                            below: Self::new(),
-                        };
-                    } else {
-                        node.below = node.below.reconciled(child);
-                    }
-                }
-                (element.clone(), node)
-            })
-            .collect();
-        Self { nodes }
+    /// Makes the set what it must be under the schema of now: what was granular and is atomic is owned as a whole.
+    pub(super) fn reconcile(&mut self, schema: &Schema) {
+        for (element, node) in self.nodes.iter_mut().filter(|(_, node)| !node.below.is_empty()) {
+            let Some(child) = child_schema(schema, element) else {
+                continue;
+            };
+            let atomic = match shape_of_set(child) {
+                Shape::Map(schema) => schema.map_atomic,
+                Shape::List(schema) => schema.list_type == ListType::Atomic,
+                Shape::Scalar(_) => false,
+            };
+            if atomic {
+                node.member = true;
+                node.below = Self::new();
+            } else {
+                node.below.reconcile(child);
+            }
+        }
     }
 
     /// The set as FieldsV1.

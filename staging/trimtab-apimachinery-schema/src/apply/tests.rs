@@ -747,3 +747,52 @@ fn at<'v>(value: &'v Value, path: &[path::Element]) -> Option<&'v Value> {
         path::Element::Index(_) => None,
     })
 }
+
+/// A write that differs in nothing but the times of managed fields takes them from what is there, and no other does.
+#[test]
+fn times_alone_make_no_difference() {
+    let object =
+        |entries: Value, x: i32| json!({"metadata": {"name": "a", "managedFields": entries}, "x": x});
+    let entry = |manager: &str, time: Value| json!({"manager": manager, "time": time});
+    let old = object(json!([entry("a", json!("1")), entry("b", Value::Null), 7]), 1);
+    let cases = [
+        (
+            json!([entry("a", json!("2")), entry("b", json!("2")), 7]),
+            1,
+            true,
+        ),
+        (json!([{"manager": "a"}, {"manager": "b"}, 7]), 1, true),
+        (
+            json!([entry("a", json!("1")), entry("c", Value::Null), 7]),
+            1,
+            false,
+        ),
+        (
+            json!([entry("a", json!("1")), {"manager": "b", "more": 1}, 7]),
+            1,
+            false,
+        ),
+        (
+            json!([entry("a", json!("1")), entry("b", Value::Null), 8]),
+            1,
+            false,
+        ),
+        (json!([entry("a", json!("2"))]), 1, false),
+        (Value::Null, 1, false),
+        (
+            json!([entry("a", json!("2")), entry("b", Value::Null), 7]),
+            2,
+            false,
+        ),
+    ];
+    for (entries, x, expected) in cases {
+        let mut new = object(entries, x);
+        let written = new.clone();
+        keep_times(&old, &mut new);
+        assert_eq!(
+            new,
+            if expected { old.clone() } else { written.clone() },
+            "{written}"
+        );
+    }
+}

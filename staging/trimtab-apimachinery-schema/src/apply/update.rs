@@ -24,17 +24,15 @@ pub(super) fn update(
     reconcile(schema, managed);
     let found = compare(schema, old, new)?.filtered(|set| reset.filter(set));
     lose(managed, writer, &found);
-    let before = managed
-        .0
-        .get(writer)
-        .map(|owned| owned.set.clone())
-        .unwrap_or_default();
-    let set = reset.filter(&before.difference(&found.removed).union(&found.changed()));
-    let time = managed.0.get(writer).and_then(|owned| owned.time.clone());
+    let before = managed.0.remove(writer);
+    let (mut set, time) = before.map(|owned| (owned.set, owned.time)).unwrap_or_default();
+    set.subtract(&found.removed);
+    set.add(found.modified);
+    set.add(found.added);
     managed.0.insert(
         writer.clone(),
         Owned {
-            set,
+            set: reset.filter(set),
             api_version: write.api_version.clone(),
             time,
         },
@@ -67,7 +65,7 @@ pub(super) fn apply(
     let merged = merge(schema, Some(old), Some(config)).map_err(|e| failed("merge config", e))?;
     let merged = merged.unwrap_or_else(|| config.clone());
     let last = managed.0.get(applier).cloned();
-    let set = reset.filter(&field_set(schema, config));
+    let set = reset.filter(field_set(schema, config));
     let time = last.as_ref().and_then(|owned| owned.time.clone());
     managed.0.insert(
         applier.clone(),
@@ -104,7 +102,7 @@ pub(super) fn apply(
 
 fn reconcile(schema: &Schema, managed: &mut Managed) {
     for owned in managed.0.values_mut() {
-        owned.set = owned.set.reconciled(schema);
+        owned.set.reconcile(schema);
     }
 }
 
@@ -131,9 +129,10 @@ fn conflicts(managed: &Managed, writer: &ManagerId, found: &Comparison) -> Vec<C
 
 /// Everyone but the writer loses what was changed or removed.
 fn lose(managed: &mut Managed, writer: &ManagerId, found: &Comparison) {
-    let gone = found.changed().union(&found.removed);
     for (_, owned) in managed.0.iter_mut().filter(|(id, _)| *id != writer) {
-        owned.set = owned.set.difference(&gone);
+        for gone in [&found.removed, &found.modified, &found.added] {
+            owned.set.subtract(gone);
+        }
     }
     managed
         .0

@@ -44,19 +44,18 @@ impl Reset {
         Self::These(vec![vec![name.to_owned()]])
     }
 
-    pub(super) fn filter(&self, set: &FieldSet) -> FieldSet {
+    /// What of a set can be owned by this request.
+    pub(super) fn filter(&self, mut set: FieldSet) -> FieldSet {
         match self {
-            Self::Nothing => set.clone(),
+            Self::Nothing => set,
             Self::These(paths) => {
-                set.difference_with_children(&paths.iter().fold(FieldSet::new(), |mut all, path| {
-                    all.insert(
-                        &path
-                            .iter()
-                            .map(|name| Element::Field(name.clone()))
-                            .collect::<Vec<_>>(),
-                    );
-                    all
-                }))
+                let mut these = FieldSet::new();
+                for path in paths {
+                    let path: Vec<Element> = path.iter().map(|name| Element::Field(name.clone())).collect();
+                    these.insert(&path);
+                }
+                set.subtract_with_children(&these);
+                set
             }
             Self::AllBut(paths) => set.only_below(paths),
         }

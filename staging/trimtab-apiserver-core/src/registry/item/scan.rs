@@ -384,8 +384,8 @@ mod tests {
 
     #[test]
     fn the_parts_are_found() {
-        let text = r#"{"kind":"A","apiVersion":"v1","metadata":{"labels":{"a":"1","b":"\u0041"},"name":"n","namespace":"s"},"x":[1,-2.5,true,null,{"metadata":{}}]}  
-"#;
+        let text = r#"{"kind":"A","apiVersion":"v1","metadata":{"labels":{"a":"1","b":"\u0041"},"name":"n","namespace":"s"},"x":[1,-2.5,true,null,{"metadata":{}}]}"#;
+        let text = format!("{text}  \n");
         let bytes = text.as_bytes();
         let layout = scan(bytes).expect("it is as usual");
         let labels = layout.labels.of(bytes);
