@@ -11,7 +11,7 @@ use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_kinds::strategy::RequestContext;
 use trimtab_apiserver_storage::Store;
 
-use super::codec::Codec;
+use super::codec::{Codec, Written};
 use super::hooks::{Attributes, Operation};
 use super::item::{Item, Renderer};
 use super::storage::Stored;
@@ -34,6 +34,16 @@ pub(super) enum Answer {
     Plain(u16, Value),
     /// A response that is complete.
     Whole(ApiResponse),
+}
+
+impl Answer {
+    /// An object that has been written.
+    pub(super) fn written(code: u16, written: Written) -> Self {
+        match written {
+            Written::Value(object) => Self::Object(code, object),
+            Written::Stored(item) => Self::Stored(code, item),
+        }
+    }
 }
 
 /// One request on its way.

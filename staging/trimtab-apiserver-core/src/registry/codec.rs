@@ -15,7 +15,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{KeyValue, Op, RangeRequest, Revision, Store};
 
-use super::item::Item;
+use super::item::{Item, Renderer};
 use super::storage::Stored;
 use super::{Resources, meta, storage};
 
@@ -45,6 +45,29 @@ pub(crate) struct Codec {
     converter: Option<Arc<dyn Converter>>,
     /// When what is read or written has to be there.
     deadline: Option<Instant>,
+}
+
+/// An object that has been written.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// As it is served.
+    Value(Value),
+    /// As it is stored.
+    Stored(Item),
+}
+
+impl Written {
+    /// The object as it is served.
+    ///
+    /// # Errors
+    ///
+    /// When what is stored cannot be decoded.
+    pub(crate) fn value(self, codec: &Codec) -> Result<Value, ApiError> {
+        match self {
+            Self::Value(object) => Ok(object),
+            Self::Stored(item) => codec.decode_alone(&item, item.revision),
+        }
+    }
 }
 
 impl Codec {
@@ -165,6 +188,28 @@ impl Codec {
             meta::set(&mut object, "resourceVersion", revision.to_string());
         }
         Ok(object)
+    }
+
+    /// An object that has been written like this, as it is answered: by what is stored, if that is enough.
+    pub(crate) async fn written(
+        &self,
+        object: Value,
+        key: String,
+        stored: Bytes,
+        revision: Revision,
+    ) -> Result<Written, ApiError> {
+        if Renderer::serves(&self.resource) {
+            return Ok(Written::Stored(Item::new(KeyValue {
+                key: key.into(),
+                value: stored,
+                // Nobody asks.
+                create_revision: revision,
+                mod_revision: revision,
+            })));
+        }
+        self.restored(object, &stored, Some(revision))
+            .await
+            .map(Written::Value)
     }
 
     /// Reads one object from the store.

@@ -4,6 +4,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
+use super::codec::Written;
 use super::decode::Decoder;
 use super::hooks::{Allocation, Operation};
 use super::options::WriteOptions;
@@ -21,7 +22,7 @@ impl Call<'_> {
         self.resource.strategy.default(&mut object);
         self.dedup_owners(&mut object);
         let created = self.create_object(object, &options, false).await?;
-        Ok(Answer::Object(201, created))
+        Ok(Answer::written(201, created))
     }
 
     pub(super) fn decode_body(&mut self, options: &WriteOptions) -> Result<Value, ApiError> {
@@ -59,7 +60,7 @@ impl Call<'_> {
         mut object: Value,
         options: &WriteOptions,
         tracked: bool,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Written, ApiError> {
         let hooks = self.hooks.clone();
         let mut attributes = self.attributes(
             Operation::Create,
@@ -149,13 +150,16 @@ impl Call<'_> {
             if self.stored(&name).await?.is_some() {
                 return Ok(Stored::NameTaken(name));
             }
-            return Ok(Stored::Yes(self.codec.restored(new, &stored, None).await?));
+            let new = self.codec.restored(new, &stored, None).await?;
+            return Ok(Stored::Yes(Written::Value(new)));
         }
         let (put, stored) = self.codec.put(&key, &new).await?;
         let mut txn = Txn {
             compare: vec![Compare::ModRevision(key.clone().into(), 0)],
             success: vec![put],
-            failure: vec![Op::Get { key: key.into() }],
+            failure: vec![Op::Get {
+                key: key.clone().into(),
+            }],
         };
         if let Some(allocation) = &allocation {
             txn.compare.extend(allocation.conditions());
@@ -166,8 +170,8 @@ impl Call<'_> {
             if let Some(allocation) = allocation {
                 allocation.committed();
             }
-            let new = self.codec.restored(new, &stored, Some(response.revision)).await?;
-            return Ok(Stored::Yes(new));
+            let written = self.codec.written(new, key, stored, response.revision).await?;
+            return Ok(Stored::Yes(written));
         }
         let taken = response.kvs.first().is_some_and(Option::is_some);
         Ok(if taken {
@@ -179,7 +183,7 @@ impl Call<'_> {
 }
 
 enum Stored {
-    Yes(Value),
+    Yes(Written),
     NameTaken(String),
     AllocationLost,
 }

@@ -36,7 +36,7 @@ impl Listing {
         let (head, tail) = shaper.list_frame(&page);
         Self {
             items: page.objects.into_iter(),
-            from_bytes: Renderer::new(&codec.resource).is_some(),
+            from_bytes: Renderer::serves(&codec.resource),
             shaper,
             codec,
             head: Some(head),

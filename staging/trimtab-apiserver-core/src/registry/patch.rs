@@ -93,8 +93,8 @@ impl Call<'_> {
             validation: options.field_validation,
             write: self.write(&options),
         };
-        let (code, object) = self.change(&change, &options).await?;
-        Ok(Answer::Object(code, object))
+        let (code, written) = self.change(&change, &options).await?;
+        Ok(Answer::written(code, written))
     }
 
     /// Reads the body as the patch that its media type says it is.

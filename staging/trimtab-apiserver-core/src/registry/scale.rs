@@ -157,7 +157,8 @@ impl Call<'_> {
             paths: paths.clone(),
             write,
         };
-        let (code, object) = self.change(&change, &options).await?;
+        let (code, written) = self.change(&change, &options).await?;
+        let object = written.value(&self.codec)?;
         Ok(Answer::Plain(code, scale_of(&resource, &paths, &object, true)?))
     }
 

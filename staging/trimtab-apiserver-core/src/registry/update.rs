@@ -5,6 +5,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apimachinery_schema::apply::keep_times;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
+use super::codec::Written;
 use super::hooks::{Attributes, Operation};
 use super::options::WriteOptions;
 use super::storage::Stored;
@@ -57,7 +58,7 @@ impl Change for Replace {
 
 /// How a change ended.
 enum Outcome {
-    Done(Value),
+    Done(Written),
     /// The object changed meanwhile.
     Again,
 }
@@ -69,8 +70,8 @@ impl Call<'_> {
         let mut object = self.decode_body(&options)?;
         self.check_name(&mut object)?;
         self.place(&mut object)?;
-        let (code, object) = self.change(&Replace(object), &options).await?;
-        Ok(Answer::Object(code, object))
+        let (code, written) = self.change(&Replace(object), &options).await?;
+        Ok(Answer::written(code, written))
     }
 
     /// The object must have the name that the URL has.
@@ -92,7 +93,7 @@ impl Call<'_> {
         &mut self,
         change: &dyn Change,
         options: &WriteOptions,
-    ) -> Result<(u16, Value), ApiError> {
+    ) -> Result<(u16, Written), ApiError> {
         let key = self.key(self.name());
         let before = self.warnings.len();
         for _ in 0..ATTEMPTS {
@@ -101,10 +102,10 @@ impl Call<'_> {
                 return self
                     .create_by_change(change, options)
                     .await
-                    .map(|object| (201, object));
+                    .map(|written| (201, written));
             };
             match self.try_change(&key, stored, change, options).await? {
-                Outcome::Done(object) => return Ok((200, object)),
+                Outcome::Done(written) => return Ok((200, written)),
                 Outcome::Again => {}
             }
         }
@@ -115,7 +116,7 @@ impl Call<'_> {
         &mut self,
         change: &dyn Change,
         options: &WriteOptions,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Written, ApiError> {
         let on_object = self.request.info.subresource.is_empty();
         if !(on_object && change.creates(self.resource.strategy.allow_create_on_update())) {
             return Err(self.not_found(self.name()));
@@ -177,10 +178,11 @@ impl Call<'_> {
         }
         let (put, bytes) = self.codec.put(key, &new).await?;
         if options.dry_run {
-            return Ok(Outcome::Done(self.codec.restored(new, &bytes, None).await?));
+            let new = self.codec.restored(new, &bytes, None).await?;
+            return Ok(Outcome::Done(Written::Value(new)));
         }
         if bytes == stored.bytes {
-            return Ok(Outcome::Done(stored.object));
+            return Ok(Outcome::Done(Written::Value(stored.object)));
         }
         let mut txn = Txn {
             compare: vec![Compare::ModRevision(key.to_owned().into(), stored.revision)],
@@ -196,8 +198,9 @@ impl Call<'_> {
             if let Some(allocation) = allocation {
                 allocation.committed();
             }
-            let new = self.codec.restored(new, &bytes, Some(response.revision)).await?;
-            return Ok(Outcome::Done(new));
+            let key = key.to_owned();
+            let written = self.codec.written(new, key, bytes, response.revision).await?;
+            return Ok(Outcome::Done(written));
         }
         Ok(Outcome::Again)
     }
@@ -276,7 +279,7 @@ impl Call<'_> {
         dry_run: bool,
     ) -> Result<Outcome, ApiError> {
         if dry_run || self.remove(key, stored).await?.is_some() {
-            return Ok(Outcome::Done(new));
+            return Ok(Outcome::Done(Written::Value(new)));
         }
         Ok(Outcome::Again)
     }

@@ -18,9 +18,14 @@ pub(crate) struct Renderer {
 const PARTIAL: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","#;
 
 impl Renderer {
-    /// For these; `None` if more has to be done to them than their bytes allow for.
+    /// Whether nothing has to be done to a resource's objects but what their bytes allow for.
+    pub(crate) fn serves(resource: &Resource) -> bool {
+        !resource.custom && resource.conversion.is_none()
+    }
+
+    /// For these; `None` if more has to be done to them.
     pub(crate) fn new(resource: &Resource) -> Option<Self> {
-        if resource.custom || resource.conversion.is_some() {
+        if !Self::serves(resource) {
             return None;
         }
         let kind = serde_json::to_string(&resource.kind).ok()?;
