@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::watch::Receiver;
-use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, WatchRequest};
+use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, WatchRequest, WatchStream};
 
 use super::Cache;
 use super::change::Arrived;
@@ -122,14 +122,10 @@ async fn watch(
     let Some((prefix, revision)) = position(cache) else {
         return Stop::Over;
     };
-    let Some(opened) = store.upgrade() else {
-        return Stop::Over;
-    };
     let request = WatchRequest::prefix(prefix.clone()).from(revision + 1);
-    let opened = opened.watch(request).await;
-    let mut stream = match opened {
+    let mut stream = match open(store, request).await {
         Ok(stream) => stream,
-        Err(error) => return error.into(),
+        Err(stop) => return stop,
     };
     loop {
         tokio::select! {
@@ -158,6 +154,12 @@ async fn watch(
             }
         }
     }
+}
+
+/// Opens a watch. The store is not kept by it: a store that nobody else has is to end.
+async fn open(store: &Weak<dyn Store>, request: WatchRequest) -> Result<WatchStream, Stop> {
+    let store = store.upgrade().ok_or(Stop::Over)?;
+    Ok(store.watch(request).await?)
 }
 
 fn position(cache: &Weak<Cache>) -> Option<(Bytes, Revision)> {

@@ -469,6 +469,18 @@ async fn who_watches_no_more_is_forgotten() {
     assert!(cache.inner.read().watchers.is_empty());
 }
 
+/// The cache keeps neither itself nor the store alive.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_is_gone() {
+    let world = World::new();
+    world.write("ns/a", Some("1")).await;
+    world.check_consistent().await;
+    let cache = Arc::downgrade(&world.cache().await);
+    let store = Arc::downgrade(&world.caches.store);
+    drop(world);
+    assert!(store.upgrade().is_none() && cache.upgrade().is_none());
+}
+
 #[test]
 fn a_key_is_in_the_scopes_of_its_collections() {
     let cases = [
