@@ -3,13 +3,13 @@
 use futures::StreamExt as _;
 use trimtab_apiserver_storage::{Config, RangeRequest, RangeResponse};
 
-use crate::backends::ALL;
+use crate::backends::all;
 use crate::example::{delete, put, run};
 
 #[tokio::test]
 async fn a_snapshot_is_of_one_revision() {
-    for backend in ALL {
-        let subject = backend.open(Config::default());
+    for backend in all() {
+        let subject = backend.open(Config::default()).await;
         let store = subject.store.clone();
         for n in 0..600 {
             run(&*store, [put(&format!("k{n:03}"), "1")]).await;
