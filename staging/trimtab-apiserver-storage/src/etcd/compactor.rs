@@ -17,7 +17,7 @@ use super::{Inner, as_i64};
 use crate::contract::{Result, Revision};
 
 /// The key, which has no prefix.
-const KEY: &[u8] = b"compact_rev_key";
+pub(crate) const KEY: &[u8] = b"compact_rev_key";
 
 /// Where the clock was when we last looked, and the store's revision then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,6 +28,7 @@ mod config;
 mod leases;
 mod range;
 mod root;
+mod snapshot;
 mod status;
 mod txn;
 mod watch;
@@ -50,8 +51,8 @@ use txn::Plan;
 use watch::{Signal, Watching};
 
 use crate::contract::{
-    Error, Op, RangeRequest, RangeResponse, Result, Revision, Store, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    Error, Op, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 
 /// How often a transaction is tried again because its lease had ended.
@@ -151,6 +152,11 @@ impl Store for EtcdStore {
 
     async fn request_progress(&self) -> Result<()> {
         self.inner.request_progress().await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot> {
+        self.inner.check_open()?;
+        self.inner.snapshot().await
     }
 
     /// Ends watches once they have delivered what this store knows to have happened, after two seconds at the latest.

@@ -4,24 +4,36 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::contract::{Error, Result};
+use crate::contract::{Error, Result, prefix_end};
 
 /// The end that etcd takes for "no end".
 const NO_END: &[u8] = &[0];
 
 /// Replaces the beginning of keys.
 #[derive(Clone, Debug)]
-pub(crate) struct Root(Option<(Bytes, Bytes)>);
+pub(crate) struct Root {
+    /// Our beginning and theirs, where they differ.
+    pair: Option<(Bytes, Bytes)>,
+    /// How all keys in etcd begin that are ours, as far as it was said.
+    below: Bytes,
+}
 
 impl Root {
     pub(crate) fn new(pair: Option<(String, String)>) -> Self {
+        // A neighbour whose root begins with the same letters is a neighbour.
+        let below = pair
+            .as_ref()
+            .map(|(_, theirs)| Bytes::from(format!("{}/", theirs.trim_end_matches('/'))));
         let pair = pair.filter(|(ours, theirs)| ours != theirs);
-        Self(pair.map(|(ours, theirs)| (Bytes::from(ours), Bytes::from(theirs))))
+        Self {
+            pair: pair.map(|(ours, theirs)| (Bytes::from(ours), Bytes::from(theirs))),
+            below: below.unwrap_or_default(),
+        }
     }
 
     /// A key below the root, for questions that are about no key in particular. kube-apiserver asks for it too.
     pub(crate) fn health(&self) -> Vec<u8> {
-        match &self.0 {
+        match &self.pair {
             Some((_, theirs)) => [&theirs[..], b"/health"].concat(),
             None => b"/registry/health".to_vec(),
         }
@@ -29,7 +41,7 @@ impl Root {
 
     /// A key as etcd has it.
     pub(crate) fn theirs(&self, key: &Bytes) -> Result<Bytes> {
-        let Some((ours, theirs)) = &self.0 else {
+        let Some((ours, theirs)) = &self.pair else {
             return Ok(key.clone());
         };
         match key.strip_prefix(&ours[..]) {
@@ -48,7 +60,7 @@ impl Root {
             Bound::Included(end) if end == start => Vec::new(),
             Bound::Included(end) => [&self.theirs(end)?[..], &[0]].concat(),
             Bound::Excluded(end) => self.theirs(end)?.to_vec(),
-            Bound::Unbounded => match &self.0 {
+            Bound::Unbounded => match &self.pair {
                 None => NO_END.to_vec(),
                 Some(_) => {
                     return Err(Error::Io(
@@ -63,9 +75,24 @@ impl Root {
         Ok((start, end))
     }
 
+    /// The range of all that is kept, as etcd has it.
+    pub(crate) fn all(&self) -> (Vec<u8>, Vec<u8>) {
+        let end = match prefix_end(&self.below) {
+            Bound::Excluded(end) => end.to_vec(),
+            Bound::Included(_) | Bound::Unbounded => NO_END.to_vec(),
+        };
+        // etcd has no empty key, and takes none.
+        let start = if self.below.is_empty() {
+            vec![0]
+        } else {
+            self.below.to_vec()
+        };
+        (start, end)
+    }
+
     /// A key of etcd's as we have it.
     pub(crate) fn ours(&self, key: Vec<u8>) -> Bytes {
-        match &self.0 {
+        match &self.pair {
             Some((ours, theirs)) if key.starts_with(theirs) => [ours, &key[theirs.len()..]].concat().into(),
             _ => key.into(),
         }

@@ -11,6 +11,7 @@ pub(crate) mod path {
     pub(crate) const COMPACT: &str = "/etcdserverpb.KV/Compact";
     pub(crate) const WATCH: &str = "/etcdserverpb.Watch/Watch";
     pub(crate) const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+    pub(crate) const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
     pub(crate) const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
     pub(crate) const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 }
@@ -33,6 +34,8 @@ pub(crate) struct KeyValue {
     pub(crate) version: i64,
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) value: Vec<u8>,
+    #[prost(int64, tag = "6")]
+    pub(crate) lease: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -190,9 +193,17 @@ pub(crate) struct LeaseGrant {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct LeaseTimeToLive {
+    #[prost(int64, tag = "1")]
+    pub(crate) id: i64,
+}
+
+/// Of a grant, and of what is left.
+#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct LeaseAnswer {
     #[prost(int64, tag = "2")]
     pub(crate) id: i64,
+    /// Seconds; -1 of a lease that has ended.
     #[prost(int64, tag = "3")]
     pub(crate) ttl: i64,
 }

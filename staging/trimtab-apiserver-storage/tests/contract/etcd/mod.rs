@@ -3,6 +3,7 @@
 mod auth;
 mod failover;
 mod process;
+mod snapshot;
 mod time;
 
 pub(crate) use process::{Etcd, Settings, USUAL, usual, versions};
