@@ -5,4 +5,5 @@
 mod process;
 
 mod kubectl;
+mod layout;
 mod servers;

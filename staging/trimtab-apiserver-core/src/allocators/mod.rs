@@ -1,14 +1,16 @@
 //! Allocation of what must be unique in a cluster: the IP addresses and node ports of services.
 //!
 //! What is held is written into the store in the service's own transaction, one key for each address and port. So an
-//! address is held exactly as long as the service that has it, across crashes, restarts and several servers, and
-//! there is nothing to rebuild and nothing to repair.
+//! address is held exactly as long as the service that has it, across crashes, restarts and several servers. What is
+//! left to `repair` are services that a kube-apiserver on the same etcd has written or deleted, which keeps its
+//! own books.
 //!
 //! - *Exclusive*: no two services hold the same address or port (two protocols of one service share a port).
 //! - *Released*: what a service no longer has, or took with it when it was deleted, can be allocated again.
 //! - *Dry*: a dry run answers with what would be allocated and holds nothing.
 
 mod ranges;
+mod repair;
 mod service;
 #[cfg(test)]
 mod tests;

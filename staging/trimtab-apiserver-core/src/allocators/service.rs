@@ -56,6 +56,14 @@ impl Held {
         }
     }
 
+    /// Whether a key is one of those.
+    pub(super) fn is_key(key: &[u8]) -> bool {
+        let path = key
+            .strip_prefix(keys::ROOT.as_bytes())
+            .and_then(|path| path.strip_prefix(PREFIX.as_bytes()));
+        path.is_some_and(|path| path.starts_with(b"serviceips/") || path.starts_with(b"servicenodeports/"))
+    }
+
     pub(super) fn delete(&self) -> Op {
         Op::Delete {
             key: self.key().into(),

@@ -322,3 +322,58 @@ fn ranges_are_read() {
         assert!(wrong.parse::<PortRange>().is_err(), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn what_others_did_to_services_is_written_down_at_the_start() {
+    let cluster = Cluster::standard().await;
+    let put = |key: &str, value: String| Op::Put {
+        key: format!("{}{key}", keys::ROOT).into(),
+        value: value.into(),
+        ttl: None,
+    };
+    let theirs = json!({"metadata": {"name": "theirs", "namespace": "ns"}, "spec": {"type": "NodePort",
+        "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"], "ports": [{"port": 80, "nodePort": 30007}]}});
+    let success = vec![
+        put("services/specs/ns/theirs", theirs.to_string()),
+        // What a service held that others have deleted, and their own books.
+        put("ranges/serviceips/10.0.0.8", "ns/gone".to_owned()),
+        put("ranges/servicenodeports", "{}".to_owned()),
+    ];
+    let run = async |success| {
+        let txn = Txn {
+            success,
+            ..Txn::default()
+        };
+        cluster.store.txn(txn).await.expect("the store works");
+    };
+    run(success).await;
+    let held = async || {
+        cluster.allocators.repair().await.expect("the store works");
+        let all = RangeRequest::prefix(format!("{}ranges/", keys::ROOT));
+        let all = cluster.store.range(all).await.expect("the store works").kvs;
+        let key = |kv: &trimtab_apiserver_storage::KeyValue| String::from_utf8_lossy(&kv.key).into_owned();
+        all.iter()
+            .map(key)
+            .collect::<Vec<_>>()
+            .join(" ")
+            .replace("/registry/ranges/", "")
+    };
+    let wanted = "servicenodeports serviceips/10.0.0.7 servicenodeports/30007";
+    let sorted = |text: &str| {
+        let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    assert_eq!(sorted(&held().await), sorted(wanted));
+    let revision = cluster.store.revision().await.expect("the store works");
+    held().await;
+    assert_eq!(cluster.store.revision().await.expect("the store works"), revision);
+
+    // Of a service that cannot be read, nobody knows what it holds.
+    run(vec![
+        put("services/specs/ns/other", "k8s\0".to_owned()),
+        put("ranges/serviceips/10.0.0.9", "ns/other".to_owned()),
+    ])
+    .await;
+    assert!(held().await.contains("10.0.0.9"));
+}

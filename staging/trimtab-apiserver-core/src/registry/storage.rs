@@ -87,15 +87,39 @@ impl Serialize for Unversioned<'_> {
     }
 }
 
+/// What values begin with that kube-apiserver has written as protobuf, or has encrypted.
+const PROTOBUF: &[u8] = b"k8s\0";
+const ENCRYPTED: &[u8] = b"k8s:enc:";
+
 /// Reads the stored form as it is.
 pub(crate) fn parse(resource: &Resource, bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| ApiError::internal(format_args!("a stored {} cannot be read: {e}", resource.kind)))
+    read(resource, bytes).map_err(ApiError::internal)
+}
+
+/// The error says what is wrong with which kind of object, and what to do.
+fn read(resource: &Resource, bytes: &[u8]) -> Result<Value, String> {
+    let kind = &resource.kind;
+    if bytes.starts_with(PROTOBUF) {
+        return Err(format!(
+            "a stored {kind} is protobuf, of which only JSON is read: run the kube-apiserver that wrote it with \
+             --storage-media-type=application/json and have it write its objects anew"
+        ));
+    }
+    if bytes.starts_with(ENCRYPTED) {
+        return Err(format!(
+            "a stored {kind} is encrypted: have the kube-apiserver that wrote it write its objects anew with the \
+             identity provider first in its --encryption-provider-config"
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|e| format!("a stored {kind} cannot be read: {e}"))
 }
 
 /// Reads the stored form of an object that nobody else has to convert; `revision` becomes the resource version.
 pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
-    let mut object = parse(resource, bytes)?;
+    Ok(complete(resource, parse(resource, bytes)?, revision))
+}
+
+fn complete(resource: &Resource, mut object: Value, revision: Revision) -> Value {
     if let Some(conversion) = resource.conversion {
         object = (conversion.from_stored)(object);
     }
@@ -105,7 +129,7 @@ pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> R
     }
     stamp(resource, &mut object);
     meta::set(&mut object, "resourceVersion", revision.to_string());
-    Ok(object)
+    object
 }
 
 /// Says in the object what kind it is, in the version that it is served in.
@@ -114,11 +138,12 @@ pub(crate) fn stamp(resource: &Resource, object: &mut Value) {
     object["apiVersion"] = Value::from(resource.api_version());
 }
 
-/// As [`decode`], with what the store says of the object.
+/// As [`decode`], with what the store says of the object; an error names its key.
 pub(crate) fn stored(resource: &Resource, kv: KeyValue) -> Result<Stored, ApiError> {
-    let object = decode(resource, &kv.value, kv.mod_revision)?;
+    let object = read(resource, &kv.value)
+        .map_err(|why| ApiError::internal(format_args!("{}: {why}", kv.key.escape_ascii())))?;
     Ok(Stored {
-        object,
+        object: complete(resource, object, kv.mod_revision),
         bytes: kv.value,
         revision: kv.mod_revision,
     })

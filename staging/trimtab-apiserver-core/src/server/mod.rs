@@ -221,6 +221,8 @@ impl Builder {
         let reader: Arc<dyn Reader> =
             Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
         let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
+        let unread = |error| StartError::Bootstrap(format!("what services hold: {error}"));
+        allocators.repair().await.map_err(unread)?;
         registry.set_allocators(Arc::new(allocators));
         let issuer = match self.serving.dir() {
             Some(dir) => Issuer::open(dir)?,
