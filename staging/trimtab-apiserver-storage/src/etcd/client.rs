@@ -4,7 +4,7 @@
 //! is up. A write is repeated only where it has surely not been carried out; where that is not known the caller
 //! is told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::mpsc;
@@ -70,6 +70,8 @@ pub(crate) struct Client {
     token: Mutex<Option<Token>>,
     /// Held while a token is fetched, so that one is.
     login: tokio::sync::Mutex<()>,
+    /// Whether it has been said that a member is too old to be asked for progress.
+    warned: AtomicBool,
 }
 
 /// A watch of etcd under way, on a stream of its own.
@@ -106,6 +108,7 @@ impl Client {
             credentials: config.credentials.clone(),
             token: Mutex::new(None),
             login: tokio::sync::Mutex::new(()),
+            warned: AtomicBool::new(false),
         })
     }
 
@@ -269,7 +272,16 @@ impl Client {
         let status = grpc
             .unary(status, PathAndQuery::from_static(wire::path::STATUS), codec)
             .await;
-        let asks = status.is_ok_and(|s| answers_progress(&s.get_ref().version));
+        let version = status.map(|s| s.into_inner().version).unwrap_or_default();
+        let asks = answers_progress(&version);
+        if !asks && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                member = self.members[member].url,
+                version,
+                "this etcd cannot be asked how far its watches are, so bookmarks come when it says so by itself: upgrade to \
+                 3.4.25, 3.5.8 or later, or run it with --experimental-watch-progress-notify-interval=5s"
+            );
+        }
         let (mut requests, outgoing) = mpsc::channel(4);
         let create = wire::WatchRequest {
             kind: Some(wire::watch_request::Kind::Create(create)),

@@ -2,6 +2,7 @@
 
 mod auth;
 mod failover;
+mod limits;
 mod process;
 mod snapshot;
 mod time;
