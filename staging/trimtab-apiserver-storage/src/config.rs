@@ -15,6 +15,10 @@ pub struct Config {
     pub max_watch_lag: u64,
     /// How often watchers whose range is quiet are told how far the store has come. 5 seconds.
     pub progress_interval: Duration,
+    /// An embedded store's file that is longer than this, in bytes, and more than four times as long as what it holds, is
+    /// shortened after a compaction, when no write waits. Writes that come meanwhile wait for it, reads and watches do
+    /// not. 32 MiB.
+    pub defragment_from: u64,
 }
 
 impl Default for Config {
@@ -24,6 +28,7 @@ impl Default for Config {
             max_history: 100_000,
             max_watch_lag: 50_000,
             progress_interval: Duration::from_secs(5),
+            defragment_from: 32 << 20,
         }
     }
 }

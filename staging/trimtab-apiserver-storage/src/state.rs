@@ -14,6 +14,9 @@ use crate::contract::{
 /// Milliseconds since 1970, on the store's own clock.
 pub(crate) type Millis = u64;
 
+/// What a row takes beside its key and value, in bytes.
+const ROW: usize = 48;
+
 /// One key as of one revision.
 #[derive(Clone, Debug)]
 struct Version {
@@ -106,6 +109,17 @@ impl State {
             Some(SnapshotEntry { kv, expires })
         });
         Snapshot::new(self.revision, entries.collect())
+    }
+
+    /// About how many bytes the rows take that this state is made of.
+    pub(crate) fn bytes(&self) -> u64 {
+        let row =
+            |key: &Bytes, version: &Version| key.len() + version.value.as_ref().map_or(0, Bytes::len) + ROW;
+        let rows = self
+            .keys
+            .iter()
+            .flat_map(|(key, versions)| versions.iter().map(move |v| row(key, v)));
+        rows.map(|bytes| bytes as u64).sum()
     }
 
     /// The current revision.

@@ -3,6 +3,7 @@
 mod apiserver;
 mod backup;
 mod bad_input;
+mod kill;
 mod python;
 mod restart;
 mod rust_client;

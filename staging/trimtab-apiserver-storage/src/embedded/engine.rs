@@ -186,6 +186,23 @@ impl Engine {
         })
     }
 
+    /// How long the file is, in bytes.
+    pub(super) fn len(&self) -> Result<u64> {
+        self.medium.len().map_err(|e| io_error(&self.path, &e))
+    }
+
+    /// Moves rows to where others were removed, and makes the file as short as that allows.
+    pub(super) fn defragment(&mut self, current: Revision) -> Result<()> {
+        let done = match self.recover(current) {
+            Ok(_) => match self.database.as_mut().map(Database::compact) {
+                Some(Err(error)) => Err(error.into()),
+                Some(Ok(_)) | None => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        done.map_err(|error| self.failed(error))
+    }
+
     fn change(
         &mut self,
         current: Revision,
@@ -200,11 +217,13 @@ impl Engine {
             })(),
             Err(error) => Err(error),
         };
-        result.map_err(|error| {
-            // redb does nothing more after an I/O error; a fresh look at the file tells what it holds.
-            self.database = None;
-            write_error(&self.path, error)
-        })
+        result.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&mut self, error: redb::Error) -> Error {
+        // redb does nothing more after an I/O error; a fresh look at the file tells what it holds.
+        self.database = None;
+        write_error(&self.path, error)
     }
 
     /// Removes what a failed write may have left behind, if it can: for when the file is closed.

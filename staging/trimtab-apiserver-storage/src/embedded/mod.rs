@@ -122,6 +122,16 @@ impl EmbeddedStore {
         })
     }
 
+    /// Does now what the store otherwise does when no write waits: removes what was compacted from the file, and shortens
+    /// the file when it is long and mostly empty ([`Config::defragment_from`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when rows cannot be removed; [`Error::Closed`].
+    pub async fn tidy(&self) -> Result<()> {
+        self.writer.tidy().await
+    }
+
     /// What has been done to the disk since the store was opened.
     pub fn disk_use(&self) -> DiskUse {
         self.writer.disk_use()

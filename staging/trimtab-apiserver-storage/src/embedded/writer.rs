@@ -24,11 +24,15 @@ const BATCH_BYTES: usize = 16 << 20;
 /// At most this many rows of garbage are removed along with a batch.
 const GARBAGE_ROWS: usize = 500;
 
+/// A file so many times as long as what it holds is worth shortening.
+const SPARSE: u64 = 4;
+
 type Answer<T> = oneshot::Sender<Result<T>>;
 
 enum Job {
     Txn(Txn, Answer<TxnResponse>),
     Compact(Revision, Answer<()>),
+    Tidy(Answer<()>),
     Close(Option<Answer<()>>),
 }
 
@@ -57,6 +61,8 @@ impl Writer {
             shared,
             clock,
             garbage: garbage.into(),
+            shortened: 0,
+            compacted: true,
         };
         let thread = Builder::new().name("trimtab-store".to_owned()).spawn(move || {
             let closed = worker.run(queue);
@@ -89,6 +95,11 @@ impl Writer {
         let (answer, response) = oneshot::channel();
         self.jobs.send(job(answer)).map_err(|_| Error::Closed)?;
         response.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Does now what is otherwise done when no job waits.
+    pub(super) async fn tidy(&self) -> Result<()> {
+        self.ask(Job::Tidy).await
     }
 
     /// Closes the file, waiting for what is under way; for when there is nobody left to await it.
@@ -125,6 +136,10 @@ struct Worker {
     /// Rows that are to be removed when there is time, in this order: of a key that was deleted, the deletion must not go
     /// before what it has deleted, or that would be found again after a crash in between.
     garbage: VecDeque<Garbage>,
+    /// The length that the file had after it was last shortened.
+    shortened: u64,
+    /// Whether something has been compacted since the length was last looked at.
+    compacted: bool,
 }
 
 impl Worker {
@@ -134,23 +149,42 @@ impl Worker {
             let job = match queue.try_recv() {
                 Ok(job) => Some(job),
                 Err(_) if self.collect_garbage() => continue,
+                Err(_) if self.defragment() => continue,
                 Err(_) => queue.blocking_recv(),
             };
             match job {
                 None => return None,
-                Some(Job::Close(answer)) => return answer,
-                Some(Job::Compact(revision, answer)) => drop(answer.send(self.compact(revision))),
                 Some(Job::Txn(txn, answer)) => {
-                    if let Some(next) = self.batch(txn, answer, &mut queue) {
-                        match next {
-                            Job::Close(answer) => return answer,
-                            Job::Compact(revision, answer) => drop(answer.send(self.compact(revision))),
-                            Job::Txn(..) => {}
-                        }
+                    if let Some(next) = self.batch(txn, answer, &mut queue)
+                        && let Some(closed) = self.job(next)
+                    {
+                        return closed;
+                    }
+                }
+                Some(job) => {
+                    if let Some(closed) = self.job(job) {
+                        return closed;
                     }
                 }
             }
         }
+    }
+
+    /// Does a job that shares nothing with others; answers with whom to tell if it is the last one.
+    fn job(&mut self, job: Job) -> Option<Option<Answer<()>>> {
+        match job {
+            Job::Close(answer) => return Some(answer),
+            Job::Compact(revision, answer) => drop(answer.send(self.compact(revision))),
+            Job::Tidy(answer) => {
+                while self.collect_garbage() {}
+                self.defragment();
+                let done = self.garbage.is_empty() && !self.compacted;
+                let failed = || Error::Io("what was compacted cannot be removed now".to_owned());
+                drop(answer.send(done.then_some(()).ok_or_else(failed)));
+            }
+            Job::Txn(..) => {} // those are done in batches
+        }
+        None
     }
 
     /// Does a transaction and those that wait behind it; answers with the job that ended the batch, if one did.
@@ -210,7 +244,36 @@ impl Worker {
         self.engine.set_oldest(current, revision)?;
         let garbage = self.shared.write(|state| state.compact(revision))?;
         self.garbage.extend(garbage);
+        self.compacted = true;
         Ok(())
+    }
+
+    /// Shortens the file when most of it is empty; answers with whether it did.
+    fn defragment(&mut self) -> bool {
+        if !self.compacted || !self.garbage.is_empty() {
+            return false;
+        }
+        self.compacted = false;
+        let len = self.engine.len().unwrap_or(0);
+        // What could not be shortened more is left alone until it has grown again.
+        if len <= self.shared.config.defragment_from || len < self.shortened.saturating_mul(2) {
+            return false;
+        }
+        let (current, bytes) = self.shared.read(|state| (state.revision(), state.bytes()));
+        if len / SPARSE < bytes {
+            return false;
+        }
+        match self.engine.defragment(current) {
+            Ok(()) => {
+                self.shortened = self.engine.len().unwrap_or(0);
+                tracing::info!(from = len, to = self.shortened, "shortened the store's file");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot shorten the store's file");
+                false
+            }
+        }
     }
 
     /// Removes some garbage; answers with whether it did.

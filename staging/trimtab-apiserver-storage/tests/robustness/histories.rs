@@ -167,7 +167,7 @@ pub(crate) fn good(seed: u64) -> History {
 fn histories_of_the_embedded_store_fit_every_clause() {
     let (first, seeds) = (
         number("TRIMTAB_STORAGE_FIRST", FIRST_SEED),
-        number("TRIMTAB_STORAGE_SEEDS", 12),
+        number("TRIMTAB_STORAGE_SEEDS", 6),
     );
     let (mut revisions, mut refused) = (0, 0);
     for seed in first..first + seeds {
@@ -194,7 +194,7 @@ fn histories_of_the_embedded_store_fit_every_clause() {
 fn histories_of_the_memory_store_fit_every_clause() {
     let (first, seeds) = (
         number("TRIMTAB_STORAGE_FIRST", FIRST_SEED),
-        number("TRIMTAB_STORAGE_SEEDS", 12),
+        number("TRIMTAB_STORAGE_SEEDS", 6),
     );
     for seed in first..first + seeds {
         let verdict = runtime()

@@ -141,7 +141,7 @@ fn killed(dir: &Path, round: u64, random: &mut Rng) -> Said {
 fn a_process_that_is_killed_has_lost_nothing_acknowledged() {
     let (first, rounds) = (
         number("TRIMTAB_STORAGE_FIRST", 1),
-        number("TRIMTAB_STORAGE_KILLS", 6),
+        number("TRIMTAB_STORAGE_KILLS", 4),
     );
     let dir = tempfile::tempdir().expect("a directory");
     let mut model = Model::default();

@@ -35,10 +35,11 @@ pub(crate) fn txn(ops: impl IntoIterator<Item = Op>) -> Txn {
     }
 }
 
-/// Nothing is compacted but by the test.
+/// Nothing is compacted but by the test, and files are shortened at once.
 pub(crate) fn config() -> Config {
     Config {
         compaction_window: None,
+        defragment_from: 256 << 10,
         ..Config::default()
     }
 }

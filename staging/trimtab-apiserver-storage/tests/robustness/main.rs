@@ -5,7 +5,7 @@
 //!   see, [`history`] holds the clauses against it, [`refusals`] shows that each is able to say no.
 //! - [`kill`]: a process that writes, killed again and again.
 //! - [`damage`]: bytes that change by themselves, everywhere in the file; files of other versions and of others.
-//! - [`syncs`]: how many syncs there are.
+//! - [`syncs`]: how many syncs there are. [`size`]: how large the file becomes.
 //! - [`backup`]: backups under load, and stores made of them.
 //! - [`home`]: the directory: who may open and read it, and how it was closed.
 //!
@@ -21,6 +21,7 @@ mod home;
 mod kill;
 mod kit;
 mod refusals;
+mod size;
 mod steps;
 mod syncs;
 mod traffic;

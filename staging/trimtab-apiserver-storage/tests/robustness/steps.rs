@@ -2,7 +2,7 @@
 //! the power has gone or the process was killed there. Nothing acknowledged is lost, nothing refused is seen, reads go on, and so do writes afterwards.
 
 use fastrand::Rng;
-use trimtab_apiserver_storage::{Error, RangeRequest, Store, Txn};
+use trimtab_apiserver_storage::{EmbeddedStore, Error, RangeRequest, Store, Txn};
 
 use crate::disk::{Fault, Kind, SimDisk};
 use crate::kit::{agrees, all, delete, number, open, put, runtime, txn};
@@ -12,6 +12,7 @@ use crate::model::Model;
 enum Step {
     Txn(Txn),
     Compact(u64),
+    Tidy,
 }
 
 fn script() -> Vec<Step> {
@@ -30,6 +31,9 @@ fn script() -> Vec<Step> {
     ])));
     steps.push(Step::Txn(txn([delete("big"), put("counter", vec![9])])));
     steps.push(Step::Compact(10));
+    steps.push(Step::Txn(txn([put("counter", vec![10])])));
+    steps.push(Step::Compact(12));
+    steps.push(Step::Tidy);
     steps.push(Step::Txn(txn([put("last", "x")])));
     steps
 }
@@ -44,7 +48,7 @@ struct Outcome {
 }
 
 /// Follows the script, whatever goes wrong.
-async fn follow(store: &dyn Store, disk: &SimDisk) -> Result<Outcome, String> {
+async fn follow(store: &EmbeddedStore, disk: &SimDisk) -> Result<Outcome, String> {
     let mut outcome = Outcome {
         model: Model::default(),
         pending: None,
@@ -68,6 +72,8 @@ async fn follow(store: &dyn Store, disk: &SimDisk) -> Result<Outcome, String> {
                 }
                 Err(error) => return Err(format!("refused in an unknown way: {error}")),
             },
+            // Removes the big one's rows, and shortens the file.
+            Step::Tidy => outcome.refused += usize::from(store.tidy().await.is_err()),
             Step::Compact(revision) => match store.compact(revision).await {
                 Ok(()) => outcome.model.oldest = revision,
                 Err(Error::Full(_) | Error::Io(_)) => outcome.refused += 1,
@@ -186,7 +192,7 @@ fn calls() -> u64 {
         let store = open(&disk).expect("opens");
         let outcome = follow(&store, &disk).await.expect("nothing fails");
         assert_eq!(outcome.refused, 0);
-        assert_eq!(outcome.model.revision(), 12);
+        assert_eq!(outcome.model.revision(), 13);
     });
     disk.calls()
 }
@@ -200,7 +206,7 @@ fn every(usual: u64) -> usize {
 fn a_disk_that_fails_at_any_call_loses_nothing() {
     let calls = calls();
     let mut kinds = Kind::TRANSIENT.iter().cycle();
-    let every = every(5);
+    let every = every(11);
     for at in (1..=calls).step_by(every) {
         for lasting in [false, true] {
             // A few here; every kind at every call where there is time.
@@ -222,7 +228,7 @@ fn a_disk_that_fails_at_any_call_loses_nothing() {
 fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
     let calls = calls();
     let seeds = number("TRIMTAB_STORAGE_SEEDS", 3);
-    for at in (1..=calls + 1).step_by(every(3)) {
+    for at in (1..=calls + 1).step_by(every(5)) {
         let verdict = runtime().block_on(one_power_cut(at, at..at + seeds));
         assert_eq!(verdict, Ok(()), "at call {at} of {calls}");
     }
