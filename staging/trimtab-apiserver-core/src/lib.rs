@@ -22,6 +22,7 @@ mod http;
 mod metrics;
 mod openapi;
 mod serving;
+mod storage_metrics;
 mod version;
 mod webhook;
 

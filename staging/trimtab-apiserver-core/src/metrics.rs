@@ -1,5 +1,6 @@
 //! The server's metrics, under kube-apiserver's names.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use trimtab_apiserver_storage::Store;
 
 use crate::admission::webhooks::WebhookMetrics;
 use crate::http::Target;
+use crate::storage_metrics::StorageMetrics;
 
 /// Upper bounds in seconds; a part of kube-apiserver's.
 const BUCKETS: [f64; 14] = [
@@ -104,6 +107,12 @@ impl Metrics {
             reading,
             writing,
         }
+    }
+
+    /// The same, with those of this store.
+    pub(crate) fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.registry.register_collector(Box::new(StorageMetrics(store)));
+        self
     }
 
     /// Counts a request as being answered until the result is dropped.

@@ -53,6 +53,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -374,6 +375,38 @@ pub enum Error {
     Closed,
 }
 
+/// What a store says of itself, for metrics. What it does not know, or does not have, is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// The length of what it is kept in, in bytes.
+    pub size: Option<u64>,
+    /// The current revision.
+    pub revision: Option<Revision>,
+    /// The oldest revision that can be read.
+    pub oldest: Option<Revision>,
+    /// What has been done to its disk since it was opened.
+    pub disk: Option<DiskUse>,
+}
+
+/// What has been done to a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// Syncs that succeeded.
+    pub syncs: u64,
+    /// The time that they took in all.
+    pub syncing: Duration,
+    /// How many of them took no longer than each of [`SYNC_MILLIS`] and longer than the one before; the last counts the
+    /// rest.
+    pub buckets: [u64; SYNC_MILLIS.len() + 1],
+    /// Writes, syncs and changes of length that failed.
+    pub failures: u64,
+    /// Bytes written.
+    pub written: u64,
+}
+
+/// Times by which syncs are counted, in milliseconds: those of etcd's `etcd_disk_wal_fsync_duration_seconds`.
+pub const SYNC_MILLIS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
+
 /// The result of a store's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -437,6 +470,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         let all = self.range(RangeRequest::prefix(Bytes::new())).await?;
         let entries = all.kvs.into_iter().map(|kv| SnapshotEntry { kv, expires: None });
         Ok(Snapshot::new(all.revision, entries.collect()))
+    }
+
+    /// What the store says of itself, without a round trip. As it is given, nothing.
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 
     /// Stops accepting transactions, writes out what is under way and ends all watches.

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use crate::backup::{self, Reader};
 use crate::config::Config;
 use crate::contract::{
-    Error, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    Error, Figures, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 use crate::draft::Draft;
 use crate::keeper::{Clock, Committer, Keeper};
@@ -102,6 +102,10 @@ impl Store for MemoryStore {
 
     async fn snapshot(&self) -> Result<Snapshot> {
         Ok(self.shared.read(State::snapshot))
+    }
+
+    fn figures(&self) -> Figures {
+        self.shared.read(State::figures)
     }
 
     async fn close(&self) -> Result<()> {

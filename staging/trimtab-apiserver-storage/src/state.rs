@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::contract::{
-    Error, Event, EventKind, KeyValue, RangeRequest, RangeResponse, Result, Revision, Snapshot, SnapshotEntry,
+    Error, Event, EventKind, Figures, KeyValue, RangeRequest, RangeResponse, Result, Revision, Snapshot,
+    SnapshotEntry,
 };
 
 /// Milliseconds since 1970, on the store's own clock.
@@ -109,6 +110,15 @@ impl State {
             Some(SnapshotEntry { kv, expires })
         });
         Snapshot::new(self.revision, entries.collect())
+    }
+
+    /// What it says of itself.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            revision: Some(self.revision),
+            oldest: Some(self.oldest),
+            ..Figures::default()
+        }
     }
 
     /// About how many bytes the rows take that this state is made of.

@@ -50,8 +50,8 @@ pub mod kinds {
 pub mod storage {
     #[doc(inline)]
     pub use trimtab_apiserver_storage::{
-        Compare, Config, EmbeddedStore, Error, EtcdConfig, EtcdCredentials, EtcdStore, EtcdTls, Event,
-        EventKind, KeyValue, MemoryStore, Op, RangeRequest, RangeResponse, Result, Revision, Snapshot,
-        SnapshotEntry, Store, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream, backup,
+        Compare, Config, DiskUse, EmbeddedStore, Error, EtcdConfig, EtcdCredentials, EtcdStore, EtcdTls,
+        Event, EventKind, Figures, KeyValue, MemoryStore, Op, RangeRequest, RangeResponse, Result, Revision,
+        Snapshot, SnapshotEntry, Store, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream, backup,
     };
 }

@@ -5,6 +5,7 @@ mod etcd;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use trimtab_apiserver_auth::certs;
@@ -15,6 +16,7 @@ pub use etcd::EtcdOptions;
 
 use crate::allocators::IpRange;
 use crate::auth::Mode;
+use crate::registry::duration;
 use crate::server::{ApiServer, StartError};
 
 /// Where objects are kept.
@@ -91,6 +93,11 @@ pub struct ServerOptions {
     #[arg(long, default_value = "trimtab/data")]
     pub data_dir: PathBuf,
 
+    /// How long revisions can be watched and listed from, as 90s or 5m, before they are compacted; with 0 they are kept for
+    /// ever, in memory too. Of the embedded store and of memory
+    #[arg(long, default_value = "5m", value_parser = window, value_name = "DURATION")]
+    pub compaction_window: Window,
+
     /// Where the administrator's kubeconfig is written
     #[arg(long, default_value = "trimtab/admin.kubeconfig")]
     pub kubeconfig_out: PathBuf,
@@ -102,6 +109,16 @@ pub struct ServerOptions {
     /// How much is logged: 0 warnings, 2 more, 4 everything worth debugging
     #[arg(short, long = "v", default_value_t = 0)]
     pub verbosity: u8,
+}
+
+/// For how long revisions are kept; `None` for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(pub Option<Duration>);
+
+fn window(text: &str) -> Result<Window, String> {
+    let window = duration(text).filter(|_| !text.starts_with('-'));
+    let window = window.ok_or("a duration is wanted, as 90s, 5m or 1h30m")?;
+    Ok(Window(Some(window).filter(|window| !window.is_zero())))
 }
 
 /// Options that cannot be followed.
@@ -199,7 +216,10 @@ impl ServerOptions {
     }
 
     async fn open_store(&self) -> Result<Arc<dyn Store>, OptionsError> {
-        let config = storage::Config::default();
+        let config = storage::Config {
+            compaction_window: self.compaction_window.0,
+            ..storage::Config::default()
+        };
         let servers = !self.etcd.etcd_servers.is_empty();
         match self.storage() {
             Storage::Etcd if !servers => Err(OptionsError::NoEtcdServers),
@@ -235,4 +255,25 @@ fn read(flag: &'static str, path: &Path) -> Result<String, OptionsError> {
         path: shown,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_a_duration_or_for_ever() {
+        let minutes = |n: u64| Ok(Window(Some(Duration::from_secs(n * 60))));
+        for (text, wanted) in [
+            ("5m", minutes(5)),
+            ("1h30m", minutes(90)),
+            ("0", Ok(Window(None))),
+            ("0s", Ok(Window(None))),
+        ] {
+            assert_eq!(window(text), wanted, "{text}");
+        }
+        for text in ["", "5", "-5m", "five"] {
+            assert!(window(text).is_err(), "{text}");
+        }
+    }
 }

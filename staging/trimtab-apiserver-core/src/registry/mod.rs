@@ -68,7 +68,7 @@ pub use resources::{ResourceTable, Resources};
 use crate::api::{ApiRequest, ApiResponse};
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
-pub(crate) use deadline::exceeded as deadline_exceeded;
+pub(crate) use deadline::{duration, exceeded as deadline_exceeded};
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -267,7 +267,7 @@ impl Builder {
             auth.authorizer,
             auth.issuer,
             self.anonymous,
-            Metrics::new(&webhook_metrics),
+            Metrics::new(&webhook_metrics).with_store(self.store.clone()),
             stop.clone(),
         ));
 

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-use trimtab_apiserver_storage::{Config, MemoryStore};
+use trimtab_apiserver_storage::{Config, EmbeddedStore, MemoryStore};
 
 use super::{ApiServer, ApiService};
 use crate::crd::conversion::tests as conversion;
@@ -177,4 +177,32 @@ async fn who_may_do_everything_may_take_a_snapshot() {
     assert!(wanted.count > 50, "the first objects: {}", wanted.count);
     assert_eq!(got.kvs, wanted.kvs);
     server.shutdown().await.expect("stops");
+}
+
+#[tokio::test]
+async fn the_stores_figures_are_among_the_metrics() {
+    let dir = std::env::temp_dir().join(format!("trimtab-figures-{}", uuid::Uuid::new_v4()));
+    let store = Arc::new(EmbeddedStore::open(&dir, Config::default()).expect("opens"));
+    let server = ApiServer::builder(store).start().await.expect("starts");
+    let request = Request::builder().uri("/metrics").body(Full::new(Bytes::new()));
+    let response = server
+        .service()
+        .oneshot(request.expect("a request"))
+        .await
+        .expect("answers");
+    let text = response.into_body().collect().await.expect("a body").to_bytes();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    server.shutdown().await.expect("stops");
+    std::fs::remove_dir_all(&dir).expect("removes");
+    for line in [
+        "apiserver_storage_size_bytes{storage_cluster_id=\"embedded\"} ",
+        "etcd_mvcc_db_total_size_in_bytes ",
+        "etcd_debugging_mvcc_current_revision ",
+        "etcd_debugging_mvcc_compact_revision 1",
+        "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"} ",
+        "etcd_disk_wal_fsync_duration_seconds_count ",
+        "trimtab_storage_failures_total 0",
+    ] {
+        assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
+    }
 }

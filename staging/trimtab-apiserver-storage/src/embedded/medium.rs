@@ -2,28 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::disk::Disk;
+use crate::contract::{DiskUse, SYNC_MILLIS};
 
 /// So much is written again at a time.
 const CHUNK: usize = 1 << 20;
-
-/// What has been done to a disk since the store was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskUse {
-    /// Syncs that succeeded.
-    pub syncs: u64,
-    /// The time that they took in all.
-    pub syncing: Duration,
-    /// Writes, syncs and changes of length that failed.
-    pub failures: u64,
-    /// Bytes written.
-    pub written: u64,
-}
 
 /// A disk with what it still owes. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -149,6 +137,8 @@ impl Inner {
         state.doubtful = false;
         state.done.syncs += 1;
         state.done.syncing += took;
+        let bucket = SYNC_MILLIS.partition_point(|millis| took.as_micros() > u128::from(*millis) * 1000);
+        state.done.buckets[bucket] += 1;
         drop(state);
         if doubtful {
             self.disk.set_doubtful(false);

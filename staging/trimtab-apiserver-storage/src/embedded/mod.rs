@@ -27,15 +27,14 @@ pub use disk::Disk;
 use disk::FileDisk;
 use engine::{Engine, io_error};
 use home::Home;
-pub use medium::DiskUse;
 use medium::Medium;
 pub use restore::Phase;
 use writer::Writer;
 
 use crate::config::Config;
 use crate::contract::{
-    Error, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    Error, Figures, RangeRequest, RangeResponse, Result, Revision, Snapshot, Store, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 use crate::keeper::{Clock, Committer, Keeper};
 use crate::shared::Shared;
@@ -131,11 +130,6 @@ impl EmbeddedStore {
     pub async fn tidy(&self) -> Result<()> {
         self.writer.tidy().await
     }
-
-    /// What has been done to the disk since the store was opened.
-    pub fn disk_use(&self) -> DiskUse {
-        self.writer.disk_use()
-    }
 }
 
 #[async_trait::async_trait]
@@ -167,6 +161,15 @@ impl Store for EmbeddedStore {
 
     async fn snapshot(&self) -> Result<Snapshot> {
         Ok(self.shared.read(State::snapshot))
+    }
+
+    fn figures(&self) -> Figures {
+        let (size, disk) = self.writer.disk_use();
+        Figures {
+            size,
+            disk: Some(disk),
+            ..self.shared.read(State::figures)
+        }
     }
 
     async fn close(&self) -> Result<()> {

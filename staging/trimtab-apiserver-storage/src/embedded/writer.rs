@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use parking_lot::Mutex;
+use redb::StorageBackend as _;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::home::Home;
-use super::medium::{DiskUse, Medium};
-use crate::contract::{Error, Op, Result, Revision, Txn, TxnResponse};
+use super::medium::Medium;
+use crate::contract::{DiskUse, Error, Op, Result, Revision, Txn, TxnResponse};
 use crate::draft::Draft;
 use crate::keeper::{Clock, Committer};
 use crate::shared::Shared;
@@ -86,9 +87,9 @@ impl Writer {
         })
     }
 
-    /// What has been done to the disk.
-    pub(super) fn disk_use(&self) -> DiskUse {
-        self.medium.done()
+    /// How long the file is, in bytes, and what has been done to the disk.
+    pub(super) fn disk_use(&self) -> (Option<u64>, DiskUse) {
+        (self.medium.len().ok(), self.medium.done())
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T> {

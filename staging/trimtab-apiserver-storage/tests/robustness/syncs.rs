@@ -31,11 +31,11 @@ async fn a_lone_write_makes_one_sync_and_a_read_none() {
         .await
         .expect("changes nothing");
     assert_eq!(disk.syncs(), before);
-    assert_eq!(
-        store.disk_use().syncs,
-        disk.syncs(),
-        "what the store says of itself"
-    );
+    let figures = store.figures();
+    let said = figures.disk.expect("it has a disk");
+    assert_eq!(said.syncs, disk.syncs(), "what the store says of itself");
+    assert_eq!(said.buckets.iter().sum::<u64>(), disk.syncs());
+    assert_eq!((figures.revision, figures.oldest), (Some(202), Some(1)));
 }
 
 #[tokio::test]
