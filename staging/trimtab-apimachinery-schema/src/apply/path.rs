@@ -80,9 +80,11 @@ impl Element {
 
 /// JSON as Go writes it: the characters that HTML minds are escaped.
 fn json_text(value: &Value) -> String {
-    value
-        .to_string()
-        .replace('&', "\\u0026")
+    let text = value.to_string();
+    if !text.contains(['&', '<', '>']) {
+        return text;
+    }
+    text.replace('&', "\\u0026")
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")
 }

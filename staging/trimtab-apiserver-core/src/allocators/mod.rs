@@ -207,16 +207,17 @@ impl ServiceAllocators {
 
 #[async_trait]
 impl Allocators for ServiceAllocators {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        is_services(&attributes.resource) && attributes.subresource.is_empty()
+    }
+
     async fn allocate(
         &self,
         attributes: &Attributes,
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<Option<Box<dyn Allocation>>, ApiError> {
-        if !is_services(&attributes.resource)
-            || !attributes.subresource.is_empty()
-            || !object["spec"].is_object()
-        {
+        if !self.concerns(attributes) || !object["spec"].is_object() {
             return Ok(None);
         }
         if let Some(old) = old {

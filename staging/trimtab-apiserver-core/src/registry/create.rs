@@ -82,12 +82,17 @@ impl Call<'_> {
         self.keep_ownership(&mut object, owned);
         self.place(&mut object)?;
         self.dedup_owners(&mut object);
+        let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
+        let may_be_again = generates || hooks.allocators.concerns(&attributes);
         for attempt in 1.. {
-            let mut new = object.clone();
+            let mut new = if may_be_again {
+                object.clone()
+            } else {
+                std::mem::take(&mut object)
+            };
             meta::set(&mut new, "creationTimestamp", self.timestamp());
             meta::set(&mut new, "uid", uuid::Uuid::new_v4().to_string());
-            let generated = meta::name(&new).is_empty() && !meta::text(&new, "generateName").is_empty();
-            if generated {
+            if generates {
                 let name = generate_name(meta::text(&new, "generateName"));
                 meta::set(&mut new, "name", name);
             }
@@ -105,11 +110,11 @@ impl Call<'_> {
             meta::set(&mut new, "resourceVersion", "");
             match self.store_new(new, allocation, options.dry_run).await? {
                 Stored::Yes(object) => return Ok(object),
-                Stored::NameTaken(_) if generated && attempt < ATTEMPTS => {}
+                Stored::NameTaken(_) if generates && attempt < ATTEMPTS => {}
                 Stored::NameTaken(name) => {
                     return Err(ApiError::already_exists(&self.resource.group_resource(), &name));
                 }
-                Stored::AllocationLost if attempt < ATTEMPTS => {}
+                Stored::AllocationLost if may_be_again && attempt < ATTEMPTS => {}
                 Stored::AllocationLost => return Err(allocation_lost()),
             }
         }

@@ -141,6 +141,12 @@ pub trait Allocation: Send {
 /// Fills in what must be unique in the cluster: cluster IPs, node ports.
 #[async_trait]
 pub trait Allocators: fmt::Debug + Send + Sync {
+    /// Whether anything may be allocated for an object like this; if not, [`Allocators::allocate`] answers `None`.
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        let _ = attributes;
+        true
+    }
+
     /// Fills in `object`, which is defaulted and not yet validated. Called for every create and update; dry runs
     /// (`attributes.dry_run`) are filled in and never committed.
     ///
@@ -167,6 +173,10 @@ pub struct NoAllocators;
 
 #[async_trait]
 impl Allocators for NoAllocators {
+    fn concerns(&self, _: &Attributes) -> bool {
+        false
+    }
+
     async fn allocate(
         &self,
         _: &Attributes,

@@ -99,7 +99,12 @@ impl Call<'_> {
         let (start, end) = prefix.range();
         let start = prefix.start_after(options.token.as_ref(), start);
         let limit = if options.is_open() { options.limit } else { 0 };
-        Ok(cache.snapshot(&start, &end, limit, at))
+        let snapshot = cache.snapshot(&start, &end, limit, at);
+        Ok(snapshot.filter(|snapshot| match options.read_at {
+            // The store may be there where the cache is not.
+            ReadAt::NotOlderThan(revision) => snapshot.revision >= revision,
+            _ => true,
+        }))
     }
 
     /// Waits until the state is no older than this revision.

@@ -13,24 +13,23 @@ use trimtab_apiserver_kinds::resource::Resource;
 
 use super::codec::Converter;
 
-/// What identifies a served resource: group, version, plural.
-type Id = (String, String, String);
-
 /// The table at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
-    by_id: HashMap<Id, Arc<Resource>>,
+    /// The served versions by group and plural, each with its number in the order.
+    by_name: HashMap<String, HashMap<String, Vec<(u64, Arc<Resource>)>>>,
     /// Who converts the objects of a group and plural between versions, where that takes others.
     converters: HashMap<(String, String), Arc<dyn Converter>>,
-    order: BTreeMap<u64, Id>,
+    order: BTreeMap<u64, Arc<Resource>>,
     next: u64,
 }
 
 impl Resources {
     /// The resource of that group, version and plural name.
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.by_id
-            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        let versions = self.by_name.get(group)?.get(plural)?;
+        let found = versions.iter().find(|(_, resource)| resource.version == version);
+        found.map(|(_, resource)| resource)
     }
 
     /// The resource of that group, version and kind.
@@ -41,12 +40,14 @@ impl Resources {
 
     /// The first served version of that group and resource.
     pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.iter().find(|r| r.plural == plural && r.group == group)
+        let versions = self.by_name.get(group)?.get(plural)?;
+        let first = versions.iter().min_by_key(|(number, _)| *number);
+        first.map(|(_, resource)| resource)
     }
 
     /// Who converts the objects of a resource between its versions, if that takes others.
     pub(crate) fn converter(&self, resource: &Resource) -> Option<Arc<dyn Converter>> {
-        if !resource.custom {
+        if !resource.custom || self.converters.is_empty() {
             return None;
         }
         let id = (resource.group.clone(), resource.plural.clone());
@@ -55,25 +56,47 @@ impl Resources {
 
     /// All resources, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.order.values().filter_map(|id| self.by_id.get(id))
+        self.order.values()
     }
 
     fn insert(&mut self, resource: Arc<Resource>) {
-        let id = (
-            resource.group.clone(),
-            resource.version.clone(),
-            resource.plural.clone(),
-        );
-        if self.by_id.insert(id.clone(), resource).is_none() {
-            self.order.insert(self.next, id);
-            self.next += 1;
-        }
+        let of_group = self.by_name.entry(resource.group.clone()).or_default();
+        let versions = of_group.entry(resource.plural.clone()).or_default();
+        let number = match versions.iter_mut().find(|(_, r)| r.version == resource.version) {
+            Some((number, there)) => {
+                there.clone_from(&resource);
+                *number
+            }
+            None => {
+                versions.push((self.next, resource.clone()));
+                self.next += 1;
+                self.next - 1
+            }
+        };
+        self.order.insert(number, resource);
     }
 
-    fn remove(&mut self, id: &Id) -> Option<Arc<Resource>> {
-        let removed = self.by_id.remove(id)?;
-        self.order.retain(|_, other| other != id);
-        Some(removed)
+    /// Removes the versions of a resource that are not to be kept.
+    fn retain(&mut self, group: &str, plural: &str, kept: impl Fn(&Resource) -> bool) {
+        let Some(of_group) = self.by_name.get_mut(group) else {
+            return;
+        };
+        let Some(versions) = of_group.get_mut(plural) else {
+            return;
+        };
+        versions.retain(|(number, resource)| {
+            let kept = kept(resource);
+            if !kept {
+                self.order.remove(number);
+            }
+            kept
+        });
+        if versions.is_empty() {
+            of_group.remove(plural);
+        }
+        if of_group.is_empty() {
+            self.by_name.remove(group);
+        }
     }
 }
 
@@ -117,15 +140,7 @@ impl ResourceTable {
     /// Removes every version of a resource; watches of it end.
     pub fn remove(&self, group: &str, plural: &str) {
         self.change(|table| {
-            let gone: Vec<Id> = table
-                .by_id
-                .keys()
-                .filter(|id| id.0 == group && id.2 == plural)
-                .cloned()
-                .collect();
-            for id in gone {
-                table.remove(&id);
-            }
+            table.retain(group, plural, |_| false);
             table.converters.remove(&(group.to_owned(), plural.to_owned()));
         });
     }
@@ -145,16 +160,7 @@ impl ResourceTable {
                 None => drop(table.converters.remove(&of)),
             }
             let new: Vec<Arc<Resource>> = resources.into_iter().collect();
-            let kept = |id: &Id| new.iter().any(|r| r.version == id.1);
-            let gone: Vec<Id> = table
-                .by_id
-                .keys()
-                .filter(|id| id.0 == group && id.2 == plural && !kept(id))
-                .cloned()
-                .collect();
-            for id in gone {
-                table.remove(&id);
-            }
+            table.retain(group, plural, |old| new.iter().any(|r| r.version == old.version));
             new.into_iter().for_each(|r| table.insert(r));
         });
     }

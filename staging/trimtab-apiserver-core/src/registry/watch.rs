@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Error, Revision, Store, WatchRequest, WatchStream};
 
-use super::cache::{CacheWatch, Change, Sight, Woken, encode, line};
+use super::cache::{Cache, CacheWatch, Change, Sight, Woken, encode, line};
 use super::codec::Codec;
 use super::item::{Item, Renderer};
 use super::list_options::ListOptions;
@@ -129,7 +130,8 @@ impl Call<'_> {
             end,
             from: Some(from + 1),
         };
-        self.store().watch(request).await.map(Source::Store)
+        let stream = self.store().watch(request).await?;
+        Ok(Source::Store(stream, cache, prefix.scope()))
     }
 }
 
@@ -255,7 +257,8 @@ enum Initial {
 /// Where changes come from.
 enum Source {
     Cache(CacheWatch),
-    Store(WatchStream),
+    /// The store, until the cache knows all that comes after: each change is decoded for this watch alone.
+    Store(WatchStream, Arc<Cache>, Bytes),
     /// Nothing more comes.
     None,
 }
@@ -279,7 +282,7 @@ impl Source {
                 Woken::Poked => Next::Served,
                 Woken::Ended => Next::Ended,
             },
-            Self::Store(stream) => match stream.next().await {
+            Self::Store(stream, ..) => match stream.next().await {
                 Some(Ok(batch)) => {
                     let changes = batch.events.into_iter().map(Change::from_event);
                     Next::Changes(changes.map(Arc::new).collect(), Some(batch.revision))
@@ -384,6 +387,11 @@ impl Watching {
                 return Some(last);
             }
             self.progress = self.progress.max(self.behind_them);
+            if let Source::Store(_, cache, scope) = &self.source
+                && let Some(watch) = cache.watch(scope.clone(), self.progress)
+            {
+                self.source = Source::Cache(watch);
+            }
             if let Some(due) = self.bookmark_due {
                 if let Source::Cache(watch) = &mut self.source {
                     match watch.caught_up() {

@@ -12,8 +12,8 @@ use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, WatchReque
 
 use super::Cache;
 use super::change::Arrived;
+use crate::registry::ResourceTable;
 use crate::registry::item::Item;
-use crate::registry::{ResourceTable, keys};
 
 /// How many objects are taken in before others get a turn.
 const LOAD_AT_ONCE: usize = 500;
@@ -122,7 +122,7 @@ async fn watch(
     let Some((prefix, revision)) = position(cache) else {
         return Stop::Over;
     };
-    let request = WatchRequest::prefix(prefix.clone()).from(revision + 1);
+    let request = WatchRequest::prefix(prefix).from(revision + 1);
     let mut stream = match open(store, request).await {
         Ok(stream) => stream,
         Err(stop) => return stop,
@@ -133,7 +133,7 @@ async fn watch(
                 let Some(cache) = cache.upgrade() else {
                     return Stop::Over;
                 };
-                let is_served = table.snapshot().iter().any(|r| keys::resource_prefix(r).as_bytes() == &prefix[..]);
+                let is_served = table.snapshot().iter().any(|resource| cache.is_of(resource));
                 if changed.is_err() || !is_served {
                     return Stop::Over;
                 }

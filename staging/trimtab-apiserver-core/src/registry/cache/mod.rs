@@ -29,6 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+use trimtab_apimachinery_meta::GroupResource;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Revision, Store};
 
@@ -77,7 +78,7 @@ impl Caches {
             return cache.clone();
         }
         by_prefix.retain(|_, cache| !cache.has_ended());
-        let cache = Cache::start(prefix.clone().into(), &self.store, &self.table);
+        let cache = Cache::start(resource, prefix.clone().into(), &self.store, &self.table);
         by_prefix.insert(prefix, cache.clone());
         cache
     }
@@ -86,7 +87,9 @@ impl Caches {
 /// The objects of one resource, and their last changes.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// What the keys of its objects begin with.
+    /// Where its objects are, as resources say it …
+    storage: (bool, GroupResource),
+    /// … and what their keys begin with.
     prefix: Bytes,
     inner: RwLock<Inner>,
     /// How far it has come, for those who wait; `None` while it has nothing to show.
@@ -121,8 +124,14 @@ pub(crate) struct Snapshot {
 }
 
 impl Cache {
-    fn start(prefix: Bytes, store: &Arc<dyn Store>, table: &Arc<ResourceTable>) -> Arc<Self> {
+    fn start(
+        resource: &Resource,
+        prefix: Bytes,
+        store: &Arc<dyn Store>,
+        table: &Arc<ResourceTable>,
+    ) -> Arc<Self> {
         let cache = Arc::new(Self {
+            storage: (resource.custom, resource.storage.clone()),
             prefix,
             inner: RwLock::default(),
             reached: watch::Sender::new(None),
@@ -131,6 +140,11 @@ impl Cache {
         let task = follow::follow(Arc::downgrade(&cache), Arc::downgrade(store), table.clone());
         *cache.follower.lock() = Some(tokio::spawn(task));
         cache
+    }
+
+    /// Whether a resource's objects are those that it holds.
+    fn is_of(&self, resource: &Resource) -> bool {
+        (resource.custom, &resource.storage) == (self.storage.0, &self.storage.1)
     }
 
     fn has_ended(&self) -> bool {
@@ -226,6 +240,12 @@ impl Cache {
         let scope = watcher.scope().clone();
         inner.watchers.entry(scope).or_default().push(watcher.clone());
         Some(CacheWatch::new(self.clone(), watcher))
+    }
+
+    /// How many watch it.
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        self.inner.read().watchers.values().map(Vec::len).sum()
     }
 
     fn forget(&self, watcher: &Arc<Watcher>) {

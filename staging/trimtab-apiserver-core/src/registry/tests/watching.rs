@@ -362,4 +362,14 @@ async fn a_watch_from_before_the_cache_sees_everything() {
     server.ok("POST", "ns/configmaps", labelled("n3", "1"), 201).await;
     assert_eq!(before.take(4).await, all);
     assert_eq!(object.take(1).await, ["ADDED n3"]);
+    // From where the cache knows everything it takes over.
+    let gone = server.ok("DELETE", "ns/configmaps/n3", Value::Null, 200);
+    let seen = futures::future::join3(gone, before.take(1), object.take(1)).await;
+    assert_eq!(
+        (seen.1, seen.2),
+        (vec!["DELETED n3".to_owned()], vec!["DELETED n3".to_owned()])
+    );
+    let resource = server.registry.resources().get("", "v1", "configmaps");
+    let cache = resource.map(|resource| server.registry.caches.of(&resource));
+    assert_eq!(cache.map(|cache| cache.watchers()), Some(2));
 }
