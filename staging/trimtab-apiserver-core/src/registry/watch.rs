@@ -20,7 +20,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Error, Revision, Store, WatchRequest, WatchStream};
 
-use super::cache::{Cache, CacheWatch, Change, Sight, Woken, encode, line};
+use super::cache::{Cache, CacheWatch, Change, Sight, Woken, encode, line, partial_line};
 use super::codec::Codec;
 use super::item::{Item, Renderer};
 use super::list_options::ListOptions;
@@ -175,6 +175,11 @@ impl View {
             let json = seen.line(change, sight).await?;
             return Ok(Some(WatchEvent { json }));
         }
+        if self.request.shape == OutputShape::PartialMetadata
+            && let Some(json) = seen.partial_line(change, sight)
+        {
+            return Ok(Some(WatchEvent { json }));
+        }
         let object = if sight == Sight::Deleted {
             seen.before(change).await?
         } else {
@@ -204,10 +209,15 @@ impl View {
     /// An object that was there before the watch began.
     fn show_stored(&mut self, item: &Item) -> Result<WatchEvent, ApiError> {
         let added = Sight::Added.as_str();
-        if self.request.shape == OutputShape::Object
-            && let Some(renderer) = &self.renderer
-            && let Some(json) = line(renderer, added, item, item.revision)
-        {
+        let rendered = self
+            .renderer
+            .as_ref()
+            .and_then(|renderer| match self.request.shape {
+                OutputShape::Object => line(renderer, added, item, item.revision),
+                OutputShape::PartialMetadata => partial_line(added, item, item.revision),
+                OutputShape::PartialMetadataList | OutputShape::Table => None,
+            });
+        if let Some(json) = rendered {
             return Ok(WatchEvent { json });
         }
         let object = self.codec().decode_alone(item, item.revision)?;

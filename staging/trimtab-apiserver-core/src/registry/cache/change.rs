@@ -73,6 +73,8 @@ pub(crate) struct Seen {
     now: OnceCell<Value>,
     before: OnceCell<Value>,
     lines: [OnceLock<Bytes>; 3],
+    /// The same of the metadata alone.
+    partial: [OnceLock<Bytes>; 3],
 }
 
 impl Change {
@@ -99,6 +101,16 @@ impl Change {
         Self::new(arrived.revision, arrived.key, arrived.now, before)
     }
 
+    /// The object that is shown of it.
+    fn shown(&self, sight: Sight) -> Option<&Item> {
+        let item = if sight == Sight::Deleted {
+            &self.before
+        } else {
+            &self.now
+        };
+        item.as_deref()
+    }
+
     /// How many bytes of objects it holds.
     pub(crate) fn size(&self) -> usize {
         let size = |item: &Option<Arc<Item>>| item.as_ref().map_or(0, |item| item.value.len());
@@ -117,6 +129,7 @@ impl Change {
             now: OnceCell::new(),
             before: OnceCell::new(),
             lines: Default::default(),
+            partial: Default::default(),
         });
         seen.push(new.clone());
         new
@@ -157,13 +170,8 @@ impl Seen {
         if let Some(line) = cell.get() {
             return Ok(line.clone());
         }
-        let item = if sight == Sight::Deleted {
-            &change.before
-        } else {
-            &change.now
-        };
-        let rendered = item
-            .as_ref()
+        let rendered = change
+            .shown(sight)
             .zip(self.renderer.as_ref())
             .and_then(|(item, renderer)| line(renderer, sight.as_str(), item, change.revision));
         let line = match rendered {
@@ -175,6 +183,23 @@ impl Seen {
         };
         Ok(cell.get_or_init(|| line).clone())
     }
+
+    /// The object's metadata as a line of a watch, if its bytes are enough for that.
+    pub(crate) fn partial_line(&self, change: &Change, sight: Sight) -> Option<Bytes> {
+        self.renderer.as_ref()?;
+        let cell = &self.partial[sight as usize];
+        if let Some(line) = cell.get() {
+            return Some(line.clone());
+        }
+        let line = partial_line(sight.as_str(), change.shown(sight)?, change.revision)?;
+        Some(cell.get_or_init(|| line).clone())
+    }
+}
+
+/// A line of a watch with the metadata of a stored object, if its bytes are enough for that.
+pub(crate) fn partial_line(kind: &str, item: &Item, version: Revision) -> Option<Bytes> {
+    let mut line = begin(kind, 1024);
+    Renderer::partial(item, version, &mut line).then(|| end(line))
 }
 
 /// A line of a watch with a stored object, if its bytes are enough for that.

@@ -34,7 +34,7 @@ use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Revision, Store};
 
 use self::change::Arrived;
-pub(crate) use self::change::{Change, Sight, encode, line};
+pub(crate) use self::change::{Change, Sight, encode, line, partial_line};
 use self::watcher::Watcher;
 pub(crate) use self::watcher::{CacheWatch, Woken};
 use super::item::Item;

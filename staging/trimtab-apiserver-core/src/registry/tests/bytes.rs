@@ -257,14 +257,14 @@ async fn check(texts: &[String], selector: &str, limit: usize) {
 }
 
 /// The events of a watch from the beginning, as the values of the store's history would have them.
-async fn check_watch(texts: &[String], selector: &str) {
+async fn check_watch(texts: &[String], selector: &str, shape: &str) {
     let server = Server::new();
     let resource = server.registry.resources().get("", "v1", "configmaps");
     let resource = resource.unwrap_or_else(|| panic!("config maps are served"));
-    let path = format!("ns/configmaps?watch=1&resourceVersion=1&timeoutSeconds=1{selector}");
+    let path = format!("ns/configmaps?watch=1&timeoutSeconds=1{selector}{shape}");
     let ask = request("GET", &path, "");
     let options = ListOptions::read(&ask, &resource, true).unwrap_or_else(|e| panic!("{e}"));
-    let filter = Filter::new(resource.clone(), options.labels, options.fields);
+    let filter = Filter::new(resource.clone(), options.labels.clone(), options.fields.clone());
     let mut expected = Vec::new();
     let mut before: [Option<Bytes>; 2] = [None, None];
     // The cache is there before the changes, which then come by it.
@@ -284,10 +284,25 @@ async fn check_watch(texts: &[String], selector: &str) {
             (false, false) => {}
         }
     }
-    let mut events = server.watch(&path).await;
-    for (wanted, object) in expected {
+    check_events(&server, &ask, &format!("{path}&resourceVersion=1"), expected).await;
+    let call = Call::new(&server.registry, ask.clone(), resource.clone()).unwrap_or_else(|e| panic!("{e}"));
+    let initial = call.page(&options).await.unwrap_or_else(|e| panic!("{e}"));
+    let initial = initial.objects.into_iter().map(|object| ("ADDED", object));
+    check_events(&server, &ask, &path, initial.collect()).await;
+}
+
+async fn check_events(server: &Server, ask: &ApiRequest, path: &str, expected: Vec<(&str, Value)>) {
+    let resource = server.registry.resources().get("", "v1", "configmaps");
+    let resource = resource.unwrap_or_else(|| panic!("config maps are served"));
+    let shaper = Shaper::new(&resource, ask, server.registry.now());
+    let mut events = server.watch(path).await;
+    for (i, (wanted, object)) in expected.into_iter().enumerate() {
         let (kind, _, got) = events.next().await.unwrap_or_default();
-        assert_eq!((kind.as_str(), got), (wanted, object), "{path}");
+        assert_eq!(
+            (kind.as_str(), got),
+            (wanted, shaper.event(object, i == 0)),
+            "{path}"
+        );
     }
     assert_eq!(events.next().await, None, "{path}");
 }
@@ -317,8 +332,9 @@ proptest! {
     #[test]
     fn lines_from_bytes_are_those_from_values(
         texts in proptest::collection::vec(object(), 0..6), selector in selector(),
+        shape in proptest::sample::select(vec!["", "&as=metadata", "&as=table"]),
     ) {
-        run(check_watch(&texts, selector));
+        run(check_watch(&texts, selector, shape));
     }
 }
 
