@@ -14,7 +14,8 @@ use futures::StreamExt;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use trimtab_apiserver_storage::{
-    Compare, Config, Error, Op, RangeRequest, Store, Txn, TxnResponse, WatchBatch, WatchRequest,
+    Compare, Config, Error, EtcdConfig, EtcdStore, Op, RangeRequest, Store, Txn, TxnResponse, WatchBatch,
+    WatchRequest,
 };
 
 use super::{Etcd, Settings, usual};
@@ -43,9 +44,14 @@ struct Run {
 }
 
 /// Read-modify-write of a counter and of keys of one's own, until told to stop.
-async fn write(store: Arc<dyn Store>, id: usize, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> Written {
+async fn write(
+    store: Arc<dyn Store>,
+    id: usize,
+    counter: Bytes,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+) -> Written {
     let mut written = Written::default();
-    let counter = Bytes::from("shared/counter");
     for turn in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -99,17 +105,21 @@ async fn watch(store: Arc<dyn Store>, prefix: &'static str) -> Vec<WatchBatch> {
 }
 
 impl Run {
+    /// Writers of one counter, who may ask any of three members.
     async fn start(version: &str) -> Self {
         let etcd = Etcd::start(version, 3, Settings::default());
-        let config = Config {
-            compaction_window: None,
-            progress_interval: Duration::from_millis(200),
-            ..Config::default()
-        };
-        let store: Arc<dyn Store> = Arc::new(connect(&etcd, &config).await);
+        let urls = etcd.urls();
+        Self::of(etcd, urls, WRITERS, |_| Bytes::from("shared/counter")).await
+    }
+
+    async fn of(etcd: Etcd, urls: Vec<String>, writers: usize, counter: fn(usize) -> Bytes) -> Self {
+        let mut config = EtcdConfig::new(urls);
+        config.compaction_interval = None;
+        config.progress_interval = Duration::from_millis(200);
+        let store: Arc<dyn Store> = Arc::new(EtcdStore::connect(config).await.expect("connects"));
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let writers =
-            (0..WRITERS).map(|id| tokio::spawn(write(store.clone(), id, stop.clone(), done.clone())));
+        let writers = (0..writers)
+            .map(|id| tokio::spawn(write(store.clone(), id, counter(id), stop.clone(), done.clone())));
         let writers = writers.collect();
         let watches =
             ["", "own/1", "shared/"].map(|prefix| (prefix, tokio::spawn(watch(store.clone(), prefix))));
@@ -261,6 +271,21 @@ async fn a_member_that_stands_still_holds_up_nobody_for_long() {
         run.goes_on().await;
         run.etcd.signal(member, "-CONT");
         run.leader().await;
+        run.goes_on().await;
+    }
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_is_lost_is_done_once_or_not_at_all() {
+    let Some(version) = usual() else { return };
+    let etcd = Etcd::start(version, 3, Settings::default());
+    // One member is asked, so that it dies with answers in its hands, which the others have agreed on.
+    let urls = etcd.urls().into_iter().take(1).collect();
+    let mut run = Run::of(etcd, urls, 16, |id| format!("shared/{id:02}").into()).await;
+    for _ in 0..12 {
+        run.etcd.kill(0);
+        run.etcd.restart(0);
         run.goes_on().await;
     }
     run.judge().await;
