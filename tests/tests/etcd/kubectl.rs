@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 use trimtab_tests::{Kubectl, Server, eventually};
 
-use crate::process::{Etcd, Settings, versions};
+use crate::certificates::Certificates;
+use crate::process::{Etcd, Settings, usual, versions};
 
 fn server(dir: &Path, etcd: &Etcd, more: &[&str]) -> Server {
     let servers = format!("--etcd-servers={}", etcd.urls().join(","));
@@ -64,7 +65,7 @@ fn kubectl_works_on_etcd_and_etcd_has_what_it_wrote() {
 
 #[test]
 fn a_prefix_keeps_clusters_apart() {
-    let Some(version) = crate::process::usual() else {
+    let Some(version) = usual() else {
         return;
     };
     let etcd = Etcd::start(version, 1, Settings::default());
@@ -93,7 +94,7 @@ fn a_prefix_keeps_clusters_apart() {
 
 #[test]
 fn without_etcd_a_server_is_not_ready_and_says_why() {
-    let Some(version) = crate::process::usual() else {
+    let Some(version) = usual() else {
         return;
     };
     let mut etcd = Etcd::start(version, 1, Settings::default());
@@ -113,5 +114,52 @@ fn without_etcd_a_server_is_not_ready_and_says_why() {
         output.status.success().then(read).flatten()
     });
     assert_eq!(object["data"]["a"], "1");
+    server.stop();
+}
+
+#[test]
+fn flags_lead_into_an_etcd_with_tls_and_users() {
+    let Some(version) = usual() else { return };
+    let certificates = Certificates::new();
+    let settings = Settings {
+        tls: Some(certificates.serving()),
+        ..Settings::default()
+    };
+    let etcd = Etcd::start(version, 1, settings);
+    // A certificate that names no user of etcd.
+    let (certificate, key) = certificates.issue("nobody", None);
+    let files = ["ca.crt", "api.crt", "api.key"].map(|name| certificates.path(name));
+    std::fs::write(&files[1], certificate).expect("a file");
+    std::fs::write(&files[2], key).expect("a file");
+    let [ca, certificate, key] = files.map(|path| path.display().to_string());
+    let tls = ["--cacert", &ca, "--cert", &certificate, "--key", &key];
+    let ready = || etcd.ctl(&[&tls[..], &["endpoint", "health"]].concat()).ok();
+    eventually(|| "etcd does not start".to_owned(), ready);
+    for command in [
+        &["user", "add", "root:secret"][..],
+        &["role", "add", "root"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        etcd.ctl(&[&tls[..], command].concat()).expect("etcdctl does it");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("password"), "secret\n").expect("a file");
+    let [ca, certificate, key] = [
+        format!("--etcd-cafile={ca}"),
+        format!("--etcd-certfile={certificate}"),
+        format!("--etcd-keyfile={key}"),
+    ];
+    let flags = [
+        &ca,
+        &certificate,
+        &key,
+        "--etcd-username=root",
+        "--etcd-password-file=password",
+    ];
+    let server = server(dir.path(), &etcd, &flags);
+    let Some(kubectl) = server.kubectl() else { return };
+    config_map(&kubectl, "a", "1");
+    assert_eq!(kubectl.json(&["get", "configmap", "a"])["data"]["a"], "1");
     server.stop();
 }

@@ -1,6 +1,9 @@
 //! API servers whose store is in etcd: the real binaries, real etcd, the real kubectl; and several servers on one.
 
-#[allow(dead_code)] // not every test does everything to it
+#[allow(dead_code)] // not every test needs all of it
+#[path = "../../../staging/trimtab-apiserver-storage/tests/contract/etcd/certificates.rs"]
+mod certificates;
+#[allow(dead_code)] // nor does everything to it
 #[path = "../../../staging/trimtab-apiserver-storage/tests/contract/etcd/process.rs"]
 mod process;
 

@@ -192,4 +192,25 @@ mod tests {
         let stored: Value = serde_json::from_slice(&encode(&builtin[0], &object)).unwrap_or_default();
         assert_eq!(stored, expected);
     }
+
+    #[test]
+    fn each_error_of_a_store_has_its_code_and_reason() {
+        let cases = [
+            (Error::Compacted { oldest: 7 }, 410, "Expired"),
+            (Error::Future { asked: 9, current: 7 }, 504, "Timeout"),
+            (Error::Full("etcd".to_owned()), 507, "InsufficientStorage"),
+            (Error::TooLarge("etcd".to_owned()), 413, "RequestEntityTooLarge"),
+            (Error::Unknown("etcd".to_owned()), 504, "Timeout"),
+            (Error::Io("etcd".to_owned()), 500, "InternalError"),
+            (Error::Closed, 503, "ServiceUnavailable"),
+        ];
+        for (stored, code, reason) in cases {
+            let answered = error(&stored);
+            assert_eq!(
+                (answered.code, answered.reason.as_str()),
+                (code, reason),
+                "{stored}"
+            );
+        }
+    }
 }

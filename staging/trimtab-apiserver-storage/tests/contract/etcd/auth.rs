@@ -1,6 +1,5 @@
 //! Getting in: TLS with client certificates, users with passwords, tokens that expire.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,7 +8,7 @@ use trimtab_apiserver_storage::{
     Error, EtcdConfig, EtcdCredentials, EtcdStore, EtcdTls, RangeRequest, Store, WatchRequest,
 };
 
-use super::{Etcd, Settings, USUAL, versions};
+use super::{Certificates, Etcd, Settings, USUAL, versions};
 use crate::example::{put, run};
 
 /// Longer than anything here takes on a machine that is busy.
@@ -121,51 +120,6 @@ async fn credentials_that_etcd_does_not_ask_for_are_no_harm() {
             .await
             .expect("connects");
         run(&store, [put("/registry/a", "1")]).await;
-    }
-}
-
-/// An authority and certificates of it, in files.
-struct Certificates {
-    dir: tempfile::TempDir,
-    ca: String,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&key).expect("a certificate").pem();
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(dir.path().join("ca.crt"), &ca).expect("a file");
-        Self {
-            dir,
-            ca,
-            issuer: rcgen::Issuer::new(params, key),
-        }
-    }
-
-    /// A certificate for a name, with its key.
-    fn issue(&self, name: &str, address: Option<&str>) -> (String, String) {
-        let names: Vec<String> = address.into_iter().map(str::to_owned).collect();
-        let mut params = rcgen::CertificateParams::new(names).expect("parameters");
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        Path::join(self.dir.path(), name)
-    }
-
-    /// The files of a serving certificate, and of the authority of clients.
-    fn serving(&self) -> [PathBuf; 3] {
-        let (certificate, key) = self.issue("etcd", Some("127.0.0.1"));
-        std::fs::write(self.path("etcd.crt"), certificate).expect("a file");
-        std::fs::write(self.path("etcd.key"), key).expect("a file");
-        ["etcd.crt", "etcd.key", "ca.crt"].map(|name| self.path(name))
     }
 }
 
