@@ -8,7 +8,7 @@ use clap::Parser;
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
 
-/// The Kubernetes API over an embedded store, without controllers
+/// The Kubernetes API over an embedded store or etcd, without controllers
 #[derive(Debug, Parser)]
 #[command(name = "trimtab-apiserver", version)]
 struct Cli {

@@ -345,7 +345,11 @@ impl Client {
             let attempt = self.attempt(index, wire::path::AUTHENTICATE, &request, None, READ_ATTEMPT);
             let status = match attempt.await {
                 Ok(wire::AuthenticateAnswer { token }) => {
-                    let token: Option<Token> = token.parse().ok();
+                    let mut token: Option<Token> = token.parse().ok();
+                    // So that it is neither printed nor indexed by HTTP/2.
+                    if let Some(token) = &mut token {
+                        token.set_sensitive(true);
+                    }
                     self.token.lock().clone_from(&token);
                     return Ok(token);
                 }

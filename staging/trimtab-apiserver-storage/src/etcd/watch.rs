@@ -26,8 +26,9 @@ use crate::state::{in_range, is_empty};
 /// answer while it brings a watch up to date.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 const ASK_SELDOM: Duration = Duration::from_secs(1);
-/// A member that says nothing for so long, though it was asked, is left.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A member that has not answered after it was asked so often, which takes 10 seconds, is left. Questions are counted
+/// and not seconds, since a watch that is not read hears no answers.
+const PATIENCE: u32 = 12;
 /// The pauses between attempts to start a stream again.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -50,7 +51,7 @@ pub(super) struct Signal {
 /// Progress is being asked for.
 #[derive(Clone, Copy, Debug)]
 struct Asking {
-    since: Instant,
+    times: u32,
     next: Instant,
     pause: Duration,
 }
@@ -144,7 +145,7 @@ impl Watching {
                 self.asking = None;
             } else if self.asking.is_none() {
                 self.asking = Some(Asking {
-                    since: now,
+                    times: 0,
                     next: now,
                     pause: ASK_AGAIN,
                 });
@@ -196,14 +197,14 @@ impl Watching {
         let (Some(asking), Some(call)) = (&mut self.asking, &mut self.call) else {
             return;
         };
-        let now = Instant::now();
-        if now >= asking.since + PATIENCE {
+        if asking.times >= PATIENCE {
             tracing::info!("a member of etcd does not say how far a watch is, asking another");
             self.inner.client.leave(call.member);
             self.call = None;
             return;
         }
-        asking.next = now + asking.pause;
+        asking.times += 1;
+        asking.next = Instant::now() + asking.pause;
         asking.pause = (asking.pause * 2).min(ASK_SELDOM);
         // A full queue holds the same question.
         let _ = call.requests.try_send(wire::WatchRequest {

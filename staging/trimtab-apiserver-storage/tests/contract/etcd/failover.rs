@@ -193,9 +193,10 @@ impl Run {
             ] {
                 assert_eq!(verdict, Ok(()), "{prefix:?}");
             }
-            let last = batches.last().map(|batch| batch.revision);
+            let events = model.events(bytes, 2, model.revision());
+            let last = events.last().map(|event| event.kv.mod_revision);
             assert!(
-                last >= Some(model.revision()),
+                batches.last().map(|batch| batch.revision) >= last,
                 "{prefix:?}: Reliable up to the end: {last:?}"
             );
         }
