@@ -323,3 +323,50 @@ fn named(path: &Path, error: io::Error) -> BackupError {
         source: error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).expect("reads");
+        entries
+            .map(|entry| entry.expect("reads").file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_is_not_whole_leaves_the_old_one() {
+        let dir = std::env::temp_dir().join(format!("trimtab-backup-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).expect("makes");
+        let options = BackupOptions {
+            file: dir.join("x.backup"),
+            data_dir: dir.join("none"),
+            kubeconfig: None,
+        };
+        let snapshot = Snapshot::new(7, Vec::new());
+        let saved = options.save(snapshot, &mut Progress::new()).await.expect("saves");
+        assert!(saved.to_string().contains("0 keys at revision 7"), "{saved}");
+        let old = std::fs::read(&options.file).expect("reads");
+
+        // A server that dies while it answers.
+        let mut file = BackupFile::create(&options.file).expect("begins");
+        file.write(&old[..old.len() - 5], &mut Progress::new())
+            .expect("writes");
+        let error = file
+            .finish(&mut Progress::new())
+            .expect_err("is not whole")
+            .to_string();
+        assert!(
+            error.ends_with("x.backup: it is cut off after 45 bytes: 0 of 0 keys are there"),
+            "{error}"
+        );
+        // A command that is stopped.
+        drop(BackupFile::create(&options.file).expect("begins"));
+        assert_eq!(
+            (names(&dir), std::fs::read(&options.file).expect("reads")),
+            (vec!["x.backup".to_owned()], old)
+        );
+        std::fs::remove_dir_all(&dir).expect("removes");
+    }
+}

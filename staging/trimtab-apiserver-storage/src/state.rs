@@ -112,6 +112,12 @@ impl State {
         Snapshot::new(self.revision, entries.collect())
     }
 
+    /// How many keys there are now.
+    pub(crate) fn len(&self) -> usize {
+        let latest = self.keys.values().filter_map(|versions| versions.last());
+        latest.filter(|version| version.value.is_some()).count()
+    }
+
     /// What it says of itself.
     pub(crate) fn figures(&self) -> Figures {
         Figures {

@@ -17,6 +17,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_OLDEST: &str = "oldest";
 const META_START: &str = "start";
+/// What a panic of the engine's crate means.
+const CONTRADICTION: &str = "its pages contradict each other";
 /// For pages of the file. Reads are answered from the index, so this serves the inner pages of writes only.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -29,6 +31,8 @@ pub(super) struct Engine {
     database: Option<Database>,
     /// What the file is known to say of the oldest revision that can be asked for.
     oldest: Revision,
+    /// The revision that the store began with.
+    start: Revision,
 }
 
 impl Engine {
@@ -47,6 +51,7 @@ impl Engine {
                 medium,
                 database: Some(database),
                 oldest: 1,
+                start: 1,
             };
             engine.claim()?;
             let (state, garbage) = engine.load()?;
@@ -56,7 +61,7 @@ impl Engine {
         opened.unwrap_or_else(|_| {
             Err(Error::Corrupt {
                 path: name,
-                why: "its pages contradict each other".to_owned(),
+                why: CONTRADICTION.to_owned(),
             })
         })
     }
@@ -105,13 +110,15 @@ impl Engine {
         written.map_err(|e| write_error(&self.path, e))
     }
 
-    fn load(&self) -> Result<(State, Vec<Garbage>)> {
+    fn load(&mut self) -> Result<(State, Vec<Garbage>)> {
+        let mut start = 1;
         let database = self.database()?;
         let read = (|| -> std::result::Result<Result<Loader, String>, redb::Error> {
             let txn = database.begin_read()?;
             let meta = txn.open_table(META)?;
             let number = |name: &str| meta.get(name).map(|found| found.map_or(1, |v| v.value()));
-            let mut loader = Loader::new(number(META_START)?, number(META_OLDEST)?);
+            start = number(META_START)?;
+            let mut loader = Loader::new(start, number(META_OLDEST)?);
             for entry in txn.open_table(ROWS)?.iter()? {
                 let (key, value) = entry?;
                 if let Err(why) = parse(key.value(), value.value()).and_then(|row| loader.row(row)) {
@@ -120,9 +127,9 @@ impl Engine {
             }
             Ok(Ok(loader))
         })();
-        read.map_err(|e| open_error(&self.path, e))?
-            .and_then(Loader::finish)
-            .map_err(|why| self.corrupt(why))
+        let loaded = read.map_err(|e| open_error(&self.path, e))?;
+        self.start = start;
+        loaded.and_then(Loader::finish).map_err(|why| self.corrupt(why))
     }
 
     fn corrupt(&self, why: String) -> Error {
@@ -193,14 +200,13 @@ impl Engine {
 
     /// Moves rows to where others were removed, and makes the file as short as that allows.
     pub(super) fn defragment(&mut self, current: Revision) -> Result<()> {
-        let done = match self.recover(current) {
-            Ok(_) => match self.database.as_mut().map(Database::compact) {
-                Some(Err(error)) => Err(error.into()),
-                Some(Ok(_)) | None => Ok(()),
-            },
-            Err(error) => Err(error),
-        };
-        done.map_err(|error| self.failed(error))
+        self.guarded(|engine| {
+            engine.recover(current)?;
+            if let Some(database) = &mut engine.database {
+                database.compact()?;
+            }
+            Ok(())
+        })
     }
 
     fn change(
@@ -208,27 +214,31 @@ impl Engine {
         current: Revision,
         f: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<(), redb::Error>,
     ) -> Result<()> {
-        let result = match self.recover(current) {
-            Ok(database) => (|| {
-                let txn = database.begin_write()?;
-                f(&txn)?;
-                txn.commit()?;
-                Ok(())
-            })(),
-            Err(error) => Err(error),
-        };
-        result.map_err(|error| self.failed(error))
+        self.guarded(|engine| {
+            let txn = engine.recover(current)?.begin_write()?;
+            f(&txn)?;
+            txn.commit()?;
+            Ok(())
+        })
     }
 
-    fn failed(&mut self, error: redb::Error) -> Error {
-        // redb does nothing more after an I/O error; a fresh look at the file tells what it holds.
-        self.database = None;
-        write_error(&self.path, error)
+    /// Changes the file; a panic of the engine's crate over a damaged one is an error like any other here.
+    fn guarded(&mut self, f: impl FnOnce(&mut Self) -> std::result::Result<(), redb::Error>) -> Result<()> {
+        let done = catch_unwind(AssertUnwindSafe(|| f(self)));
+        let done = done.unwrap_or_else(|_| Err(redb::Error::Corrupted(CONTRADICTION.to_owned())));
+        done.map_err(|error| {
+            // redb does nothing more after an I/O error; a fresh look at the file tells what it holds.
+            let database = self.database.take();
+            if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+                tracing::warn!(path = self.path, "the store's file could not be closed");
+            }
+            open_error(&self.path, error)
+        })
     }
 
     /// Removes what a failed write may have left behind, if it can: for when the file is closed.
     pub(super) fn settle(&mut self, current: Revision) {
-        if let Err(error) = self.recover(current) {
+        if let Err(error) = self.guarded(|engine| engine.recover(current).map(drop)) {
             tracing::warn!(%error, "what a failed write has left may be found when the store is opened again");
         }
     }
@@ -239,8 +249,19 @@ impl Engine {
             self.medium.sync_data()?;
             let database = open(&self.medium, false)?;
             let txn = database.begin_write()?;
-            txn.open_table(ROWS)?
-                .retain_in(&row_key(current + 1, b"")[..].., |_, _| false)?;
+            {
+                let mut rows = txn.open_table(ROWS)?;
+                rows.retain_in(&row_key(current + 1, b"")[..].., |_, _| false)?;
+                // What the file has lost meanwhile must not be built upon.
+                let last = rows
+                    .last()?
+                    .and_then(|(key, _)| Some(*key.value().first_chunk()?));
+                let last = last.map_or(self.start, Revision::from_be_bytes).max(self.start);
+                if last < current {
+                    let why = format!("it ends at revision {last}, and held revision {current} before");
+                    return Err(redb::Error::Corrupted(why));
+                }
+            }
             txn.open_table(META)?.insert(META_OLDEST, self.oldest)?;
             txn.commit()?;
             self.database = Some(database);

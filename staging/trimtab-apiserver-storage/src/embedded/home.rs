@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::disk::private;
 use super::engine::io_error;
 use crate::contract::{Error, Result, Revision};
+use crate::state::State;
 
 const STORE_FILE: &str = "store.redb";
 const LOCK_FILE: &str = "lock";
@@ -86,24 +87,61 @@ impl Home {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// The revision that the store is known to have reached, from when it was last closed in peace. Nothing where that
-    /// is not known or cannot be read: it only guards against loss.
-    pub(super) fn known(&self) -> Option<Revision> {
+    /// What the store is known to have held when it was last closed in peace. Nothing where that is not known or cannot be
+    /// read: it only guards against loss.
+    pub(super) fn known(&self) -> Option<Known> {
         let mut text = String::new();
         let mut file = File::open(self.dir.join(CLOSED_FILE)).ok()?.take(64);
         file.read_to_string(&mut text).ok()?;
-        let (revision, sum) = text.trim_end().split_once(' ')?;
-        (format!("{:08x}", crc32fast::hash(revision.as_bytes())) == sum)
-            .then(|| revision.parse().ok())
-            .flatten()
+        let (known, sum) = text.trim_end().rsplit_once(' ')?;
+        if format!("{:08x}", crc32fast::hash(known.as_bytes())) != sum {
+            return None;
+        }
+        let (revision, keys) = known.split_once(' ')?;
+        Some(Known {
+            revision: revision.parse().ok()?,
+            keys: keys.parse().ok()?,
+        })
     }
 
-    /// Records the revision at which the store was closed.
-    pub(super) fn closed_at(&self, revision: Revision) -> io::Result<()> {
-        let revision = revision.to_string();
-        let sum = crc32fast::hash(revision.as_bytes());
+    /// Records what the store holds when it is closed.
+    pub(super) fn closed_at(&self, Known { revision, keys }: Known) -> io::Result<()> {
+        let known = format!("{revision} {keys}");
+        let sum = crc32fast::hash(known.as_bytes());
         let mut file = private().truncate(true).open(self.dir.join(CLOSED_FILE))?;
-        writeln!(file, "{revision} {sum:08x}")?;
+        writeln!(file, "{known} {sum:08x}")?;
         file.sync_data()
+    }
+}
+
+/// What a store held at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) revision: Revision,
+    /// How many keys there were at that revision.
+    pub(super) keys: usize,
+}
+
+impl Known {
+    /// What a state holds now.
+    pub(super) fn of(state: &State) -> Self {
+        Self {
+            revision: state.revision(),
+            keys: state.len(),
+        }
+    }
+
+    /// What is missing from a state that is to hold this at least, for people.
+    pub(super) fn missing_from(self, state: &State) -> Option<String> {
+        let Known { revision, keys } = self;
+        let found = Self::of(state);
+        if found.revision < revision {
+            return Some(format!(
+                "it ends at revision {}, but was closed at revision {revision}: the last transactions are missing",
+                found.revision
+            ));
+        }
+        (found.revision == revision && found.keys != keys)
+            .then(|| format!("it holds {} keys, but was closed with {keys}", found.keys))
     }
 }

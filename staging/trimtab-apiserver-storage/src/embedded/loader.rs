@@ -55,6 +55,12 @@ impl Loader {
             self.commit()?;
         }
         let prev = self.state().get(&row.key);
+        if row.create_revision < row.revision && prev.is_none() {
+            return Err(format!(
+                "a key that is changed at revision {} is missing before it",
+                row.revision
+            ));
+        }
         let kv = KeyValue {
             key: row.key,
             value: row.value,

@@ -114,15 +114,15 @@ impl Inner {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let (ranges, doubtful) = {
+        let again = {
             let state = self.state.lock();
-            (state.unsynced.clone(), state.doubtful)
+            state.doubtful.then(|| state.unsynced.clone())
         };
+        let doubtful = again.is_some();
         let began = Instant::now();
-        let synced = if doubtful {
-            self.write_again(&ranges).and_then(|()| self.disk.sync())
-        } else {
-            self.disk.sync()
+        let synced = match again {
+            Some(ranges) => self.write_again(&ranges).and_then(|()| self.disk.sync()),
+            None => self.disk.sync(),
         };
         let took = began.elapsed();
         let mut state = self.state.lock();

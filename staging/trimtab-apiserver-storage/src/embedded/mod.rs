@@ -90,13 +90,10 @@ impl EmbeddedStore {
         let disk = FileDisk::open(&file, home.doubt()).map_err(|e| io_error(&path, &e))?;
         let medium = Medium::new(Arc::new(disk)).map_err(|e| io_error(&path, &e))?;
         let (engine, state, garbage) = Engine::open(path.clone(), medium)?;
-        let (revision, oldest) = (state.revision(), state.oldest());
-        if let Some(known) = home.known().filter(|known| *known > revision) {
-            let why = format!(
-                "it ends at revision {revision}, but was closed at revision {known}: the last transactions are missing"
-            );
+        if let Some(why) = home.known().and_then(|known| known.missing_from(&state)) {
             return Err(Error::Corrupt { path, why });
         }
+        let (revision, oldest) = (state.revision(), state.oldest());
         tracing::debug!(path, revision, oldest, "opened the store");
         Ok((engine, state, garbage))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::EmbeddedStore;
 use super::disk::FileDisk;
 use super::engine::{Engine, io_error};
-use super::home::Home;
+use super::home::{Home, Known};
 use super::medium::Medium;
 use crate::backup::{self, Reader, Summary};
 use crate::contract::{self, Event, EventKind, Revision, Snapshot, SnapshotEntry};
@@ -88,22 +88,25 @@ impl EmbeddedStore {
             drop(engine);
             // As the server will.
             let (_engine, state, _) = open(&unfinished, &home)?;
-            let found = state.snapshot();
-            if (found.count, found.revision) != (summary.keys, start) {
+            let (found, wanted) = (Known::of(&state), keys_at(summary.keys, start));
+            if found != wanted {
                 return Err(backup::Error::Store(contract::Error::Corrupt {
                     path: name.clone(),
                     why: "what was restored is not what is read back".to_owned(),
                 }));
             }
-            Ok(())
+            Ok(found)
         })();
-        if let Err(error) = written {
-            drop(std::fs::remove_file(&unfinished));
-            return Err(error);
-        }
+        let known = match written {
+            Ok(known) => known,
+            Err(error) => {
+                drop(std::fs::remove_file(&unfinished));
+                return Err(error);
+            }
+        };
         std::fs::rename(&unfinished, home.store())
             .and_then(|()| home.sync())
-            .and_then(|()| home.closed_at(start))
+            .and_then(|()| home.closed_at(known))
             .map_err(failed)?;
         Ok((summary, start))
     }
@@ -126,6 +129,11 @@ fn open(
     let disk = FileDisk::open(file, home.doubt()).map_err(|e| io_error(&name, &e))?;
     let medium = Medium::new(Arc::new(disk)).map_err(|e| io_error(&name, &e))?;
     Engine::open(name, medium)
+}
+
+fn keys_at(keys: u64, revision: Revision) -> Known {
+    let keys = usize::try_from(keys).unwrap_or(usize::MAX);
+    Known { revision, keys }
 }
 
 fn change(entry: SnapshotEntry) -> Change {

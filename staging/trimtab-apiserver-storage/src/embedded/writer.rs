@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::engine::Engine;
-use super::home::Home;
+use super::home::{Home, Known};
 use super::medium::Medium;
 use crate::contract::{DiskUse, Error, Op, Result, Revision, Txn, TxnResponse};
 use crate::draft::Draft;
@@ -68,11 +68,11 @@ impl Writer {
         let thread = Builder::new().name("trimtab-store".to_owned()).spawn(move || {
             let closed = worker.run(queue);
             // The file and its lock are let go before anyone hears that the store is closed.
-            let revision = worker.shared.read(|state| state.revision());
-            worker.engine.settle(revision);
+            let known = worker.shared.read(Known::of);
+            worker.engine.settle(known.revision);
             drop(worker);
             if let Some(home) = home
-                && let Err(error) = home.closed_at(revision)
+                && let Err(error) = home.closed_at(known)
             {
                 tracing::warn!(%error, "cannot record at which revision the store was closed");
             }

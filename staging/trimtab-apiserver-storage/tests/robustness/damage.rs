@@ -6,7 +6,8 @@ use std::path::Path;
 use tempfile::TempDir;
 use trimtab_apiserver_storage::{EmbeddedStore, Error, Store};
 
-use crate::kit::{agrees, config, delete, number, put, runtime, txn};
+use crate::disk::{Fault, Kind, SimDisk};
+use crate::kit::{agrees, config, delete, number, open, put, runtime, txn};
 use crate::model::Model;
 
 const FILE: &str = "store.redb";
@@ -27,6 +28,7 @@ async fn store() -> (TempDir, Model, Vec<u8>) {
     }
     store.compact(30).await.expect("compacts");
     model.oldest = 30;
+    store.tidy().await.expect("removes what was compacted");
     store.close().await.expect("closes");
     drop(store);
     let bytes = std::fs::read(dir.path().join(FILE)).expect("reads");
@@ -139,5 +141,77 @@ fn an_older_copy_of_the_file_is_found() {
             "{error}"
         );
         assert_eq!(found(dir.path(), &model, &newer).await, Ok(false));
+    });
+}
+
+#[test]
+fn a_key_of_before_the_history_that_is_missing_is_found() {
+    runtime().block_on(async {
+        let (dir, model, _) = store().await;
+        let file = dir.path().join(FILE);
+        let whole = std::fs::read(&file).expect("reads");
+        let rows = redb::TableDefinition::<&[u8], &[u8]>::new("rows");
+        // Those of before the history, of which nothing but the number of keys or a later row tells.
+        for missing in 0..9 {
+            std::fs::write(&file, &whole).expect("writes");
+            let database = redb::Database::open(&file).expect("opens");
+            let txn = database.begin_write().expect("begins");
+            let (mut seen, mut removed) = (0, false);
+            let kept = |_: &[u8], _: &[u8]| {
+                seen += 1;
+                removed |= seen == missing + 1;
+                seen != missing + 1
+            };
+            txn.open_table(rows)
+                .expect("opens")
+                .retain(kept)
+                .expect("removes");
+            txn.commit().expect("commits");
+            drop(database);
+            assert!(removed, "there are more rows than {missing}");
+            let bytes = std::fs::read(&file).expect("reads");
+            let verdict = found(dir.path(), &model, &bytes).await;
+            assert_eq!(verdict, Ok(true), "row {missing}");
+        }
+    });
+}
+
+#[test]
+fn a_running_store_does_not_build_upon_a_file_that_has_lost_something() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let store = open(&disk).expect("opens");
+        let mut model = Model::default();
+        let mut write = async |n: u8| {
+            let txn = txn([put("a", vec![n])]);
+            let done = store.txn(txn.clone()).await;
+            done.map(|response| assert_eq!(response, model.txn(&txn)))
+        };
+        write(1).await.expect("writes");
+        let older = disk.image();
+        write(2).await.expect("writes");
+        // After a fault the file is looked at again.
+        disk.inject(Fault {
+            at: disk.calls() + 1,
+            kind: Kind::Broken,
+            lasting: true,
+        });
+        write(3).await.expect_err("the disk is broken");
+        disk.heal();
+        let whole = disk.image();
+        disk.exchange(older);
+        for _ in 0..2 {
+            let error = write(4).await.expect_err("it would be lost").to_string();
+            assert!(
+                error.ends_with("it ends at revision 2, and held revision 3 before"),
+                "{error}"
+            );
+        }
+        disk.exchange(whole.iter().map(|byte| byte ^ 1).collect());
+        let error = write(5).await.expect_err("it would be lost");
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        disk.exchange(whole);
+        write(6).await.expect("all is well again");
+        agrees(&store, &model).await.expect("nothing was lost");
     });
 }

@@ -95,6 +95,19 @@ impl SimDisk {
         })))
     }
 
+    /// What a process reads.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.0.lock().seen.clone()
+    }
+
+    /// Puts other bytes in its place.
+    pub(crate) fn exchange(&self, image: Vec<u8>) {
+        let mut state = self.0.lock();
+        state.synced.clone_from(&image);
+        state.seen = image;
+        state.since.clear();
+    }
+
     /// Keeps all calls waiting until the answer is dropped.
     pub(crate) fn hold(&self) -> impl Drop + '_ {
         self.0.lock()
