@@ -13,11 +13,14 @@ use trimtab_apiserver_kinds::resource::Resource;
 
 use super::codec::Converter;
 
+/// The served versions of a resource, each with its number in the order of all.
+type Versions = Vec<(u64, Arc<Resource>)>;
+
 /// The table at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
-    /// The served versions by group and plural, each with its number in the order.
-    by_name: HashMap<String, HashMap<String, Vec<(u64, Arc<Resource>)>>>,
+    /// By group and plural.
+    by_name: HashMap<String, HashMap<String, Versions>>,
     /// Who converts the objects of a group and plural between versions, where that takes others.
     converters: HashMap<(String, String), Arc<dyn Converter>>,
     order: BTreeMap<u64, Arc<Resource>>,
