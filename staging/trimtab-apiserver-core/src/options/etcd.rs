@@ -1,13 +1,12 @@
 //! The flags that say where etcd is, named as kube-apiserver's where that has the flag.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use trimtab_apiserver_storage::{EtcdConfig, EtcdCredentials, EtcdTls};
 
-use super::{OptionsError, read};
-use crate::registry::{deadline, keys};
+use super::{OptionsError, Window, read, window};
+use crate::registry::keys;
 
 /// The flags of a store in etcd.
 #[derive(Clone, Debug, Args)]
@@ -41,12 +40,8 @@ pub struct EtcdOptions {
     pub etcd_password_file: Option<PathBuf>,
 
     /// How often etcd is compacted, as Go writes durations; 0 leaves it to others
-    #[arg(long, default_value = "5m0s", value_parser = duration)]
-    pub etcd_compaction_interval: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    deadline::duration(text).ok_or_else(|| "not a duration, such as 5m0s".to_owned())
+    #[arg(long, default_value = "5m0s", value_parser = window, value_name = "DURATION")]
+    pub etcd_compaction_interval: Window,
 }
 
 impl EtcdOptions {
@@ -55,8 +50,7 @@ impl EtcdOptions {
         let mut config = EtcdConfig::new(&self.etcd_servers);
         let ours = keys::ROOT.trim_end_matches('/').to_owned();
         config.root = Some((ours, root(&self.etcd_prefix)));
-        let interval = self.etcd_compaction_interval;
-        config.compaction_interval = (!interval.is_zero()).then_some(interval);
+        config.compaction_interval = self.etcd_compaction_interval.0;
         let ca = self.etcd_cafile.as_deref();
         config.tls = EtcdTls {
             ca: ca.map(|path| read("--etcd-cafile", path)).transpose()?,
