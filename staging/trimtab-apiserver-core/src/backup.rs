@@ -259,7 +259,7 @@ impl BackupFile {
             .truncate(true)
             .mode(0o600)
             .open(&unfinished);
-        let file = file.map_err(|e| named(&unfinished, e))?;
+        let file = file.map_err(|e| named(path, e))?;
         Ok(Self {
             path: path.to_owned(),
             unfinished,

@@ -123,3 +123,32 @@ fn record(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_names_when_what_was_there_before_was_created() {
+        let key = Bytes::from_static(b"a");
+        let put = || Op::Put {
+            key: key.clone(),
+            value: Bytes::new(),
+            ttl: None,
+        };
+        let delete = || Op::Delete { key: key.clone() };
+        let mut draft = Draft::default();
+        for success in [vec![put()], vec![put()], vec![delete(), put(), delete()]] {
+            let txn = Txn {
+                success,
+                ..Txn::default()
+            };
+            draft.txn(&State::default(), txn, 0);
+        }
+        let event = &draft.commits[2].changes[0].event;
+        assert_eq!(
+            (event.kind, event.kv.create_revision, event.kv.mod_revision),
+            (EventKind::Delete, 2, 4)
+        );
+    }
+}

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
-use trimtab_tests::{Server, binary};
+use trimtab_tests::{DEADLINE, Server, binary};
 
 use crate::rust_client::client;
 
@@ -153,7 +153,10 @@ async fn a_backup_under_load_brings_back_a_state_that_was() {
         .await
         .expect("begins")
         .boxed();
-    match watch.next().await.expect("says something") {
+    let told = tokio::time::timeout(DEADLINE, watch.next())
+        .await
+        .expect("says something");
+    match told.expect("says something before it ends") {
         Ok(WatchEvent::Error(status)) => assert_eq!((status.code, status.reason.as_str()), (410, "Expired")),
         Err(kube::Error::Api(status)) => assert_eq!((status.code, status.reason.as_str()), (410, "Expired")),
         other => panic!("not told to list again: {other:?}"),

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Error};
-use trimtab_tests::Server;
+use trimtab_tests::{DEADLINE, Server};
 
 use crate::rust_client::client;
 
@@ -271,7 +271,8 @@ async fn clients_of_a_server_that_is_killed_see_one_history() {
         .create(&PostParams::default(), &map("end", "end", None))
         .await
         .expect("creates");
-    let mut all = watch(api, start, Some(version(&end))).await;
+    let all = tokio::time::timeout(DEADLINE, watch(api, start, Some(version(&end)))).await;
+    let mut all = all.expect("the last write is told of");
     assert_eq!(all.pop().map(|(_, name, _)| name).as_deref(), Some("end"));
     assert_eq!(check(&asked, &told, &all, &last), Ok(()));
     let done = asked

@@ -82,7 +82,9 @@ pub mod controller {
 #[cfg(feature = "apiserver")]
 pub mod apiserver {
     #[doc(inline)]
-    pub use trimtab_apiserver::{ApiServer, ApiService, StartError, auth, cli, kinds, options, storage};
+    pub use trimtab_apiserver::{
+        ApiServer, ApiService, StartError, auth, backup, cli, kinds, options, storage,
+    };
 }
 
 /// The controllers that belong beside an API server.

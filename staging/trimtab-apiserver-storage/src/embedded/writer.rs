@@ -2,6 +2,7 @@
 //! visible and answers them.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -157,13 +158,13 @@ impl Worker {
                 None => return None,
                 Some(Job::Txn(txn, answer)) => {
                     if let Some(next) = self.batch(txn, answer, &mut queue)
-                        && let Some(closed) = self.job(next)
+                        && let ControlFlow::Break(closed) = self.job(next)
                     {
                         return closed;
                     }
                 }
                 Some(job) => {
-                    if let Some(closed) = self.job(job) {
+                    if let ControlFlow::Break(closed) = self.job(job) {
                         return closed;
                     }
                 }
@@ -171,10 +172,10 @@ impl Worker {
         }
     }
 
-    /// Does a job that shares nothing with others; answers with whom to tell if it is the last one.
-    fn job(&mut self, job: Job) -> Option<Option<Answer<()>>> {
+    /// Does a job that shares nothing with others; breaks off, with whom to tell, when it is the last one.
+    fn job(&mut self, job: Job) -> ControlFlow<Option<Answer<()>>> {
         match job {
-            Job::Close(answer) => return Some(answer),
+            Job::Close(answer) => return ControlFlow::Break(answer),
             Job::Compact(revision, answer) => drop(answer.send(self.compact(revision))),
             Job::Tidy(answer) => {
                 while self.collect_garbage() {}
@@ -185,7 +186,7 @@ impl Worker {
             }
             Job::Txn(..) => {} // those are done in batches
         }
-        None
+        ControlFlow::Continue(())
     }
 
     /// Does a transaction and those that wait behind it; answers with the job that ended the batch, if one did.
