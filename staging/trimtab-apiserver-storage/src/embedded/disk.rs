@@ -73,10 +73,11 @@ impl FileDisk {
     /// Opens a file, which only its owner may read when this makes it. A file called `doubt` is there while a failed
     /// sync has not been made good.
     pub(super) fn open(path: &Path, doubt: PathBuf) -> io::Result<Self> {
-        let created = !path.try_exists()?;
         let file = private().read(true).open(path)?;
-        if let Some(dir) = path.parent().filter(|_| created) {
-            // Without this the file's name may not outlive a power cut, whatever was synced in it.
+        if file.metadata()?.len() == 0
+            && let Some(dir) = path.parent()
+        {
+            // Without this the name of a new file may not outlive a power cut, whatever was synced in it.
             File::open(dir)?.sync_all()?;
         }
         Ok(Self { file, doubt })

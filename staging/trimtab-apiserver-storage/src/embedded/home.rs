@@ -27,8 +27,7 @@ impl Home {
     /// Makes the directory if need be, for its owner alone, and locks it.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let shown = |path: &Path| path.display().to_string();
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|e| io_error(&shown(dir), &e))?;
+        make(dir).map_err(|e| io_error(&shown(dir), &e))?;
         let path = dir.join(LOCK_FILE);
         let lock = match private().open(&path) {
             // A lock that cannot be written can still be held.
@@ -112,6 +111,20 @@ impl Home {
         writeln!(file, "{known} {sum:08x}")?;
         file.sync_data()
     }
+}
+
+/// Makes a directory and those above it, as far as they are missing, so that their names outlive a power cut.
+fn make(dir: &Path) -> io::Result<()> {
+    let missing = dir
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    let missing: Vec<&Path> = missing.collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What a store held at some time.

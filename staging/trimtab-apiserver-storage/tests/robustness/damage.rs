@@ -50,11 +50,12 @@ fn a_changed_byte_is_found_or_does_no_harm() {
     runtime().block_on(async {
         let (dir, model, whole) = store().await;
         assert_eq!(found(dir.path(), &model, &whole).await, Ok(false), "it is whole");
-        let header = 0..whole.len().min(320);
         let step = number("TRIMTAB_STORAGE_DAMAGE", 8191) as usize;
-        // The tenth byte says which half of the header counts, bit by bit.
-        let bits = (0..8).map(|bit| (9, 1 << bit));
+        // The header's first part, and some of what follows it in two copies.
+        let header = (0..64).chain((64..320).step_by(if step < 4096 { 1 } else { 5 }));
         let header = header.map(|at| (at, 0x01));
+        // The tenth byte says which of the two counts, bit by bit.
+        let bits = (0..8).map(|bit| (9, 1 << bit));
         let pages = (320..whole.len()).step_by(step).map(|at| (at, 0xff));
         let mut harmful = 0;
         for (at, change) in bits.chain(header).chain(pages) {
@@ -64,7 +65,7 @@ fn a_changed_byte_is_found_or_does_no_harm() {
             harmful += usize::from(verdict == Ok(true));
             assert!(verdict.is_ok(), "byte {at} changed by {change:#x}: {verdict:?}");
         }
-        assert!(harmful > 100, "the file is looked at: {harmful}");
+        assert!(harmful > 50, "the file is looked at: {harmful}");
     });
 }
 

@@ -44,6 +44,19 @@ async fn a_second_opener_is_told() {
 }
 
 #[tokio::test]
+async fn a_relative_directory_will_do() {
+    // Below where the tests run, whose name is not given.
+    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let relative = Path::new(dir.path().file_name().expect("a name")).join("a/b");
+    let store = EmbeddedStore::open(&relative, config()).expect("opens");
+    store.txn(txn([put("a", "1")])).await.expect("writes");
+    assert_eq!(mode(&relative), 0o700);
+    assert!(EmbeddedStore::is_open(&relative) && EmbeddedStore::exists(&relative));
+    store.close().await.expect("closes");
+    assert!(!EmbeddedStore::is_open(&relative) && EmbeddedStore::exists(&relative));
+}
+
+#[tokio::test]
 async fn a_path_that_cannot_be_a_directory_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("file");

@@ -206,7 +206,7 @@ fn every(usual: u64) -> usize {
 fn a_disk_that_fails_at_any_call_loses_nothing() {
     let calls = calls();
     let mut kinds = Kind::TRANSIENT.iter().cycle();
-    let every = every(11);
+    let every = every(13);
     for at in (1..=calls).step_by(every) {
         for lasting in [false, true] {
             // A few here; every kind at every call where there is time.
@@ -228,7 +228,7 @@ fn a_disk_that_fails_at_any_call_loses_nothing() {
 fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
     let calls = calls();
     let seeds = number("TRIMTAB_STORAGE_SEEDS", 3);
-    for at in (1..=calls + 1).step_by(every(5)) {
+    for at in (1..=calls + 1).step_by(every(7)) {
         let verdict = runtime().block_on(one_power_cut(at, at..at + seeds));
         assert_eq!(verdict, Ok(()), "at call {at} of {calls}");
     }
