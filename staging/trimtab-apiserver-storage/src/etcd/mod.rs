@@ -9,7 +9,8 @@
 //!   at another member if need be; what comes again is left out.
 //! - *Bookmarkable*: progress is taken from changes that have arrived, and from etcd's notifications where they
 //!   cannot overtake changes: those that are asked for from 3.4.25 and 3.5.8 on (etcd's issue 15220). Older members
-//!   report it by themselves only, every 10 minutes unless they are told otherwise.
+//!   report it by themselves only, every 10 minutes unless they are told otherwise; until they do, a watch that hears
+//!   nothing and loses its stream may find that what it has not heard of is compacted.
 //!
 //! # Where etcd differs, and what becomes of it
 //!
