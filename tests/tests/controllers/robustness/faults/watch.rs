@@ -87,15 +87,15 @@ impl Watch {
             Telling::Late(by) => sleep(by).await,
             Telling::Twice => self.again = Some(line.clone()),
             Telling::Cut => {
-                self.body = None;
+                self.end();
                 return None;
             }
             Telling::Broken => {
-                self.body = None;
+                self.end();
                 return Some(Err("the connection was reset".into()));
             }
             Telling::Expired => {
-                self.body = None;
+                self.end();
                 let error = failure(410, "Expired", "too old resource version", None);
                 return Some(Ok(
                     format!("{}\n", json!({"type": "ERROR", "object": error})).into()
@@ -104,6 +104,12 @@ impl Watch {
             Telling::Silence => std::future::pending().await,
         }
         Some(Ok(line))
+    }
+
+    /// Nothing more comes, not even what has been read: several lines may come at once.
+    fn end(&mut self) {
+        self.body = None;
+        self.read.clear();
     }
 
     /// The next line, with its end.
