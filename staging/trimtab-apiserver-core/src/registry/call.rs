@@ -64,10 +64,12 @@ pub(super) struct Call<'a> {
 
 /// A stored object in this shape, if its bytes are enough for that.
 fn encoded(codec: &Codec, item: &Item, shape: OutputShape) -> Option<Bytes> {
-    let renderer = Renderer::new(&codec.resource)?;
+    if shape == OutputShape::Table || !codec.serves_bytes_of(item) {
+        return None;
+    }
     let mut json = Vec::new();
     let written = match shape {
-        OutputShape::Object => renderer.object(item, item.revision, &mut json),
+        OutputShape::Object => Renderer::new(&codec.resource).object(item, item.revision, &mut json),
         OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
             Renderer::partial(item, item.revision, &mut json)
         }

@@ -15,7 +15,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{KeyValue, Op, RangeRequest, Revision, Store};
 
-use super::item::{Item, Renderer};
+use super::item::Item;
 use super::storage::Stored;
 use super::{Resources, meta, storage};
 
@@ -94,6 +94,29 @@ impl Codec {
     /// Whether it is of the same version of the same resource.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.resource, &other.resource)
+    }
+
+    /// Whether an object is served as it is stored, but for what the path and the store say of it.
+    ///
+    /// Objects of built-in kinds are, if they are stored in their own version. Those of custom resources are if their
+    /// schema has nothing to fill in and to drop, which is found out once for each.
+    pub(crate) fn serves_bytes_of(&self, item: &Item) -> bool {
+        if self.asks_others() || self.resource.conversion.is_some() || !item.is_usual() {
+            return false;
+        }
+        if !self.resource.custom {
+            return true;
+        }
+        if let Some(changes) = item.changes_in(&self.resource) {
+            return !changes;
+        }
+        // As it would be stored if it were written as it is read.
+        let again = self
+            .decode_alone(item, item.revision)
+            .map(|object| storage::encode(&self.resource, &object));
+        let changes = again.map_or(true, |again| again != item.value);
+        item.note_changes_in(&self.resource, changes);
+        !changes
     }
 
     /// Reads one object that nobody else has to convert; `revision` becomes its resource version.
@@ -198,7 +221,7 @@ impl Codec {
         stored: Bytes,
         revision: Revision,
     ) -> Result<Written, ApiError> {
-        if Renderer::serves(&self.resource) {
+        if !self.resource.custom && self.resource.conversion.is_none() {
             return Ok(Written::Stored(Item::new(KeyValue {
                 key: key.into(),
                 value: stored,

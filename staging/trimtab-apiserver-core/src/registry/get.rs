@@ -22,7 +22,14 @@ impl Call<'_> {
         } else {
             let range = self.store().range(RangeRequest::key(self.key(name))).await;
             let found = range.map_err(|e| storage::error(&e))?.kvs.pop();
-            found.map(|kv| Answer::Stored(200, Item::new(kv)))
+            match found.map(Item::new) {
+                // Whether its bytes would do is not worth finding out for one answer.
+                Some(item) if self.resource.custom => {
+                    let object = self.codec.decode_alone(&item, item.revision)?;
+                    Some(Answer::Object(200, object))
+                }
+                found => found.map(|item| Answer::Stored(200, item)),
+            }
         };
         let answer = answer.ok_or_else(|| self.not_found(name))?;
         shape::Shaper::new(&self.resource, &self.request, self.now).check(false)?;

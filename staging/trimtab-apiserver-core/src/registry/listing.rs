@@ -21,8 +21,7 @@ pub(super) struct Listing {
     items: vec::IntoIter<Arc<Item>>,
     shaper: Shaper,
     codec: Codec,
-    /// Whether the resource's objects can be answered from their bytes.
-    from_bytes: bool,
+    renderer: Renderer,
     /// What comes before the items; `None` once it has been written.
     head: Option<String>,
     tail: &'static str,
@@ -36,7 +35,7 @@ impl Listing {
         let (head, tail) = shaper.list_frame(&page);
         Self {
             items: page.objects.into_iter(),
-            from_bytes: Renderer::serves(&codec.resource),
+            renderer: Renderer::new(&codec.resource),
             shaper,
             codec,
             head: Some(head),
@@ -46,14 +45,16 @@ impl Listing {
     }
 
     fn write(&self, item: &Item, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let written = self.from_bytes
-            && match self.shaper.shape() {
-                OutputShape::Object => Renderer::list_item(item, out),
-                OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
-                    Renderer::partial(item, item.revision, out)
-                }
-                OutputShape::Table => false,
-            };
+        let written = match self.shaper.shape() {
+            OutputShape::Table => false,
+            _ if !self.codec.serves_bytes_of(item) => false,
+            // The list says what kind the items of built-in kinds are.
+            OutputShape::Object if !self.codec.resource.custom => Renderer::list_item(item, out),
+            OutputShape::Object => self.renderer.object(item, item.revision, out),
+            OutputShape::PartialMetadata | OutputShape::PartialMetadataList => {
+                Renderer::partial(item, item.revision, out)
+            }
+        };
         if written {
             return Ok(());
         }

@@ -142,7 +142,7 @@ fn too_old(asked: Revision, oldest: Revision) -> ApiError {
 /// How one watcher sees events.
 struct View {
     resource: Arc<Resource>,
-    renderer: Option<Renderer>,
+    renderer: Renderer,
     filter: Filter,
     request: ApiRequest,
     clock: super::Clock,
@@ -209,18 +209,17 @@ impl View {
     /// An object that was there before the watch began.
     fn show_stored(&mut self, item: &Item) -> Result<WatchEvent, ApiError> {
         let added = Sight::Added.as_str();
-        let rendered = self
-            .renderer
-            .as_ref()
-            .and_then(|renderer| match self.request.shape {
-                OutputShape::Object => line(renderer, added, item, item.revision),
-                OutputShape::PartialMetadata => partial_line(added, item, item.revision),
-                OutputShape::PartialMetadataList | OutputShape::Table => None,
-            });
+        let codec = self.codec();
+        let rendered = match self.request.shape {
+            OutputShape::PartialMetadataList | OutputShape::Table => None,
+            _ if !codec.serves_bytes_of(item) => None,
+            OutputShape::Object => line(&self.renderer, added, item, item.revision),
+            OutputShape::PartialMetadata => partial_line(added, item, item.revision),
+        };
         if let Some(json) = rendered {
             return Ok(WatchEvent { json });
         }
-        let object = self.codec().decode_alone(item, item.revision)?;
+        let object = codec.decode_alone(item, item.revision)?;
         Ok(self.show(added, object))
     }
 

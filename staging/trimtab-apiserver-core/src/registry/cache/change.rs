@@ -69,7 +69,7 @@ impl From<Event> for Arrived {
 #[derive(Debug)]
 pub(crate) struct Seen {
     codec: Codec,
-    renderer: Option<Renderer>,
+    renderer: Renderer,
     now: OnceCell<Value>,
     before: OnceCell<Value>,
     lines: [OnceLock<Bytes>; 3],
@@ -170,10 +170,10 @@ impl Seen {
         if let Some(line) = cell.get() {
             return Ok(line.clone());
         }
-        let rendered = change
+        let item = change
             .shown(sight)
-            .zip(self.renderer.as_ref())
-            .and_then(|(item, renderer)| line(renderer, sight.as_str(), item, change.revision));
+            .filter(|item| self.codec.serves_bytes_of(item));
+        let rendered = item.and_then(|item| line(&self.renderer, sight.as_str(), item, change.revision));
         let line = match rendered {
             Some(line) => line,
             None if sight == Sight::Deleted => {
@@ -186,12 +186,14 @@ impl Seen {
 
     /// The object's metadata as a line of a watch, if its bytes are enough for that.
     pub(crate) fn partial_line(&self, change: &Change, sight: Sight) -> Option<Bytes> {
-        self.renderer.as_ref()?;
         let cell = &self.partial[sight as usize];
         if let Some(line) = cell.get() {
             return Some(line.clone());
         }
-        let line = partial_line(sight.as_str(), change.shown(sight)?, change.revision)?;
+        let item = change
+            .shown(sight)
+            .filter(|item| self.codec.serves_bytes_of(item))?;
+        let line = partial_line(sight.as_str(), item, change.revision)?;
         Some(cell.get_or_init(|| line).clone())
     }
 }

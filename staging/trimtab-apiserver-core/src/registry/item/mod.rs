@@ -8,16 +8,19 @@ mod render;
 mod scan;
 
 use std::borrow::Cow;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::Value;
+use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{KeyValue, Revision};
 
 pub(crate) use self::render::Renderer;
 use self::scan::Layout;
 
 /// An object as it is stored.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Item {
     /// Its key.
     pub(crate) key: Bytes,
@@ -27,6 +30,8 @@ pub(crate) struct Item {
     pub(crate) revision: Revision,
     /// Where its parts are; `None` if it has to be decoded.
     layout: Option<Layout>,
+    /// The version of a custom resource for which it has been found out whether decoding changes it, and whether it does.
+    known: Mutex<(Weak<Resource>, bool)>,
 }
 
 impl Item {
@@ -37,7 +42,20 @@ impl Item {
             key: kv.key,
             value: kv.value,
             revision: kv.mod_revision,
+            known: Mutex::default(),
         }
+    }
+
+    /// Whether decoding it as of this version of a custom resource changes it, if that has been found out.
+    pub(crate) fn changes_in(&self, resource: &Arc<Resource>) -> Option<bool> {
+        let known = self.known.lock();
+        // As long as there is the reference, nothing else is at that address.
+        std::ptr::eq(known.0.as_ptr(), Arc::as_ptr(resource)).then_some(known.1)
+    }
+
+    /// Notes what [`Item::changes_in`] answers.
+    pub(crate) fn note_changes_in(&self, resource: &Arc<Resource>, changes: bool) {
+        *self.known.lock() = (Arc::downgrade(resource), changes);
     }
 
     /// Whether its bytes can be used; otherwise it has to be decoded.

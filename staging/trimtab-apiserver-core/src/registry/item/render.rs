@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use serde_json::Value;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::Revision;
 
@@ -18,21 +19,13 @@ pub(crate) struct Renderer {
 const PARTIAL: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","#;
 
 impl Renderer {
-    /// Whether nothing has to be done to a resource's objects but what their bytes allow for.
-    pub(crate) fn serves(resource: &Resource) -> bool {
-        !resource.custom && resource.conversion.is_none()
-    }
-
-    /// For these; `None` if more has to be done to them.
-    pub(crate) fn new(resource: &Resource) -> Option<Self> {
-        if !Self::serves(resource) {
-            return None;
-        }
-        let kind = serde_json::to_string(&resource.kind).ok()?;
-        let api_version = serde_json::to_string(&resource.api_version()).ok()?;
-        Some(Self {
+    /// For objects of this version. Whether an object's bytes are enough says the codec.
+    pub(crate) fn new(resource: &Resource) -> Self {
+        let kind = Value::from(resource.kind.as_str());
+        let api_version = Value::from(resource.api_version());
+        Self {
             head: format!("{{\"kind\":{kind},\"apiVersion\":{api_version},").into_bytes(),
-        })
+        }
     }
 
     /// Writes the object whole, as of this resource version. Answers whether it could; nothing is written if not.

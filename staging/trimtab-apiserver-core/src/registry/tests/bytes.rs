@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Op, Revision, Txn};
 
 use super::kit::{Server, request, run};
@@ -136,7 +137,7 @@ fn metadata() -> impl Strategy<Value = Json> {
     })
 }
 
-/// An object's text; `NAME` is its name.
+/// An object's text; `NAME`, `KIND` and `VERSION` are what it is.
 fn object() -> impl Strategy<Value = String> {
     let head = prop_oneof![
         9 => Just(vec!["kind", "apiVersion", "metadata"]),
@@ -156,19 +157,57 @@ fn object() -> impl Strategy<Value = String> {
     (head, metadata(), rest, spelling, "[ \n]{0,2}").prop_map(|(head, metadata, rest, how, end)| {
         let part = |key: &str| match key {
             "metadata" => metadata.clone(),
-            "kind" => Json::Text("ConfigMap".to_owned()),
-            _ => Json::Text("v1".to_owned()),
+            "kind" => Json::Text("KIND".to_owned()),
+            _ => Json::Text("VERSION".to_owned()),
         };
         let head = head.into_iter().map(|key| (key.to_owned(), part(key)));
         Json::Object(head.chain(rest).collect()).spelt(how) + &end
     })
 }
 
+/// A kind that is built in, and a custom one.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    kind: &'static str,
+    version: &'static str,
+    group: &'static str,
+    plural: &'static str,
+    prefix: &'static str,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind {
+        kind: "ConfigMap",
+        version: "v1",
+        group: "",
+        plural: "configmaps",
+        prefix: "/registry/configmaps/ns/",
+    },
+    Kind {
+        kind: "Widget",
+        version: "example.com/v1",
+        group: "example.com",
+        plural: "widgets",
+        prefix: "/registry/example.com/widgets/ns/",
+    },
+];
+
+impl Kind {
+    fn resource(self, server: &Server) -> Arc<Resource> {
+        let resource = server.registry.resources().get(self.group, "v1", self.plural);
+        resource.unwrap_or_else(|| panic!("{self:?} is served"))
+    }
+}
+
 /// Stores an object; answers the revision, and its bytes.
-async fn put(server: &Server, i: usize, text: &str) -> (Revision, Bytes) {
-    let value = Bytes::from(text.replace("NAME", &format!("n{i}")));
+async fn put(server: &Server, kind: Kind, i: usize, text: &str) -> (Revision, Bytes) {
+    let text = text
+        .replace("NAME", &format!("n{i}"))
+        .replace("KIND", kind.kind)
+        .replace("VERSION", kind.version);
+    let value = Bytes::from(text);
     let put = Op::Put {
-        key: format!("/registry/configmaps/ns/n{i}").into(),
+        key: format!("{}n{i}", kind.prefix).into(),
         value: value.clone(),
         ttl: None,
     };
@@ -199,9 +238,8 @@ async fn from_bytes(server: &Server, request: ApiRequest) -> Outcome {
 }
 
 /// The same by way of values.
-async fn from_values(server: &Server, request: ApiRequest) -> Outcome {
-    let resource = server.registry.resources().get("", "v1", "configmaps");
-    let resource = resource.unwrap_or_else(|| panic!("config maps are served"));
+async fn from_values(server: &Server, kind: Kind, request: ApiRequest) -> Outcome {
+    let resource = kind.resource(server);
     let call =
         Call::new(&server.registry, request.clone(), resource.clone()).unwrap_or_else(|e| panic!("{e}"));
     let shaper = Shaper::new(&resource, &request, call.now);
@@ -214,9 +252,12 @@ async fn from_values(server: &Server, request: ApiRequest) -> Outcome {
     })
 }
 
-async fn check_same(server: &Server, path: &str) -> Value {
+async fn check_same(server: &Server, kind: Kind, path: &str) -> Value {
     let ask = || request("GET", path, "");
-    let (bytes, values) = (from_bytes(server, ask()).await, from_values(server, ask()).await);
+    let (bytes, values) = (
+        from_bytes(server, ask()).await,
+        from_values(server, kind, ask()).await,
+    );
     if values.0 == 500 && !path.contains("limit=0") {
         // By way of values more is read than the page takes, and what cannot be read may be there.
         return Value::Null;
@@ -225,14 +266,15 @@ async fn check_same(server: &Server, path: &str) -> Value {
     bytes.1
 }
 
-async fn check(texts: &[String], selector: &str, limit: usize) {
+async fn check(kind: Kind, texts: &[String], selector: &str, limit: usize) {
     let server = Server::new();
     for (i, text) in texts.iter().enumerate() {
-        put(&server, i, text).await;
+        put(&server, kind, i, text).await;
     }
+    let plural = kind.plural;
     for i in 0..texts.len() {
         for shape in ["", "?as=metadata", "?as=table"] {
-            check_same(&server, &format!("ns/configmaps/n{i}{shape}")).await;
+            check_same(&server, kind, &format!("ns/{plural}/n{i}{shape}")).await;
         }
     }
     for shape in [
@@ -243,8 +285,8 @@ async fn check(texts: &[String], selector: &str, limit: usize) {
     ] {
         let mut token = String::new();
         loop {
-            let path = format!("ns/configmaps?limit={limit}{selector}{shape}&continue={token}");
-            let page = check_same(&server, &path).await;
+            let path = format!("ns/{plural}?limit={limit}{selector}{shape}&continue={token}");
+            let page = check_same(&server, kind, &path).await;
             token = page["metadata"]["continue"]
                 .as_str()
                 .unwrap_or_default()
@@ -257,22 +299,21 @@ async fn check(texts: &[String], selector: &str, limit: usize) {
 }
 
 /// The events of a watch from the beginning, as the values of the store's history would have them.
-async fn check_watch(texts: &[String], selector: &str, shape: &str) {
+async fn check_watch(kind: Kind, texts: &[String], selector: &str, shape: &str) {
     let server = Server::new();
-    let resource = server.registry.resources().get("", "v1", "configmaps");
-    let resource = resource.unwrap_or_else(|| panic!("config maps are served"));
-    let path = format!("ns/configmaps?watch=1&timeoutSeconds=1{selector}{shape}");
+    let (resource, plural) = (kind.resource(&server), kind.plural);
+    let path = format!("ns/{plural}?watch=1&timeoutSeconds=1{selector}{shape}");
     let ask = request("GET", &path, "");
     let options = ListOptions::read(&ask, &resource, true).unwrap_or_else(|e| panic!("{e}"));
     let filter = Filter::new(resource.clone(), options.labels.clone(), options.fields.clone());
     let mut expected = Vec::new();
     let mut before: [Option<Bytes>; 2] = [None, None];
     // The cache is there before the changes, which then come by it.
-    server.ok("GET", "ns/configmaps", Value::Null, 200).await;
+    server.ok("GET", &format!("ns/{plural}"), Value::Null, 200).await;
     // What cannot be read ends the watches that see it.
     let readable = |text: &&String| serde_json::from_str::<Value>(text).is_ok();
     for (i, text) in texts.iter().filter(readable).enumerate() {
-        let (revision, value) = put(&server, i % 2, text).await;
+        let (revision, value) = put(&server, kind, i % 2, text).await;
         let before = before[i % 2].replace(value.clone());
         let decode = |bytes: &Bytes| storage::decode(&resource, bytes, revision).unwrap_or_default();
         let (now, before) = (decode(&value), before.as_ref().map(decode));
@@ -284,17 +325,28 @@ async fn check_watch(texts: &[String], selector: &str, shape: &str) {
             (false, false) => {}
         }
     }
-    check_events(&server, &ask, &format!("{path}&resourceVersion=1"), expected).await;
+    check_events(
+        &server,
+        kind,
+        &ask,
+        &format!("{path}&resourceVersion=1"),
+        expected,
+    )
+    .await;
     let call = Call::new(&server.registry, ask.clone(), resource.clone()).unwrap_or_else(|e| panic!("{e}"));
     let initial = call.page(&options).await.unwrap_or_else(|e| panic!("{e}"));
     let initial = initial.objects.into_iter().map(|object| ("ADDED", object));
-    check_events(&server, &ask, &path, initial.collect()).await;
+    check_events(&server, kind, &ask, &path, initial.collect()).await;
 }
 
-async fn check_events(server: &Server, ask: &ApiRequest, path: &str, expected: Vec<(&str, Value)>) {
-    let resource = server.registry.resources().get("", "v1", "configmaps");
-    let resource = resource.unwrap_or_else(|| panic!("config maps are served"));
-    let shaper = Shaper::new(&resource, ask, server.registry.now());
+async fn check_events(
+    server: &Server,
+    kind: Kind,
+    ask: &ApiRequest,
+    path: &str,
+    expected: Vec<(&str, Value)>,
+) {
+    let shaper = Shaper::new(&kind.resource(server), ask, server.registry.now());
     let mut events = server.watch(path).await;
     for (i, (wanted, object)) in expected.into_iter().enumerate() {
         let (kind, _, got) = events.next().await.unwrap_or_default();
@@ -324,17 +376,19 @@ proptest! {
 
     #[test]
     fn bytes_answer_as_values_do(
+        kind in proptest::sample::select(KINDS.to_vec()),
         texts in proptest::collection::vec(object(), 0..5), selector in selector(), limit in 0..4usize,
     ) {
-        run(check(&texts, selector, limit));
+        run(check(kind, &texts, selector, limit));
     }
 
     #[test]
     fn lines_from_bytes_are_those_from_values(
+        kind in proptest::sample::select(KINDS.to_vec()),
         texts in proptest::collection::vec(object(), 0..6), selector in selector(),
         shape in proptest::sample::select(vec!["", "&as=metadata", "&as=table"]),
     ) {
-        run(check_watch(&texts, selector, shape));
+        run(check_watch(kind, &texts, selector, shape));
     }
 }
 
@@ -362,9 +416,9 @@ async fn what_cannot_be_read_is_said_before_anything_is_sent() {
     let server = Arc::new(Server::new());
     for i in 0..3 {
         let text = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"NAME"}}"#;
-        put(&server, i, text).await;
+        put(&server, KINDS[0], i, text).await;
     }
-    put(&server, 3, "{\"kind\":").await;
+    put(&server, KINDS[0], 3, "{\"kind\":").await;
     for path in [
         "ns/configmaps",
         "ns/configmaps/n3",
