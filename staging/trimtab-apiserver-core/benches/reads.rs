@@ -21,6 +21,9 @@ const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
 const INITIAL_EVENTS: &str = "/api/v1/configmaps?watch=1&allowWatchBookmarks=true&sendInitialEvents=true\
                               &resourceVersionMatch=NotOlderThan&timeoutSeconds=60";
 
+/// What the bookmark after the initial events has in it.
+const MARK: &[u8] = b"k8s.io/initial-events-end";
+
 fn main() {
     divan::main();
 }
@@ -68,7 +71,9 @@ impl Server {
             while let Some(piece) = pieces.next().await {
                 let piece = piece.expect("the answer comes whole");
                 length += piece.len();
-                if piece.ends_with(b"\"}}}\n") && piece.windows(19).any(|w| w == b"initial-events-end\"") {
+                // The mark is in the last line, which is short.
+                let end = &piece[piece.len().saturating_sub(256)..];
+                if end.windows(MARK.len()).any(|part| part == MARK) {
                     break;
                 }
             }
