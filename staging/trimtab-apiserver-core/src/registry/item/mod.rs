@@ -63,7 +63,7 @@ impl Item {
         self.layout.is_some()
     }
 
-    /// What a label says; outermost `None` if it has to be decoded to know.
+    /// Its labels; `None` if it has to be decoded to know them.
     pub(crate) fn labels(&self) -> Option<Labels<'_>> {
         let layout = self.layout.as_ref()?;
         Some(Labels(layout.labels.of(&self.value)))
