@@ -3,6 +3,7 @@
 //! A controller that acts on a cache older than its own last write does things twice. It keeps one [`WriteBarrier`] per
 //! key, notes each write in it, and does not work on the key again before the barrier is passed.
 
+use std::any::TypeId;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use kube::Resource;
 use trimtab_apimachinery_meta::ObjectKey;
 
 use crate::cached::Cached;
-use crate::object::version;
+use crate::object::{key_of, version};
 use crate::store::{Store, WaitError};
 
 /// Writes that caches have to show before one goes on. Spans any number of stores of any kinds.
@@ -20,10 +21,16 @@ pub struct WriteBarrier {
     /// In the order of the writes. A write is looked for only when those before it are visible: before the cache has
     /// seen a create, it looks as if the object had been deleted already.
     pending: VecDeque<Box<dyn Pending>>,
+    /// The version of the last write that is visible and whose object is not there.
+    lost: Option<String>,
 }
 
 trait Pending: Send + Sync {
     fn is_visible(&self) -> bool;
+    /// Once it is visible: the version that was written, if the object should be there and is not.
+    fn lost(&self) -> Option<&str>;
+    /// The object is deleted by a later write: it need not be there.
+    fn forget(&mut self, kind: TypeId, key: &ObjectKey);
     /// The version that the store is at.
     fn at(&self) -> String;
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>>;
@@ -34,6 +41,8 @@ struct Wrote<K> {
     /// Where the object is, if that is known.
     namespace: Option<String>,
     version: String,
+    /// The object, if the store shows all such objects.
+    expected: Option<ObjectKey>,
 }
 
 struct Deleted<K> {
@@ -51,20 +60,28 @@ impl WriteBarrier {
     /// Notes a create, an update or a patch. `answer` is the object as the server returned it, and `store` must watch
     /// it. An answer without resource version, as of a dry run, is not waited for.
     pub fn wrote<K: Resource + Send + Sync + 'static>(&mut self, store: &Store<K>, answer: &K) {
-        self.note(store, version(answer), answer.meta().namespace.clone());
+        let expected = store.shows(answer.meta()).then(|| key_of(answer));
+        self.note(store, version(answer), answer.meta().namespace.clone(), expected);
     }
 
     /// Notes a write of which only the resource version is known.
     pub fn wrote_version<K: Send + Sync + 'static>(&mut self, store: &Store<K>, resource_version: &str) {
-        self.note(store, resource_version, None);
+        self.note(store, resource_version, None, None);
     }
 
-    fn note<K: Send + Sync + 'static>(&mut self, store: &Store<K>, version: &str, namespace: Option<String>) {
+    fn note<K: Send + Sync + 'static>(
+        &mut self,
+        store: &Store<K>,
+        version: &str,
+        namespace: Option<String>,
+        expected: Option<ObjectKey>,
+    ) {
         if trimtab_apimachinery_meta::resource_version::compare(version, version).is_ok() {
             self.pending.push_back(Box::new(Wrote {
                 store: store.clone(),
                 namespace,
                 version: version.to_owned(),
+                expected,
             }));
         }
     }
@@ -77,6 +94,9 @@ impl WriteBarrier {
         key: ObjectKey,
         uid: impl Into<String>,
     ) {
+        for write in &mut self.pending {
+            write.forget(TypeId::of::<K>(), &key);
+        }
         self.pending.push_back(Box::new(Deleted {
             store: store.clone(),
             key,
@@ -86,10 +106,23 @@ impl WriteBarrier {
 
     /// Whether all writes are visible. Forgets those that are.
     pub fn is_passed(&mut self) -> bool {
-        while self.pending.front().is_some_and(|write| write.is_visible()) {
-            self.pending.pop_front();
+        while let Some(write) = self.pending.pop_front_if(|write| write.is_visible()) {
+            self.pass(&*write);
         }
         self.pending.is_empty()
+    }
+
+    fn pass(&mut self, write: &dyn Pending) {
+        if let Some(version) = write.lost() {
+            self.lost = Some(version.to_owned());
+        }
+    }
+
+    /// The version of the last write that is visible by now and whose object is gone nevertheless, though not by a delete that
+    /// was noted here. Perhaps no handler was told: who lists anew after the object was made and deleted again has seen
+    /// neither. `None` also where the cache need not show the object, as with a selector of fields.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// Waits until all writes are visible, at most for this long. Cancelling the wait loses nothing.
@@ -100,7 +133,9 @@ impl WriteBarrier {
         let all = async {
             while let Some(write) = self.pending.front() {
                 write.visible().await?;
-                self.pending.pop_front();
+                if let Some(write) = self.pending.pop_front() {
+                    self.pass(&*write);
+                }
             }
             Ok(())
         };
@@ -125,6 +160,20 @@ impl<K: Send + Sync + 'static> Pending for Wrote<K> {
         self.store.has_reached(&self.version, self.namespace.as_deref())
     }
 
+    fn lost(&self) -> Option<&str> {
+        let is_gone = |key| self.store.get(key).is_none();
+        self.expected
+            .as_ref()
+            .is_some_and(is_gone)
+            .then_some(&*self.version)
+    }
+
+    fn forget(&mut self, kind: TypeId, key: &ObjectKey) {
+        if kind == TypeId::of::<K>() && self.expected.as_ref() == Some(key) {
+            self.expected = None;
+        }
+    }
+
     fn at(&self) -> String {
         self.store.resource_version()
     }
@@ -144,6 +193,12 @@ impl<K: Send + Sync + 'static> Pending for Deleted<K> {
     fn is_visible(&self) -> bool {
         self.is_going(self.store.get(&self.key).as_ref())
     }
+
+    fn lost(&self) -> Option<&str> {
+        None
+    }
+
+    fn forget(&mut self, _: TypeId, _: &ObjectKey) {}
 
     fn at(&self) -> String {
         self.store.resource_version()

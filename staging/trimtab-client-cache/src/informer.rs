@@ -161,8 +161,7 @@ impl<K: Object> SharedInformer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(client: Client, kind: &K::DynamicType, selection: Selection, config: &Config) -> Self {
-        let namespaces: Vec<_> = selection.namespaces().map(str::to_owned).collect();
-        let (store, writers) = store::store_of_namespaces(&namespaces);
+        let (store, writers) = store::store_in(store::Scope::of(&selection));
         let reflectors = Reflector::of_each_namespace(&client, kind, &selection, config);
         let hub = Arc::new(Hub {
             store,

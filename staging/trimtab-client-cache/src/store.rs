@@ -9,14 +9,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::core::ObjectMeta;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_apimachinery_meta::resource_version::{self, InvalidResourceVersion};
+use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 
 use crate::Object;
 use crate::cached::Cached;
 use crate::index::{self, Filled, Index, IndexError};
+use crate::selection::Selection;
 
 mod objects;
 mod writer;
@@ -49,8 +51,28 @@ struct Shared<K> {
     /// Lock order: this, then the state.
     changing: Mutex<()>,
     state: RwLock<State<K>>,
+    scope: Scope,
     /// Changes after every write, to what the state then is.
     progress: watch::Sender<Progress>,
+}
+
+/// Of which objects a store is sure to hear.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// In these namespaces, if there are any here.
+    namespaces: Vec<String>,
+    /// With these labels; `None`: nobody can tell.
+    labels: Option<LabelSelector>,
+}
+
+impl Scope {
+    pub(crate) fn of(selection: &Selection) -> Self {
+        let is_plain = selection.fields.is_empty() && selection.shard.is_empty();
+        Self {
+            namespaces: selection.namespaces().map(str::to_owned).collect(),
+            labels: LabelSelector::parse(&selection.labels).ok().filter(|_| is_plain),
+        }
+    }
 }
 
 /// How far the store is: at least one part, each fed by a watch of its own.
@@ -77,20 +99,20 @@ struct State<K> {
 ///
 /// An informer makes its own. This is for feeding a store from elsewhere: a test, another protocol.
 pub fn store<K: Object>() -> (Store<K>, Writer<K>) {
-    let (store, mut writers) = store_of_namespaces(&[]);
+    let (store, mut writers) = store_in(Scope::of(&Selection::all()));
     // Without namespaces there is one writer.
     let writer = writers.remove(0);
     (store, writer)
 }
 
-/// A new, empty store with a writer for each namespace; with one for all, if no namespace is given.
-pub(crate) fn store_of_namespaces<K: Object>(namespaces: &[String]) -> (Store<K>, Vec<Writer<K>>) {
+/// A new, empty store with a writer for each namespace of a scope; with one for all, if it has none.
+pub(crate) fn store_in<K: Object>(scope: Scope) -> (Store<K>, Vec<Writer<K>>) {
     let by_owner = (index::OWNER_UID.to_owned(), Filled::new(Index::by_owner()));
-    let scopes: Vec<_> = match namespaces {
+    let namespaces: Vec<_> = match &scope.namespaces[..] {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
-    let parts = scopes.iter().map(|namespace| Part {
+    let parts = namespaces.iter().map(|namespace| Part {
         namespace: namespace.clone(),
         ..Part::default()
     });
@@ -104,13 +126,17 @@ pub(crate) fn store_of_namespaces<K: Object>(namespaces: &[String]) -> (Store<K>
             indexes: HashMap::from([by_owner]),
             size: 0,
         }),
+        scope,
         progress: watch::Sender::new(progress),
     });
-    let writers = scopes.into_iter().enumerate().map(|(part, namespace)| Writer {
-        shared: shared.clone(),
-        part,
-        namespace,
-    });
+    let writers = namespaces
+        .into_iter()
+        .enumerate()
+        .map(|(part, namespace)| Writer {
+            shared: shared.clone(),
+            part,
+            namespace,
+        });
     let writers = writers.collect();
     (Store { shared }, writers)
 }
@@ -138,6 +164,16 @@ impl<K> Store<K> {
     /// The object under this key.
     pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
         self.shared.state.read().objects.get(key).cloned()
+    }
+
+    /// Whether an object with these metadata is sure to be here once the store has come as far as its version.
+    pub(crate) fn shows(&self, meta: &ObjectMeta) -> bool {
+        let Scope { namespaces, labels } = &self.shared.scope;
+        let namespace = meta.namespace.as_ref();
+        let is_here =
+            namespaces.is_empty() || namespace.is_some_and(|namespace| namespaces.contains(namespace));
+        let label = |name: &str| meta.labels.as_ref()?.get(name);
+        is_here && labels.as_ref().is_some_and(|labels| labels.matches_with(label))
     }
 
     /// All objects, ordered by namespace and name.

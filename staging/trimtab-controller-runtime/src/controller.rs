@@ -108,6 +108,8 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             recorder: context.recorder.clone(),
             applied: Default::default(),
             applies: Default::default(),
+            lost: Default::default(),
+            loses: Default::default(),
             timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             leadership: Default::default(),
         };

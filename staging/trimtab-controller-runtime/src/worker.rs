@@ -33,6 +33,10 @@ use crate::spans;
 use crate::subject::Subject;
 use crate::turn::{Turn, World};
 
+/// How long after a turn a key has its next one because what was written is gone, or may be. Mostly somebody has deleted it and
+/// the cache has told of that; where others delete at once what is made, the two are not to go as fast as they can.
+const LOST: Duration = Duration::from_secs(1);
+
 /// What a controller's tasks share.
 pub(crate) struct Worker<S: Subject, R> {
     pub(crate) reconciler: R,
@@ -267,9 +271,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             result,
             record,
             held,
+            lost: None,
+            unsure: false,
         };
         let view = if ended.view { seen.view() } else { View::new() };
         if unseen.is_seen() {
+            ended.lost = unseen.lost();
             return self.conclude(ended, view);
         }
         let (worker, stop) = (self.clone(), term.stop.clone());
@@ -278,7 +285,8 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             let span = spans::settle();
             let all = unseen.seen(worker.settings.patience).instrument(span.clone());
             let waited = stop.run_until_cancelled(all).await;
-            span.record("seen", matches!(waited, Some(Ok(()))));
+            ended.unsure = !matches!(waited, Some(Ok(())));
+            span.record("seen", !ended.unsure);
             drop(span);
             if let Some(Err(error)) = waited {
                 let patience = worker.settings.patience;
@@ -288,6 +296,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                     record.unseen();
                 }
             }
+            ended.lost = unseen.lost();
             worker.conclude(ended, view);
         };
         term.settling.spawn(settle.in_current_span());
@@ -340,9 +349,16 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             result,
             record,
             held: _until_the_key_is_done,
+            lost,
+            unsure,
             ..
         } = turned;
         let failing = &self.inlet.failing;
+        if self.world.is_lost_anew(work.key(), lost) || unsure {
+            let add = Add::after(LOST).priority(work.priority()).marked();
+            let add = add.because("what was written is not to be seen");
+            let _shut_down = self.inlet.queue.add_with(work.key().clone(), add);
+        }
         let tell = |outcome| {
             spans::ended(&outcome);
             if let Some(record) = record {
@@ -429,6 +445,10 @@ struct Turned<Q: crate::subject::RequestKey> {
     view: bool,
     /// Keeps other replicas from the key.
     held: Option<Held>,
+    /// The version of what was written and is gone.
+    lost: Option<String>,
+    /// Nobody has waited until what was written was seen, or not for long enough: it may be gone before that.
+    unsure: bool,
 }
 
 /// What a replica gains next, if it shares keys with others.

@@ -121,7 +121,7 @@ impl Codec {
 
     /// Reads one object that nobody else has to convert; `revision` becomes its resource version.
     pub(crate) fn decode_alone(&self, item: &Item, revision: Revision) -> Result<Value, ApiError> {
-        storage::decode(&self.resource, &item.value, revision)
+        storage::decode_named(&self.resource, &item.key, &item.value, revision)
     }
 
     /// Reads one object; `revision` becomes its resource version.

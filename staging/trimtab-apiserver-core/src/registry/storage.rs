@@ -138,12 +138,22 @@ pub(crate) fn stamp(resource: &Resource, object: &mut Value) {
     object["apiVersion"] = Value::from(resource.api_version());
 }
 
-/// As [`decode`], with what the store says of the object; an error names its key.
+/// As [`decode`], of an object whose key is known; an error names it.
+pub(crate) fn decode_named(
+    resource: &Resource,
+    key: &[u8],
+    bytes: &[u8],
+    revision: Revision,
+) -> Result<Value, ApiError> {
+    let object = read(resource, bytes)
+        .map_err(|why| ApiError::internal(format_args!("{}: {why}", key.escape_ascii())))?;
+    Ok(complete(resource, object, revision))
+}
+
+/// As [`decode_named`], with what the store says of the object.
 pub(crate) fn stored(resource: &Resource, kv: KeyValue) -> Result<Stored, ApiError> {
-    let object = read(resource, &kv.value)
-        .map_err(|why| ApiError::internal(format_args!("{}: {why}", kv.key.escape_ascii())))?;
     Ok(Stored {
-        object: complete(resource, object, kv.mod_revision),
+        object: decode_named(resource, &kv.key, &kv.value, kv.mod_revision)?,
         bytes: kv.value,
         revision: kv.mod_revision,
     })

@@ -20,6 +20,7 @@ use crate::informer::SharedInformer;
 use crate::key_of;
 use crate::lister::Lister;
 use crate::reflector::Config;
+use crate::selection::Selection;
 use crate::store::{self, Replacement, Store, WaitError};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -357,6 +358,54 @@ async fn a_write_barrier_is_passed_when_the_writes_are_seen() {
     let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
     server.change(|state| state.world.put("b", going));
     assert_eq!(barrier.passed(PATIENCE).await, Ok(()), "being deleted");
+}
+
+/// Made and deleted between two lists, so that no handler hears of it.
+#[test]
+fn a_write_barrier_knows_what_is_gone_although_nobody_was_told() {
+    let one = Selection::in_namespace("one");
+    let cases = [
+        (Selection::all(), false, false, true),
+        (Selection::all(), true, false, false),
+        // By a delete that was noted.
+        (Selection::all(), false, true, false),
+        (one.clone(), false, false, true),
+        (Selection::in_namespace("two"), false, false, false),
+        (one.labels("team=a"), false, false, true),
+        (Selection::all().labels("team!=a"), false, false, false),
+        // Who is to tell?
+        (
+            Selection::all().fields("metadata.name=object-2"),
+            false,
+            false,
+            false,
+        ),
+    ];
+    for (selection, is_there, is_deleted, is_lost) in cases {
+        let (store, mut writers) = store::store_in::<ConfigMap>(store::Scope::of(&selection));
+        let written = object(2, 10, &[], "a");
+        let mut barrier = WriteBarrier::new();
+        let answer = written.decode().unwrap();
+        barrier.wrote(&store, &*answer);
+        if is_deleted {
+            barrier.deleted(&store, written.key().clone(), written.uid());
+        }
+        assert!(!barrier.is_passed() && barrier.lost().is_none(), "{selection}");
+        let objects = if is_there { vec![written] } else { Vec::new() };
+        let list = Replacement {
+            objects,
+            skipped: HashMap::new(),
+            resource_version: "15".to_owned(),
+        };
+        let told = writers[0].replace(list);
+        assert_eq!(told.len(), usize::from(is_there), "{selection}");
+        assert!(barrier.is_passed(), "{selection}");
+        assert_eq!(
+            barrier.lost(),
+            is_lost.then_some("10"),
+            "{selection}, there: {is_there}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,8 +58,14 @@ impl<S: Send + Sync + 'static> Unseen<S> {
         self.released.is_none() && self.writes.is_passed()
     }
 
+    /// The version of the last write that is seen by now and whose object is gone nevertheless, so that perhaps nobody was
+    /// told of its end.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.writes.lost().map(str::to_owned)
+    }
+
     /// Waits until the caches show all of it, at most for this long.
-    pub(crate) async fn seen(mut self, patience: Duration) -> Result<(), WaitError> {
+    pub(crate) async fn seen(&mut self, patience: Duration) -> Result<(), WaitError> {
         let all = async {
             if let Some(released) = &self.released {
                 released.seen().await?;

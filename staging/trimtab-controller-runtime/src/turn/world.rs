@@ -32,6 +32,10 @@ pub(crate) struct World<S: Subject> {
     pub(crate) applied: Mutex<HashMap<S::Key, HashMap<Child, Applied>>>,
     /// Whether anything was ever applied: many controllers do not, and then nobody needs the lock.
     pub(crate) applies: AtomicBool,
+    /// Keys that were given a turn because what they had written was gone, with the version of that.
+    pub(crate) lost: Mutex<HashMap<S::Key, String>>,
+    /// Whether there ever was such a key.
+    pub(crate) loses: AtomicBool,
     /// Where turns are recorded, if anybody looks.
     pub(crate) timeline: Option<Timeline>,
     /// That of the term under way, if it was elected.
@@ -222,6 +226,24 @@ impl<S: Subject> World<S> {
             applied.remove(key);
         } else if let Some(known) = applied.get_mut(key) {
             known.retain(|child, _| children.contains(child));
+        }
+    }
+
+    /// Whether it is news that what was written at this version is gone. It is none that the same write is still not to be
+    /// seen: then the cache cannot show the object, perhaps because it cannot be decoded.
+    pub(crate) fn is_lost_anew(&self, key: &S::Key, version: Option<String>) -> bool {
+        match version {
+            Some(version) => {
+                self.loses.store(true, Ordering::Relaxed);
+                let before = self.lost.lock().insert(key.clone(), version.clone());
+                before.is_none_or(|before| before != version)
+            }
+            None => {
+                if self.loses.load(Ordering::Relaxed) {
+                    self.lost.lock().remove(key);
+                }
+                false
+            }
         }
     }
 
