@@ -11,7 +11,8 @@
 //!   latest state; losing, repeating or reordering notifications does not change where it ends.
 //! - **Own writes seen**: a key has no turn from caches older than the key's own last write through its [`Turn`]. The
 //!   wait is bounded by a [patience](ControllerBuilder::patience), after which the key goes on with a warning. A write whose
-//!   answer was lost on the way cannot be waited for.
+//!   answer was lost on the way cannot be waited for. What was written and is gone when the caches have come that far, made
+//!   and deleted between two lists perhaps, of which no watch tells, has the key looked at again.
 //! - **Isolated**: a panic or a slow key stops neither other keys nor the process. A panic is a failure of its key; a key
 //!   that waits for caches holds no worker.
 //! - **Backoff is about failures**: extra triggers do not lengthen it, nor does success with a later look.
