@@ -106,14 +106,16 @@ impl WriteBarrier {
 
     /// Whether all writes are visible. Forgets those that are.
     pub fn is_passed(&mut self) -> bool {
-        while let Some(write) = self.pending.pop_front_if(|write| write.is_visible()) {
-            self.pass(&*write);
+        while self.pending.front().is_some_and(|write| write.is_visible()) {
+            self.pass_first();
         }
         self.pending.is_empty()
     }
 
-    fn pass(&mut self, write: &dyn Pending) {
-        if let Some(version) = write.lost() {
+    /// Takes the first write out, which is visible.
+    fn pass_first(&mut self) {
+        let write = self.pending.pop_front();
+        if let Some(version) = write.as_ref().and_then(|write| write.lost()) {
             self.lost = Some(version.to_owned());
         }
     }
@@ -133,9 +135,7 @@ impl WriteBarrier {
         let all = async {
             while let Some(write) = self.pending.front() {
                 write.visible().await?;
-                if let Some(write) = self.pending.pop_front() {
-                    self.pass(&*write);
-                }
+                self.pass_first();
             }
             Ok(())
         };
