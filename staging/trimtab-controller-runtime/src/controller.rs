@@ -107,9 +107,7 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             stores,
             recorder: context.recorder.clone(),
             applied: Default::default(),
-            applies: Default::default(),
             lost: Default::default(),
-            loses: Default::default(),
             timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             leadership: Default::default(),
         };

@@ -10,13 +10,14 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_workqueue::Backoff;
+
+use crate::seldom::Seldom;
 
 /// The objects that a turn has in view, the main one and those that it owns, with their versions.
 pub(crate) type View = HashMap<(TypeId, ObjectKey), Option<String>>;
@@ -25,10 +26,7 @@ pub(crate) type View = HashMap<(TypeId, ObjectKey), Option<String>>;
 #[derive(Debug)]
 pub(crate) struct Failing<Q> {
     backoff: Mutex<Box<dyn Backoff>>,
-    failed: Mutex<HashMap<Q, Failure>>,
-    /// How many there are. Mostly there are none, and then nobody needs the lock: what a key did in its last turn its next one
-    /// sees, since the queue hands it over.
-    count: AtomicUsize,
+    failed: Seldom<Q, Failure>,
 }
 
 #[derive(Debug)]
@@ -53,39 +51,30 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
     pub(crate) fn new(backoff: Box<dyn Backoff>) -> Self {
         Self {
             backoff: Mutex::new(backoff),
-            failed: Mutex::default(),
-            count: AtomicUsize::new(0),
+            failed: Seldom::default(),
         }
-    }
-
-    fn has_any(&self) -> bool {
-        self.count.load(Ordering::Acquire) > 0
     }
 
     /// Which attempt the next turn of this key is.
     pub(crate) fn attempt(&self, key: &Q) -> u32 {
-        if !self.has_any() {
-            return 1;
-        }
-        let failed = self.failed.lock();
-        failed
-            .get(key)
-            .map_or(1, |failure| failure.count.saturating_add(1))
+        let count = self
+            .failed
+            .if_any(|failed| failed.get(key).map(|failure| failure.count));
+        count.flatten().map_or(1, |count| count.saturating_add(1))
     }
 
     /// What the key has to wait for, if nothing has changed but what its view shows. `None`: it begins a turn.
     pub(crate) fn wait_for(&self, key: &Q, now: Instant, view: impl FnOnce() -> View) -> Option<WaitFor> {
-        if !self.has_any() {
-            return None;
-        }
-        let failed = self.failed.lock();
-        let failure = failed.get(key)?;
-        let wait = match failure.due {
-            Some(due) if due <= now => return None,
-            Some(due) => WaitFor::Backoff(due - now),
-            None => WaitFor::Change,
-        };
-        (failure.view == view()).then_some(wait)
+        let wait = self.failed.if_any(|failed| {
+            let failure = failed.get(key)?;
+            let wait = match failure.due {
+                Some(due) if due <= now => return None,
+                Some(due) => WaitFor::Backoff(due - now),
+                None => WaitFor::Change,
+            };
+            (failure.view == view()).then_some(wait)
+        });
+        wait.flatten()
     }
 
     /// Takes note of a failed turn that began at `begun` and ended at `now`. Returns the key's backoff, which is no
@@ -98,20 +87,20 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
         view: View,
         least: Duration,
     ) -> Duration {
-        let mut failed = self.failed.lock();
-        let count = match failed.get(key) {
-            Some(Failure {
-                count,
-                due: Some(due),
-                ..
-            }) if begun < *due => *count,
-            last => last.map_or(0, |last| last.count).saturating_add(1),
-        };
-        let delay = self.backoff.lock().delay(count, now).max(least);
-        let due = now.checked_add(delay);
-        failed.insert(key.clone(), Failure { count, due, view });
-        self.count.store(failed.len(), Ordering::Release);
-        delay
+        self.failed.with(|failed| {
+            let count = match failed.get(key) {
+                Some(Failure {
+                    count,
+                    due: Some(due),
+                    ..
+                }) if begun < *due => *count,
+                last => last.map_or(0, |last| last.count).saturating_add(1),
+            };
+            let delay = self.backoff.lock().delay(count, now).max(least);
+            let due = now.checked_add(delay);
+            failed.insert(key.clone(), Failure { count, due, view });
+            delay
+        })
     }
 
     /// Takes note of a failure that only a change mends.
@@ -121,17 +110,11 @@ impl<Q: Clone + Eq + Hash> Failing<Q> {
             due: None,
             view,
         };
-        let mut failed = self.failed.lock();
-        failed.insert(key.clone(), failure);
-        self.count.store(failed.len(), Ordering::Release);
+        self.failed.with(|failed| failed.insert(key.clone(), failure));
     }
 
     /// Forgets the failures of a key.
     pub(crate) fn forget(&self, key: &Q) {
-        if self.has_any() {
-            let mut failed = self.failed.lock();
-            failed.remove(key);
-            self.count.store(failed.len(), Ordering::Release);
-        }
+        self.failed.if_any(|failed| failed.remove(key));
     }
 }

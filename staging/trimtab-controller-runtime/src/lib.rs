@@ -35,6 +35,7 @@ mod metrics;
 mod process_metrics;
 mod reconcile;
 mod requests;
+mod seldom;
 mod share;
 mod spans;
 mod subject;

@@ -9,7 +9,6 @@ use std::any::TypeId;
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -136,13 +135,14 @@ impl<S: Subject> Turn<S> {
         cached: &T,
     ) -> Result<bool> {
         let meta = cached.meta();
-        let known = {
-            let all = self.world.applied.lock();
-            let applied = all.get(self.key()).and_then(|children| children.get(child));
-            match applied.filter(|applied| applied.wish == described.digest && applied.uid == meta.uid) {
-                Some(applied) if applied.version == meta.resource_version => return Ok(true),
-                known => known.map(|applied| applied.outcome),
-            }
+        let known = self.world.applied.if_any(|all| {
+            let applied = all.get(self.key())?.get(child)?;
+            let is_of_it = applied.wish == described.digest && applied.uid == meta.uid;
+            is_of_it.then(|| (applied.version == meta.resource_version, applied.outcome))
+        });
+        let known = match known.flatten() {
+            Some((true, _)) => return Ok(true),
+            known => known.map(|(_, outcome)| outcome),
         };
         let object = serde_json::to_value(cached)?;
         let was_applied = managed_fields::is_applied(described.wish, &object, &self.world.manager);
@@ -162,9 +162,9 @@ impl<S: Subject> Turn<S> {
             uid: object.uid.clone(),
             version: object.resource_version.clone(),
         };
-        self.world.applies.store(true, Ordering::Relaxed);
-        let mut all = self.world.applied.lock();
-        all.entry(self.key().clone()).or_default().insert(child, applied);
+        self.world
+            .applied
+            .with(|all| all.entry(self.key().clone()).or_default().insert(child, applied));
     }
 }
 

@@ -3,9 +3,9 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::store::Store;
 use trimtab_client_cache::{Cached, key_of};
@@ -17,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::failing::View;
 use crate::introspection::Timeline;
+use crate::seldom::Seldom;
 use crate::subject::{Reconciled, Subject};
 
 pub(crate) struct World<S: Subject> {
@@ -29,13 +30,9 @@ pub(crate) struct World<S: Subject> {
     pub(crate) stores: Arc<Stores>,
     pub(crate) recorder: Recorder,
     /// For each key, what its last turn has applied.
-    pub(crate) applied: Mutex<HashMap<S::Key, HashMap<Child, Applied>>>,
-    /// Whether anything was ever applied: many controllers do not, and then nobody needs the lock.
-    pub(crate) applies: AtomicBool,
+    pub(crate) applied: Seldom<S::Key, HashMap<Child, Applied>>,
     /// Keys that were given a turn because what they had written was gone, with the version of that.
-    pub(crate) lost: Mutex<HashMap<S::Key, String>>,
-    /// Whether there ever was such a key.
-    pub(crate) loses: AtomicBool,
+    pub(crate) lost: Seldom<S::Key, String>,
     /// Where turns are recorded, if anybody looks.
     pub(crate) timeline: Option<Timeline>,
     /// That of the term under way, if it was elected.
@@ -218,15 +215,13 @@ impl<S: Subject> World<S> {
 
     /// Keeps of what was applied for a key what its last turn has applied.
     pub(crate) fn keep_applied(&self, key: &S::Key, children: &[Child]) {
-        if !self.applies.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut applied = self.applied.lock();
-        if children.is_empty() {
-            applied.remove(key);
-        } else if let Some(known) = applied.get_mut(key) {
-            known.retain(|child, _| children.contains(child));
-        }
+        self.applied.if_any(|applied| {
+            if children.is_empty() {
+                applied.remove(key);
+            } else if let Some(known) = applied.get_mut(key) {
+                known.retain(|child, _| children.contains(child));
+            }
+        });
     }
 
     /// Whether it is news that what was written at this version is gone. It is none that the same write is still not to be
@@ -234,14 +229,11 @@ impl<S: Subject> World<S> {
     pub(crate) fn is_lost_anew(&self, key: &S::Key, version: Option<String>) -> bool {
         match version {
             Some(version) => {
-                self.loses.store(true, Ordering::Relaxed);
-                let before = self.lost.lock().insert(key.clone(), version.clone());
+                let before = self.lost.with(|lost| lost.insert(key.clone(), version.clone()));
                 before.is_none_or(|before| before != version)
             }
             None => {
-                if self.loses.load(Ordering::Relaxed) {
-                    self.lost.lock().remove(key);
-                }
+                self.lost.if_any(|lost| lost.remove(key));
                 false
             }
         }
@@ -249,9 +241,7 @@ impl<S: Subject> World<S> {
 
     /// Forgets what was applied for a key that is gone.
     pub(crate) fn forget(&self, key: &S::Key) {
-        if self.applies.load(Ordering::Relaxed) {
-            self.applied.lock().remove(key);
-        }
+        self.applied.if_any(|applied| applied.remove(key));
     }
 }
 
