@@ -93,6 +93,11 @@ impl<Q: RequestKey> Inlet<Q> {
         let add = if sight == Sight::Hidden { add.marked() } else { add };
         self.queue.add_with(key, add).is_ok()
     }
+
+    /// [`Inlet::add`] for many keys that turns do not have in view.
+    pub(crate) fn add_all(&self, keys: impl IntoIterator<Item = Q>, add: Add) -> bool {
+        self.queue.add_all(keys, &add.marked()).is_ok()
+    }
 }
 
 impl<Q> fmt::Debug for Source<Q> {

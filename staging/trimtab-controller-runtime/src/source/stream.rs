@@ -70,14 +70,8 @@ impl<Q: RequestKey> Source<Q> {
                     ticks.tick().await;
                     let failure = match timeout(period, list()).await {
                         Ok(Ok(keys)) => {
-                            for key in keys {
-                                let trigger = Trigger {
-                                    key,
-                                    reason: reason.to_string().into(),
-                                    priority: LOW,
-                                };
-                                trigger.send(&inlet);
-                            }
+                            let add = Add::now().priority(LOW).because(reason.to_string());
+                            let _shut_down = inlet.add_all(keys, add);
                             None
                         }
                         Ok(Err(error)) => Some(error.to_string()),
