@@ -121,15 +121,24 @@ impl Codec {
 
     /// Reads one object that nobody else has to convert; `revision` becomes its resource version.
     pub(crate) fn decode_alone(&self, item: &Item, revision: Revision) -> Result<Value, ApiError> {
-        storage::decode_named(&self.resource, &item.key, &item.value, revision)
+        storage::decode(&self.resource, &item.key, &item.value, revision)
     }
 
     /// Reads one object; `revision` becomes its resource version.
-    pub(crate) async fn decode(&self, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
-        let Some(converter) = &self.converter else {
-            return storage::decode(&self.resource, bytes, revision);
-        };
-        let object = self.complete(&**converter, bytes)?;
+    pub(crate) async fn decode(&self, item: &Item, revision: Revision) -> Result<Value, ApiError> {
+        match &self.converter {
+            None => self.decode_alone(item, revision),
+            Some(converter) => self.converted(&**converter, &item.value, revision).await,
+        }
+    }
+
+    async fn converted(
+        &self,
+        converter: &dyn Converter,
+        bytes: &[u8],
+        revision: Revision,
+    ) -> Result<Value, ApiError> {
+        let object = self.complete(converter, bytes)?;
         let api_version = self.resource.api_version();
         let converted = converter
             .convert(vec![object], &api_version, self.deadline)
@@ -202,9 +211,11 @@ impl Codec {
         stored: &[u8],
         revision: Option<Revision>,
     ) -> Result<Value, ApiError> {
-        if self.converts() {
+        if let Some(converter) = self.converter.as_deref().filter(|_| self.converts()) {
             let version = meta::text(&object, "resourceVersion").to_owned();
-            object = self.decode(stored, revision.unwrap_or_default()).await?;
+            object = self
+                .converted(converter, stored, revision.unwrap_or_default())
+                .await?;
             meta::set(&mut object, "resourceVersion", version);
         }
         if let Some(revision) = revision {

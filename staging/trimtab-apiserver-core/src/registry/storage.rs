@@ -114,11 +114,6 @@ fn read(resource: &Resource, bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes).map_err(|e| format!("a stored {kind} cannot be read: {e}"))
 }
 
-/// Reads the stored form of an object that nobody else has to convert; `revision` becomes the resource version.
-pub(crate) fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
-    Ok(complete(resource, parse(resource, bytes)?, revision))
-}
-
 fn complete(resource: &Resource, mut object: Value, revision: Revision) -> Value {
     if let Some(conversion) = resource.conversion {
         object = (conversion.from_stored)(object);
@@ -138,8 +133,9 @@ pub(crate) fn stamp(resource: &Resource, object: &mut Value) {
     object["apiVersion"] = Value::from(resource.api_version());
 }
 
-/// As [`decode`], of an object whose key is known; an error names it.
-pub(crate) fn decode_named(
+/// Reads the stored form of an object that nobody else has to convert; `revision` becomes the resource version. An error
+/// names the key.
+pub(crate) fn decode(
     resource: &Resource,
     key: &[u8],
     bytes: &[u8],
@@ -150,10 +146,10 @@ pub(crate) fn decode_named(
     Ok(complete(resource, object, revision))
 }
 
-/// As [`decode_named`], with what the store says of the object.
+/// As [`decode`], with what the store says of the object.
 pub(crate) fn stored(resource: &Resource, kv: KeyValue) -> Result<Stored, ApiError> {
     Ok(Stored {
-        object: decode_named(resource, &kv.key, &kv.value, kv.mod_revision)?,
+        object: decode(resource, &kv.key, &kv.value, kv.mod_revision)?,
         bytes: kv.value,
         revision: kv.mod_revision,
     })

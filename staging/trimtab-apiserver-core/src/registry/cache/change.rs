@@ -159,14 +159,9 @@ impl Seen {
         let Some(item) = item else {
             return Ok(None);
         };
-        let decode = async {
-            if self.codec.asks_others() {
-                self.codec.decode(&item.value, revision).await
-            } else {
-                self.codec.decode_alone(item, revision)
-            }
-        };
-        cell.get_or_try_init(|| decode).await.map(Some)
+        cell.get_or_try_init(|| self.codec.decode(item, revision))
+            .await
+            .map(Some)
     }
 
     /// The whole object as a line of a watch.

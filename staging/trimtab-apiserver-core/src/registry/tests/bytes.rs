@@ -315,7 +315,7 @@ async fn check_watch(kind: Kind, texts: &[String], selector: &str, shape: &str) 
     for (i, text) in texts.iter().filter(readable).enumerate() {
         let (revision, value) = put(&server, kind, i % 2, text).await;
         let before = before[i % 2].replace(value.clone());
-        let decode = |bytes: &Bytes| storage::decode(&resource, bytes, revision).unwrap_or_default();
+        let decode = |bytes: &Bytes| storage::decode(&resource, b"", bytes, revision).unwrap_or_default();
         let (now, before) = (decode(&value), before.as_ref().map(decode));
         let was = before.as_ref().is_some_and(|object| filter.matches(object));
         match (filter.matches(&now), was) {
