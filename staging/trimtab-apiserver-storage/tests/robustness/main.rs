@@ -30,5 +30,5 @@ mod traffic;
 #[allow(dead_code)] // what the contract's suite needs alone
 mod clauses;
 #[path = "../contract/model.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // as of the clauses
 mod model;

@@ -2,13 +2,14 @@
 //! lost. It ends with the cache, with the store, or with the resource.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::watch::Receiver;
-use trimtab_apiserver_storage::{Error, RangeRequest, Revision, Store, WatchRequest, WatchStream};
+use trimtab_apiserver_storage::{Error, RangeRequest, Store, WatchRequest, WatchStream};
 
 use super::Cache;
 use super::change::Arrived;
@@ -53,11 +54,16 @@ impl Drop for Ending {
 
 pub(super) async fn follow(cache: Weak<Cache>, store: Weak<dyn Store>, table: Arc<ResourceTable>) {
     let _ending = Ending(cache.clone());
-    let mut served = table.changes();
-    let mut wait = RETRY.0;
+    let mut follower = Follower {
+        served: table.changes(),
+        cache,
+        store,
+        table,
+        wait: RETRY.0,
+    };
     loop {
-        let stopped = match begin(&cache, &store).await {
-            Ok(()) => keep_up(&cache, &store, &table, &mut served, &mut wait).await,
+        let stopped = match follower.begin().await {
+            Ok(()) => follower.keep_up().await,
             Err(stopped) => stopped,
         };
         match stopped {
@@ -65,104 +71,100 @@ pub(super) async fn follow(cache: Weak<Cache>, store: Weak<dyn Store>, table: Ar
             Stop::Missed => {}
             Stop::Failed(error) => tracing::warn!(%error, "cannot follow the store; trying again"),
         }
-        let Some(cache) = cache.upgrade() else {
+        let Ok(cache) = follower.cache() else {
             return;
         };
         cache.unload();
         drop(cache);
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
+        follower.rest().await;
     }
 }
 
-/// Reads what there is.
-async fn begin(cache: &Weak<Cache>, store: &Weak<dyn Store>) -> Result<(), Stop> {
-    let prefix = cache.upgrade().ok_or(Stop::Over)?.prefix.clone();
-    let request = RangeRequest::prefix(prefix);
-    let response = store.upgrade().ok_or(Stop::Over)?.range(request).await?;
-    let mut items: BTreeMap<Bytes, Arc<Item>> = BTreeMap::new();
-    for (i, kv) in response.kvs.into_iter().enumerate() {
-        items.insert(kv.key.clone(), Arc::new(Item::new(kv)));
-        if (i + 1).is_multiple_of(LOAD_AT_ONCE) {
-            tokio::task::yield_now().await;
-        }
-    }
-    cache.upgrade().ok_or(Stop::Over)?.load(items, response.revision);
-    Ok(())
+/// What following takes. Neither the cache nor the store is kept by it: those that nobody else has are to end.
+struct Follower {
+    cache: Weak<Cache>,
+    store: Weak<dyn Store>,
+    table: Arc<ResourceTable>,
+    /// Changes of what is served.
+    served: Receiver<u64>,
+    /// How long the next rest takes.
+    wait: Duration,
 }
 
-/// Follows the store's watches until that cannot go on.
-async fn keep_up(
-    cache: &Weak<Cache>,
-    store: &Weak<dyn Store>,
-    table: &ResourceTable,
-    served: &mut Receiver<u64>,
-    wait: &mut Duration,
-) -> Stop {
-    loop {
-        match watch(cache, store, table, served, wait).await {
-            // It is taken up again after the last change that came.
-            Stop::Failed(error) => {
-                tracing::debug!(%error, "a watch of the store was lost");
-                tokio::time::sleep(*wait).await;
-                *wait = (*wait * 2).min(RETRY.1);
+impl Follower {
+    fn cache(&self) -> Result<Arc<Cache>, Stop> {
+        self.cache.upgrade().ok_or(Stop::Over)
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>, Stop> {
+        self.store.upgrade().ok_or(Stop::Over)
+    }
+
+    /// Waits after a failure, longer each time until something has come.
+    async fn rest(&mut self) {
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(RETRY.1);
+    }
+
+    /// Reads what there is.
+    async fn begin(&self) -> Result<(), Stop> {
+        let request = RangeRequest::prefix(self.cache()?.prefix.clone());
+        let response = self.store()?.range(request).await?;
+        let mut items: BTreeMap<Bytes, Arc<Item>> = BTreeMap::new();
+        for (i, kv) in response.kvs.into_iter().enumerate() {
+            items.insert(kv.key.clone(), Arc::new(Item::new(kv)));
+            if (i + 1).is_multiple_of(LOAD_AT_ONCE) {
+                tokio::task::yield_now().await;
             }
-            other => return other,
         }
+        self.cache()?.load(items, response.revision);
+        Ok(())
     }
-}
 
-async fn watch(
-    cache: &Weak<Cache>,
-    store: &Weak<dyn Store>,
-    table: &ResourceTable,
-    served: &mut Receiver<u64>,
-    wait: &mut Duration,
-) -> Stop {
-    let Some((prefix, revision)) = position(cache) else {
-        return Stop::Over;
-    };
-    let request = WatchRequest::prefix(prefix).from(revision + 1);
-    let mut stream = match open(store, request).await {
-        Ok(stream) => stream,
-        Err(stop) => return stop,
-    };
-    loop {
-        tokio::select! {
-            changed = served.changed() => {
-                let Some(cache) = cache.upgrade() else {
-                    return Stop::Over;
-                };
-                let is_served = table.snapshot().iter().any(|resource| cache.is_of(resource));
-                if changed.is_err() || !is_served {
-                    return Stop::Over;
+    /// Follows the store's watches until that cannot go on.
+    async fn keep_up(&mut self) -> Stop {
+        loop {
+            match self.watch().await {
+                Ok(never) => match never {},
+                // It is taken up again after the last change that came.
+                Err(Stop::Failed(error)) => {
+                    tracing::debug!(%error, "a watch of the store was lost");
+                    self.rest().await;
                 }
-                cache.poke();
-            }
-            batch = stream.next() => {
-                let batch = match batch {
-                    Some(Ok(batch)) => batch,
-                    Some(Err(error)) => return error.into(),
-                    None => return Stop::Failed(Error::Io("the watch ended".to_owned())),
-                };
-                let arrived: Vec<Arrived> = batch.events.into_iter().map(Arrived::from).collect();
-                let Some(cache) = cache.upgrade() else {
-                    return Stop::Over;
-                };
-                cache.apply(arrived, batch.revision);
-                *wait = RETRY.0;
+                Err(other) => return other,
             }
         }
     }
-}
 
-/// Opens a watch. The store is not kept by it: a store that nobody else has is to end.
-async fn open(store: &Weak<dyn Store>, request: WatchRequest) -> Result<WatchStream, Stop> {
-    let store = store.upgrade().ok_or(Stop::Over)?;
-    Ok(store.watch(request).await?)
-}
+    async fn watch(&mut self) -> Result<Infallible, Stop> {
+        let mut stream = self.open().await?;
+        loop {
+            tokio::select! {
+                changed = self.served.changed() => {
+                    let cache = self.cache()?;
+                    let is_served = self.table.snapshot().iter().any(|resource| cache.is_of(resource));
+                    if changed.is_err() || !is_served {
+                        return Err(Stop::Over);
+                    }
+                    cache.poke();
+                }
+                batch = stream.next() => {
+                    let ended = || Stop::Failed(Error::Io("the watch ended".to_owned()));
+                    let batch = batch.ok_or_else(ended)??;
+                    let arrived: Vec<Arrived> = batch.events.into_iter().map(Arrived::from).collect();
+                    self.cache()?.apply(arrived, batch.revision);
+                    self.wait = RETRY.0;
+                }
+            }
+        }
+    }
 
-fn position(cache: &Weak<Cache>) -> Option<(Bytes, Revision)> {
-    let cache = cache.upgrade()?;
-    Some((cache.prefix.clone(), cache.revision()?))
+    /// Watches from where the cache is.
+    async fn open(&self) -> Result<WatchStream, Stop> {
+        let cache = self.cache()?;
+        let revision = cache.revision().ok_or(Stop::Over)?;
+        let request = WatchRequest::prefix(cache.prefix.clone()).from(revision + 1);
+        drop(cache);
+        Ok(self.store()?.watch(request).await?)
+    }
 }
