@@ -355,11 +355,11 @@ impl ByBytes<'_> {
                 continue;
             }
             page.objects.push(item);
-            let left = count - (i + 1);
-            if page.objects.len() == options.limit && left > 0 {
-                let last = page.objects.last().map(|item| after(&item.key));
-                page.next = last.map(|start| next_token(revision, &start, collection));
-                page.remaining = options.is_open().then_some(left);
+            if page.objects.len() == options.limit
+                && let Some(last) = page.objects.last()
+            {
+                let (start, left) = (after(&last.key), count - (i + 1));
+                (page.next, page.remaining) = rest(revision, &start, collection, left, options.is_open());
                 break;
             }
         }
@@ -443,8 +443,8 @@ async fn read_page<S: Sift>(
                 objects.extend(object);
                 if objects.len() == limit {
                     let left = count - (i + 1);
-                    let next = (left > 0).then(|| next_token(response.revision, &start, &prefix.collection));
-                    let remaining = (left > 0 && is_open).then_some(left);
+                    let (next, remaining) =
+                        rest(response.revision, &start, &prefix.collection, left, is_open);
                     return Ok(Page {
                         objects,
                         revision: response.revision,
@@ -472,7 +472,18 @@ fn after(key: &Bytes) -> Bytes {
     next.into()
 }
 
-fn next_token(revision: Revision, start: &Bytes, collection: &str) -> ContinueToken {
+/// What a page says of what comes after it: where the next one begins, and how many there are if that is known.
+fn rest(
+    revision: Revision,
+    start: &Bytes,
+    collection: &str,
+    left: usize,
+    is_open: bool,
+) -> (Option<ContinueToken>, Option<usize>) {
+    if left == 0 {
+        return (None, None);
+    }
     let relative = start.get(collection.len()..).unwrap_or_default();
-    ContinueToken::new(revision, String::from_utf8_lossy(relative))
+    let next = ContinueToken::new(revision, String::from_utf8_lossy(relative));
+    (Some(next), is_open.then_some(left))
 }
