@@ -49,29 +49,8 @@ impl Inner {
                 limit => limit.saturating_sub(kvs.len()),
             };
             page.limit = as_i64(size.min(left) as u64);
-            let answer: wire::RangeAnswer = match self.client.call(wire::path::RANGE, Kind::Read, &page).await
-            {
-                Ok(answer) => answer,
-                Err(failure) if is_answer_too_large(&failure.status) && size > 1 => {
-                    size /= 4;
-                    size = size.max(1);
-                    continue;
-                }
-                Err(failure) if is_future(&failure.status) => {
-                    let asked = u64::try_from(page.revision).unwrap_or(0);
-                    let current = self.revision().await?;
-                    if current < asked {
-                        return Err(Error::Future { asked, current });
-                    }
-                    continue;
-                }
-                Err(failure) if is_compacted(&failure.status) => {
-                    let asked = u64::try_from(page.revision).unwrap_or(0);
-                    return Err(self.compacted(asked).await);
-                }
-                Err(failure) => return Err(failure.into()),
-            };
-            let revision = self.saw(answer.header.as_ref());
+            let answer = self.ask(&mut page).await?;
+            let revision = wire::revision(answer.header.as_ref());
             let (at, count) = *first.get_or_insert_with(|| {
                 let at = request.revision.unwrap_or(revision);
                 (at, usize::try_from(answer.count).unwrap_or(0))
@@ -96,6 +75,32 @@ impl Inner {
                 page.key = self.after(&last.key)?;
             }
             page.revision = as_i64(at);
+        }
+    }
+
+    /// Asks for a page, which becomes smaller if it is too large for one answer.
+    pub(super) async fn ask(&self, page: &mut wire::Range) -> Result<wire::RangeAnswer> {
+        loop {
+            let asked = u64::try_from(page.revision).unwrap_or(0);
+            let answer: Result<wire::RangeAnswer, _> =
+                self.client.call(wire::path::RANGE, Kind::Read, page).await;
+            match answer {
+                Ok(answer) => {
+                    self.saw(answer.header.as_ref());
+                    return Ok(answer);
+                }
+                Err(failure) if is_answer_too_large(&failure.status) && page.limit > 1 => {
+                    page.limit = (page.limit / 4).max(1);
+                }
+                Err(failure) if is_future(&failure.status) => {
+                    let current = self.revision().await?;
+                    if current < asked {
+                        return Err(Error::Future { asked, current });
+                    }
+                }
+                Err(failure) if is_compacted(&failure.status) => return Err(self.compacted(asked).await),
+                Err(failure) => return Err(failure.into()),
+            }
         }
     }
 

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use futures::{StreamExt as _, stream};
 
 use super::client::Kind;
-use super::status::{is_answer_too_large, is_compacted};
 use super::txn::key_value;
 use super::{Inner, as_i64, compactor, wire};
-use crate::contract::{Error, Result, Revision, Snapshot, SnapshotEntry};
+use crate::contract::{Result, Revision, Snapshot, SnapshotEntry};
+use crate::keeper::Clock;
 
 /// How many keys a page asks for, unless they are too large for one answer.
 const PAGE: usize = 500;
@@ -41,7 +41,8 @@ impl Inner {
             ends: HashMap::new(),
             more: true,
         };
-        let (answer, revision) = reading.ask().await?;
+        let answer = self.ask(&mut reading.page).await?;
+        let revision = wire::revision(answer.header.as_ref());
         let mut count = u64::try_from(answer.count).unwrap_or(0);
         if reading.has(compactor::KEY) && self.exists(compactor::KEY, revision).await? {
             count -= 1;
@@ -53,7 +54,7 @@ impl Inner {
             if !reading.more {
                 return Ok(None);
             }
-            let (answer, _) = reading.ask().await?;
+            let answer = reading.inner.ask(&mut reading.page).await?;
             let entries = reading.take(answer).await?;
             Ok(Some((entries, reading)))
         });
@@ -83,31 +84,6 @@ impl Reading {
     fn has(&self, key: &[u8]) -> bool {
         let open = self.page.range_end == [0];
         key >= &self.page.key[..] && (open || key < &self.page.range_end[..])
-    }
-
-    /// The next page, and the revision that it is of if it is the first.
-    async fn ask(&mut self) -> Result<(wire::RangeAnswer, Revision)> {
-        loop {
-            let answer: Result<wire::RangeAnswer, _> = self
-                .inner
-                .client
-                .call(wire::path::RANGE, Kind::Read, &self.page)
-                .await;
-            match answer {
-                Ok(answer) => {
-                    let revision = self.inner.saw(answer.header.as_ref());
-                    return Ok((answer, revision));
-                }
-                Err(failure) if is_answer_too_large(&failure.status) && self.page.limit > 1 => {
-                    self.page.limit = (self.page.limit / 4).max(1);
-                }
-                Err(failure) if is_compacted(&failure.status) => {
-                    let asked = u64::try_from(self.page.revision).unwrap_or(0);
-                    return Err(self.inner.compacted(asked).await);
-                }
-                Err(failure) => return Err(failure.into()),
-            }
-        }
     }
 
     /// The entries of a page.
@@ -146,10 +122,7 @@ impl Reading {
             .call(wire::path::LEASE_TIME_TO_LIVE, Kind::Read, &asked)
             .await?;
         let left = u64::try_from(answer.ttl).unwrap_or(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now =
-            now.map_err(|error| Error::Io(format!("the clock of this machine is before 1970: {error}")))?;
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let now = Clock::start(SystemTime::now()).now();
         let end = now.saturating_add(left.saturating_mul(1000));
         self.ends.insert(lease, end);
         Ok(end)
