@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::sync::oneshot;
 use trimtab_apiserver_storage::{Compare, Config, Op, RangeRequest, Store, Txn, WatchBatch, WatchRequest};
 
 use crate::backends::all;
@@ -56,12 +57,18 @@ async fn writer(store: Arc<dyn Store>, id: u8) -> Vec<Call> {
     calls
 }
 
-/// Watches until the store is closed.
-async fn watcher(store: Arc<dyn Store>, prefix: &'static str, from: u64) -> Vec<WatchBatch> {
+/// Watches until the store is closed, and tells `begun` when it has begun.
+async fn watcher(
+    store: Arc<dyn Store>,
+    prefix: &'static str,
+    from: u64,
+    begun: oneshot::Sender<()>,
+) -> Vec<WatchBatch> {
     let mut watch = store
         .watch(WatchRequest::prefix(prefix).from(from))
         .await
         .expect("watches");
+    let _ = begun.send(());
     let mut batches = Vec::new();
     while let Some(Ok(batch)) = watch.next().await {
         batches.push(batch);
@@ -73,13 +80,11 @@ async fn watcher(store: Arc<dyn Store>, prefix: &'static str, from: u64) -> Vec<
 async fn a_concurrent_history_fits_every_clause() {
     for backend in all() {
         let subject = backend.open(Config::default()).await;
-        let watches: Vec<_> = [("", 1), ("own/", 2), ("shared/", 1), ("own/1", 9)]
+        let mut watches: Vec<_> = [("", 1), ("own/", 2), ("shared/", 1), ("own/1", 9)]
             .map(|(prefix, from)| {
-                (
-                    prefix,
-                    from,
-                    tokio::spawn(watcher(subject.store.clone(), prefix, from)),
-                )
+                let (begun, has_begun) = oneshot::channel();
+                let watch = tokio::spawn(watcher(subject.store.clone(), prefix, from, begun));
+                (prefix, from, has_begun, watch)
             })
             .into();
         let writers: Vec<_> = (0..WRITERS)
@@ -96,8 +101,12 @@ async fn a_concurrent_history_fits_every_clause() {
             .await
             .expect("reads");
         assert_eq!(clauses::durable(&model, &all), Ok(()), "{backend:?}");
+        // The writers may be done before a watcher had its first turn, and a closed store begins no watch.
+        for (.., has_begun, _) in &mut watches {
+            has_begun.await.expect("watches");
+        }
         subject.store.close().await.expect("closes");
-        for (prefix, from, watch) in watches {
+        for (prefix, from, _, watch) in watches {
             let batches = watch.await.expect("no panic");
             let prefix = prefix.as_bytes();
             for verdict in [
