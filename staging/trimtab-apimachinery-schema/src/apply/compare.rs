@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::path::{Element, equal};
-use super::set::FieldSet;
+use super::set::{FieldSet, Node};
 use super::shape::{Shape, atomic_list, element_of, field_or_any, items, shape};
 use crate::schema::Schema;
 
@@ -36,148 +36,195 @@ impl Comparison {
 /// # Errors
 /// A list has an element that cannot be identified.
 pub(super) fn compare(schema: &Schema, old: &Value, new: &Value) -> Result<Comparison, String> {
-    let mut walk = Walk {
-        path: Vec::new(),
-        found: Comparison::default(),
-    };
-    walk.values(schema, Some(old), Some(new))?;
-    Ok(walk.found)
+    let found = values(schema, Some(old), Some(new))?;
+    Ok(Comparison {
+        removed: found.removed.below,
+        modified: found.modified.below,
+        added: found.added.below,
+    })
 }
 
-struct Walk {
-    path: Vec<Element>,
-    found: Comparison,
+/// How one field, and what is below it, has changed.
+#[derive(Default)]
+struct Change {
+    removed: Node,
+    modified: Node,
+    added: Node,
 }
 
-impl Walk {
-    fn values(&mut self, schema: &Schema, old: Option<&Value>, new: Option<&Value>) -> Result<(), String> {
-        let (old_shape, new_shape) = (shape(schema, old), shape(schema, new));
-        let leaf = match (old, new) {
-            (_, None) => self.shaped(old_shape, old, new)?,
-            (None, _) => self.shaped(new_shape, old, new)?,
-            _ if old_shape.same(&new_shape) => self.shaped(new_shape, old, new)?,
-            _ => {
-                self.shaped(old_shape, old, new)?;
-                self.shaped(new_shape, old, new)?
+impl Change {
+    fn add(&mut self, other: Self) {
+        self.removed.add(other.removed);
+        self.modified.add(other.modified);
+        self.added.add(other.added);
+    }
+}
+
+/// How the fields of one map, or the elements of one list, have changed.
+#[derive(Default)]
+struct Changes {
+    removed: Vec<(Element, Node)>,
+    modified: Vec<(Element, Node)>,
+    added: Vec<(Element, Node)>,
+}
+
+impl Changes {
+    /// Notes a field's changes; its name is asked for only if there are any.
+    fn note(&mut self, change: Change, element: impl Fn() -> Element) {
+        for (list, node) in [
+            (&mut self.removed, change.removed),
+            (&mut self.modified, change.modified),
+            (&mut self.added, change.added),
+        ] {
+            if !node.is_empty() {
+                list.push((element(), node));
             }
+        }
+    }
+
+    /// The changes as those of what the fields are in.
+    fn below(self) -> Change {
+        let node = |nodes| Node {
+            member: false,
+            below: FieldSet::of(nodes),
         };
-        if !leaf {
-            self.presence(old, new);
+        Change {
+            removed: node(self.removed),
+            modified: node(self.modified),
+            added: node(self.added),
         }
-        Ok(())
     }
+}
 
-    /// Notes that the field came or went; whether it is there on both sides.
-    fn presence(&mut self, old: Option<&Value>, new: Option<&Value>) -> bool {
-        match (old, new) {
-            (None, _) => self.found.added.insert(&self.path),
-            (_, None) => self.found.removed.insert(&self.path),
-            _ => return true,
-        }
-        false
-    }
-
-    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) -> bool {
-        if self.presence(old, new)
-            && let (Some(old), Some(new)) = (old, new)
-            && !equal(old, new)
-        {
-            self.found.modified.insert(&self.path);
-        }
-        true
-    }
-
-    /// Compares two values of the same shape; true when they were compared as one leaf.
-    fn shaped(&mut self, shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Result<bool, String> {
-        match shape {
-            Shape::Scalar(_) => Ok(self.leaf(old, new)),
-            Shape::Map(schema) => {
-                let old_fields = old.and_then(Value::as_object).filter(|m| !m.is_empty());
-                let new_fields = new.and_then(Value::as_object).filter(|m| !m.is_empty());
-                if schema.map_atomic || (old_fields.is_none() && new_fields.is_none()) {
-                    return Ok(self.leaf(old, new));
-                }
-                self.maps(schema, old_fields, new_fields)
-            }
-            Shape::List(schema) => {
-                let old_list = old
-                    .and_then(Value::as_array)
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
-                let new_list = new
-                    .and_then(Value::as_array)
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
-                if atomic_list(schema) || (old_list.is_empty() && new_list.is_empty()) {
-                    return Ok(self.leaf(old, new));
-                }
-                self.lists(schema, old_list, new_list)
+fn values(schema: &Schema, old: Option<&Value>, new: Option<&Value>) -> Result<Change, String> {
+    let mut change = Change::default();
+    match (old, new) {
+        (None, None) => {}
+        (Some(old), None) => change.removed = whole(schema, old)?,
+        (None, Some(new)) => change.added = whole(schema, new)?,
+        (Some(old), Some(new)) => {
+            let (old_shape, new_shape) = (shape(schema, Some(old)), shape(schema, Some(new)));
+            change = shaped(new_shape, old, new)?;
+            if !old_shape.same(&new_shape) {
+                change.add(shaped(old_shape, old, new)?);
             }
         }
     }
+    Ok(change)
+}
 
-    fn maps(
-        &mut self,
-        schema: &Schema,
-        old: Option<&Map<String, Value>>,
-        new: Option<&Map<String, Value>>,
-    ) -> Result<bool, String> {
-        let only_new = new
-            .into_iter()
-            .flat_map(Map::keys)
-            .filter(|k| !old.is_some_and(|m| m.contains_key(*k)));
-        for name in old.into_iter().flat_map(Map::keys).chain(only_new) {
-            let (old, new) = (old.and_then(|m| m.get(name)), new.and_then(|m| m.get(name)));
-            self.path.push(Element::Field(name.clone()));
-            self.values(field_or_any(schema, name), old, new)?;
-            self.path.pop();
+/// A value that has come or gone as a whole: it and all that is in it.
+fn whole(schema: &Schema, value: &Value) -> Result<Node, String> {
+    let mut nodes = Vec::new();
+    match (shape(schema, Some(value)), value) {
+        (Shape::Map(schema), Value::Object(fields)) if !schema.map_atomic => {
+            nodes.reserve(fields.len());
+            for (name, value) in fields {
+                let node = whole(field_or_any(schema, name), value)?;
+                nodes.push((Element::Field(name.clone()), node));
+            }
         }
-        Ok(false)
+        (Shape::List(schema), Value::Array(list)) if !atomic_list(schema) => {
+            for (name, group) in grouped(schema, list)? {
+                let node = match group.as_slice() {
+                    [one] => whole(items(schema), one)?,
+                    _ => Node::default(),
+                };
+                nodes.push((name, Node { member: true, ..node }));
+            }
+        }
+        _ => {}
     }
+    Ok(Node {
+        member: true,
+        below: FieldSet::of(nodes),
+    })
+}
 
-    fn lists(&mut self, schema: &Schema, old: &[Value], new: &[Value]) -> Result<bool, String> {
-        let (old, new) = (grouped(schema, old)?, grouped(schema, new)?);
-        let only_new = new
-            .iter()
-            .filter(|(name, _)| !old.iter().any(|(other, _)| other == name));
-        let none: &[&Value] = &[];
-        for (name, _) in old.iter().chain(only_new) {
-            let of = |side: &[(Element, Vec<&Value>)]| side.iter().position(|(other, _)| other == name);
-            let old = of(&old).map_or(none, |at| &old[at].1);
-            let new = of(&new).map_or(none, |at| &new[at].1);
-            self.path.push(name.clone());
-            self.elements(items(schema), old, new)?;
-            self.path.pop();
+/// Compares two values as ones of this shape.
+fn shaped(shape: Shape<'_>, old: &Value, new: &Value) -> Result<Change, String> {
+    match shape {
+        Shape::Map(schema) if !schema.map_atomic => {
+            let old_fields = old.as_object().filter(|m| !m.is_empty());
+            let new_fields = new.as_object().filter(|m| !m.is_empty());
+            if old_fields.is_some() || new_fields.is_some() {
+                return maps(schema, old_fields, new_fields);
+            }
         }
-        Ok(false)
+        Shape::List(schema) if !atomic_list(schema) => {
+            let (old_list, new_list) = (elements_of(old), elements_of(new));
+            if !(old_list.is_empty() && new_list.is_empty()) {
+                return lists(schema, old_list, new_list);
+            }
+        }
+        Shape::Map(_) | Shape::List(_) | Shape::Scalar(_) => {}
     }
+    let mut change = Change::default();
+    change.modified.member = !equal(old, new);
+    Ok(change)
+}
 
-    /// Compares the elements of one name. Several of one name cannot be told apart and are one leaf together.
-    fn elements(&mut self, schema: &Schema, old: &[&Value], new: &[&Value]) -> Result<(), String> {
-        match (old, new) {
-            ([_, _, ..], [_, _, ..]) => {
-                if old.len() != new.len() || old.iter().zip(new).any(|(a, b)| !equal(a, b)) {
-                    self.found.modified.insert(&self.path);
-                }
-                Ok(())
-            }
-            ([_, _, ..], _) => {
-                if let Some(new) = new.first() {
-                    self.values(schema, None, Some(new))?;
-                }
-                self.found.removed.insert(&self.path);
-                Ok(())
-            }
-            (_, [_, _, ..]) => {
-                if let Some(old) = old.first() {
-                    self.values(schema, Some(old), None)?;
-                }
-                self.found.added.insert(&self.path);
-                Ok(())
-            }
-            _ => self.values(schema, old.first().copied(), new.first().copied()),
-        }
+fn elements_of(side: &Value) -> &[Value] {
+    side.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn maps(
+    schema: &Schema,
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+) -> Result<Change, String> {
+    let mut changes = Changes::default();
+    for (name, old) in old.into_iter().flatten() {
+        let new = new.and_then(|m| m.get(name));
+        let change = values(field_or_any(schema, name), Some(old), new)?;
+        changes.note(change, || Element::Field(name.clone()));
     }
+    let only_new = new.into_iter().flatten();
+    for (name, new) in only_new.filter(|(k, _)| !old.is_some_and(|m| m.contains_key(*k))) {
+        let change = values(field_or_any(schema, name), None, Some(new))?;
+        changes.note(change, || Element::Field(name.clone()));
+    }
+    Ok(changes.below())
+}
+
+fn lists(schema: &Schema, old: &[Value], new: &[Value]) -> Result<Change, String> {
+    let (old, new) = (grouped(schema, old)?, grouped(schema, new)?);
+    let only_new = new
+        .iter()
+        .filter(|(name, _)| !old.iter().any(|(other, _)| other == name));
+    let none: &[&Value] = &[];
+    let mut changes = Changes::default();
+    for (name, _) in old.iter().chain(only_new) {
+        let of = |side: &[(Element, Vec<&Value>)]| side.iter().position(|(other, _)| other == name);
+        let old = of(&old).map_or(none, |at| &old[at].1);
+        let new = of(&new).map_or(none, |at| &new[at].1);
+        changes.note(elements(items(schema), old, new)?, || name.clone());
+    }
+    Ok(changes.below())
+}
+
+/// Compares the elements of one name. Several of one name cannot be told apart and are one leaf together.
+fn elements(schema: &Schema, old: &[&Value], new: &[&Value]) -> Result<Change, String> {
+    let mut change = Change::default();
+    match (old, new) {
+        ([_, _, ..], [_, _, ..]) => {
+            change.modified.member = old.len() != new.len() || old.iter().zip(new).any(|(a, b)| !equal(a, b));
+        }
+        ([_, _, ..], _) => {
+            if let Some(new) = new.first() {
+                change = values(schema, None, Some(new))?;
+            }
+            change.removed.member = true;
+        }
+        (_, [_, _, ..]) => {
+            if let Some(old) = old.first() {
+                change = values(schema, Some(old), None)?;
+            }
+            change.added.member = true;
+        }
+        _ => return values(schema, old.first().copied(), new.first().copied()),
+    }
+    Ok(change)
 }
 
 /// The elements of a list by name, names in order of their first occurrence.

@@ -151,9 +151,8 @@ fn apply_typed(
 /// ownership cannot be computed, `live`'s managed fields stay.
 pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Write) {
     let given = take_managed_fields(new);
-    let mut old = live.cloned().unwrap_or_else(|| blank(schema, write));
-    let stored = take_managed_fields(&mut old);
-    let from_stored = || Managed::decode(stored.as_ref()).unwrap_or_default();
+    let stored = live.and_then(|live| live.get("metadata")?.get("managedFields"));
+    let from_stored = || Managed::decode(stored).unwrap_or_default();
     let mut managed = match &given {
         _ if !write.subresource.is_empty() => from_stored(),
         Some(Value::Array(entries)) if is_reset(entries) => Managed::default(),
@@ -164,9 +163,13 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
     };
     // Objects whose ownership is not tracked stay so until they are applied to.
     if !managed.is_empty() || live.is_none() {
-        match track(schema, &old, new, &mut managed, write) {
-            Ok(()) => {}
-            Err(_) => managed = from_stored(),
+        // The stored managed fields differ from the new object, which has none now; but nobody owns them.
+        let tracked = match live {
+            Some(old) => track(schema, old, new, &mut managed, write),
+            None => track(schema, &blank(schema, write), new, &mut managed, write),
+        };
+        if tracked.is_err() {
+            managed = from_stored();
         }
     }
     set_managed_fields(new, &managed);

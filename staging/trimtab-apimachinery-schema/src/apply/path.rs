@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::{Map, Number, Value};
 
 /// One step from a value into it.
@@ -53,17 +54,21 @@ impl Element {
     /// The element as a key of FieldsV1.
     pub(super) fn encode(&self) -> String {
         match self {
-            Self::Field(name) => format!("f:{name}"),
+            Self::Field(name) => ["f:", name.as_str()].concat(),
             Self::Key(fields) => {
-                let parts: Vec<_> = fields
-                    .iter()
-                    .map(|(name, value)| {
-                        format!("{}:{}", json_text(&Value::from(name.as_str())), json_text(value))
-                    })
-                    .collect();
-                format!("k:{{{}}}", parts.join(","))
+                let mut text = String::from("k:{");
+                for (n, (name, value)) in fields.iter().enumerate() {
+                    if n > 0 {
+                        text.push(',');
+                    }
+                    text.push_str(&json_text(name.as_str()));
+                    text.push(':');
+                    text.push_str(&json_text(value));
+                }
+                text.push('}');
+                text
             }
-            Self::Value(value) => format!("v:{}", json_text(value)),
+            Self::Value(value) => ["v:", json_text(value).as_str()].concat(),
             Self::Index(index) => format!("i:{index}"),
         }
     }
@@ -79,8 +84,9 @@ impl Element {
 }
 
 /// JSON as Go writes it: the characters that HTML minds are escaped.
-fn json_text(value: &Value) -> String {
-    let text = value.to_string();
+fn json_text(value: impl Serialize) -> String {
+    // Text, numbers and values of them can always be written.
+    let text = serde_json::to_string(&value).unwrap_or_default();
     if !text.contains(['&', '<', '>']) {
         return text;
     }

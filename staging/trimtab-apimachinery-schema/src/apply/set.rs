@@ -1,7 +1,6 @@
 //! Field sets: which fields of an object someone owns, as a tree, and their wire form FieldsV1.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
@@ -11,21 +10,28 @@ use crate::schema::{ListType, Schema};
 
 /// A set of fields. The root itself is never a member.
 ///
-/// Invariant: every node is a member or has members below it.
+/// Invariants: every node is a member or has members below it; nodes are in the order of their elements, one for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FieldSet {
-    nodes: BTreeMap<Element, Node>,
+    nodes: Vec<(Element, Node)>,
 }
 
+/// A field of which the set has something: itself, or what is below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Node {
-    member: bool,
-    below: FieldSet,
+pub(super) struct Node {
+    pub(super) member: bool,
+    pub(super) below: FieldSet,
 }
 
 impl Node {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
+    }
+
+    /// Adds what another node has.
+    pub(super) fn add(&mut self, other: Self) {
+        self.member |= other.member;
+        self.below.add(other.below);
     }
 }
 
@@ -43,10 +49,11 @@ impl FieldSet {
         let Some((first, rest)) = path.split_first() else {
             return;
         };
-        let node = match self.nodes.get_mut(first) {
-            Some(node) => node,
-            None => self.nodes.entry(first.clone()).or_default(),
-        };
+        let at = self.find(first).unwrap_or_else(|at| {
+            self.nodes.insert(at, (first.clone(), Node::default()));
+            at
+        });
+        let node = &mut self.nodes[at].1;
         if rest.is_empty() {
             node.member = true;
         } else {
@@ -54,9 +61,28 @@ impl FieldSet {
         }
     }
 
+    /// The set that these nodes make, in whichever order. No two are of one element.
+    pub(super) fn of(mut nodes: Vec<(Element, Node)>) -> Self {
+        nodes.retain(|(_, node)| !node.is_empty());
+        if !nodes.is_sorted_by(|(a, _), (b, _)| a < b) {
+            nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        }
+        Self { nodes }
+    }
+
+    /// Where an element's node is, or would have to be.
+    fn find(&self, element: &Element) -> Result<usize, usize> {
+        self.nodes.binary_search_by(|(here, _)| here.cmp(element))
+    }
+
+    fn get(&self, element: &Element) -> Option<&Node> {
+        let at = self.find(element).ok()?;
+        self.nodes.get(at).map(|(_, node)| node)
+    }
+
     /// Whether the child itself is a member.
     pub(super) fn has(&self, element: &Element) -> bool {
-        self.nodes.get(element).is_some_and(|node| node.member)
+        self.get(element).is_some_and(|node| node.member)
     }
 
     /// Whether the field at `path` is a member.
@@ -64,17 +90,13 @@ impl FieldSet {
         match path {
             [] => false,
             [last] => self.has(last),
-            [first, rest @ ..] => self
-                .nodes
-                .get(first)
-                .is_some_and(|node| node.below.has_path(rest)),
+            [first, rest @ ..] => self.get(first).is_some_and(|node| node.below.has_path(rest)),
         }
     }
 
     /// What is in the set below a child; `None` when nothing is.
     pub(super) fn below(&self, element: &Element) -> Option<&FieldSet> {
-        self.nodes
-            .get(element)
+        self.get(element)
             .map(|node| &node.below)
             .filter(|set| !set.is_empty())
     }
@@ -91,21 +113,34 @@ impl FieldSet {
             *self = other;
             return;
         }
-        for (element, node) in other.nodes {
-            match self.nodes.entry(element) {
-                Entry::Vacant(entry) => drop(entry.insert(node)),
-                Entry::Occupied(mut entry) => {
-                    let here = entry.get_mut();
-                    here.member |= node.member;
-                    here.below.add(node.below);
-                }
-            }
+        let mut mine = std::mem::take(&mut self.nodes).into_iter().peekable();
+        let mut theirs = other.nodes.into_iter().peekable();
+        self.nodes.reserve(mine.len() + theirs.len());
+        loop {
+            let order = match (mine.peek(), theirs.peek()) {
+                (Some((mine, _)), Some((theirs, _))) => mine.cmp(theirs),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return,
+            };
+            let both = match order {
+                Ordering::Less => mine.next(),
+                Ordering::Greater => theirs.next(),
+                Ordering::Equal => mine
+                    .next()
+                    .zip(theirs.next())
+                    .map(|((element, mut node), (_, other))| {
+                        node.add(other);
+                        (element, node)
+                    }),
+            };
+            self.nodes.extend(both);
         }
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
         self.keep(|element, node| {
-            let other = other.nodes.get(element)?;
+            let other = other.get(element)?;
             Some(Node {
                 member: node.member && other.member,
                 below: node.below.intersection(&other.below),
@@ -125,8 +160,8 @@ impl FieldSet {
         if other.is_empty() {
             return;
         }
-        self.nodes.retain(|element, node| {
-            if let Some(other) = other.nodes.get(element) {
+        self.nodes.retain_mut(|(element, node)| {
+            if let Some(other) = other.get(element) {
                 node.member &= !other.member;
                 node.below.subtract(&other.below);
             }
@@ -136,7 +171,7 @@ impl FieldSet {
 
     /// Takes away what another set has; taking a parent away takes all below it.
     pub(super) fn subtract_with_children(&mut self, other: &Self) {
-        self.nodes.retain(|element, node| match other.nodes.get(element) {
+        self.nodes.retain_mut(|(element, node)| match other.get(element) {
             None => true,
             Some(other) if other.member => false,
             Some(other) => {
@@ -245,32 +280,33 @@ impl FieldSet {
     }
 
     fn encode_node(&self, member: bool) -> Value {
-        let mut fields = Map::new();
-        if member && !self.is_empty() {
-            fields.insert(".".to_owned(), Value::Object(Map::new()));
-        }
-        for (element, node) in &self.nodes {
-            fields.insert(element.encode(), node.below.encode_node(node.member));
-        }
-        Value::Object(fields)
+        let itself = (member && !self.is_empty()).then(|| (".".to_owned(), Value::Object(Map::new())));
+        let below = self
+            .nodes
+            .iter()
+            .map(|(element, node)| (element.encode(), node.below.encode_node(node.member)));
+        Value::Object(itself.into_iter().chain(below).collect())
     }
 
     /// Reads FieldsV1. Path elements of a kind that is not known are left out.
     pub(super) fn decode(fields: &Value) -> Result<Self, String> {
-        let mut set = Self::new();
         let fields = match fields {
-            Value::Null => return Ok(set),
+            Value::Null => return Ok(Self::new()),
             Value::Object(fields) => fields,
             _ => return Err("managed fields must be objects".to_owned()),
         };
+        let mut nodes = Vec::with_capacity(fields.len());
         for (key, value) in fields.iter().filter(|(key, _)| *key != ".") {
             let below = Self::decode(value)?;
             let Some(element) = Element::decode(key)? else {
                 continue;
             };
             let member = below.is_empty() || value.get(".").is_some();
-            set.nodes.insert(element, Node { member, below });
+            nodes.push((element, Node { member, below }));
         }
+        let mut set = Self::of(nodes);
+        // Two texts may name one element, as `i:1` and `i:01`.
+        set.nodes.dedup_by(|(a, _), (b, _)| a == b);
         Ok(set)
     }
 }
