@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use trimtab_apimachinery_schema::Schema;
 
+use crate::strategies::fill::Filling;
+
 /// A schema, or the way to make it. Clones share what has been made.
 #[derive(Clone)]
 pub struct SchemaRef(Arc<Inner>);
@@ -13,6 +15,7 @@ pub struct SchemaRef(Arc<Inner>);
 struct Inner {
     made: OnceLock<Arc<Schema>>,
     make: Option<fn() -> Arc<Schema>>,
+    filling: OnceLock<Filling>,
 }
 
 impl SchemaRef {
@@ -21,6 +24,7 @@ impl SchemaRef {
         Self(Arc::new(Inner {
             made: OnceLock::new(),
             make: Some(make),
+            filling: OnceLock::new(),
         }))
     }
 
@@ -30,6 +34,11 @@ impl SchemaRef {
             .made
             .get_or_init(|| self.0.make.map_or_else(|| Arc::new(Schema::any()), |make| make()))
     }
+
+    /// What Go writes of objects of this schema though nobody has set it.
+    pub(crate) fn filling(&self) -> &Filling {
+        self.0.filling.get_or_init(|| Filling::of(self))
+    }
 }
 
 impl From<Arc<Schema>> for SchemaRef {
@@ -37,6 +46,7 @@ impl From<Arc<Schema>> for SchemaRef {
         Self(Arc::new(Inner {
             made: OnceLock::from(schema),
             make: None,
+            filling: OnceLock::new(),
         }))
     }
 }

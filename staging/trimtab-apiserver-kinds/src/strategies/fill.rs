@@ -1,8 +1,13 @@
 //! What Go writes though nobody has set it: structs that are no pointers, and fields that are never left out.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use trimtab_apimachinery_schema::Schema;
 use trimtab_apimachinery_schema::schema::{Additional, Type};
+
+use crate::schema_ref::SchemaRef;
 
 /// Fields that are written even when they say nothing, though they are not required: Go never leaves out a time that is
 /// no pointer. By type, those of all groups.
@@ -53,13 +58,13 @@ fn is_always(type_: &Schema, field: &str) -> bool {
 }
 
 /// Fills in what an object has of an owner: empty structs, and zero values in elements of lists.
-pub(super) fn fill_elements(schema: &Schema, object: &mut Value) {
-    fill_below(schema, object, Zeros::InElements);
+pub(super) fn fill_elements(schema: &SchemaRef, object: &mut Value) {
+    fill_below(schema.filling(), object, Zeros::InElements);
 }
 
 /// Fills in empty structs and zero values, below `metadata` only where it is not the object's own.
-pub(super) fn fill_object(schema: &Schema, object: &mut Value) {
-    fill_below(schema, object, Zeros::All);
+pub(super) fn fill_object(schema: &SchemaRef, object: &mut Value) {
+    fill_below(schema.filling(), object, Zeros::All);
 }
 
 /// When to fill in zeros.
@@ -72,9 +77,88 @@ enum Zeros {
     InElements,
 }
 
-fn fill_below(schema: &Schema, object: &mut Value, zeros: Zeros) {
+/// What there is to fill in of a type. It is worked out once for a schema, most of whose fields need nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filling {
+    /// The fields that need something, themselves or below.
+    fields: Vec<Field>,
+    /// Of the elements of a list.
+    items: Option<Arc<Filling>>,
+    /// Of the values of a map.
+    values: Option<Arc<Filling>>,
+}
+
+#[derive(Clone, Debug)]
+struct Field {
+    name: String,
+    below: Option<Arc<Filling>>,
+    absent: Absent,
+}
+
+/// What becomes of a field that is not there.
+#[derive(Clone, Debug)]
+enum Absent {
+    /// Nothing.
+    Stays,
+    /// An empty struct.
+    Struct,
+    /// Where zeros are filled in, this one.
+    Zero(Value),
+}
+
+impl Filling {
+    /// What there is to fill in of an object of this schema.
+    pub(crate) fn of(schema: &Schema) -> Self {
+        Self::with(schema, &mut HashMap::new())
+    }
+
+    /// `known` holds what has been worked out already, by the address of the schema: many types have parts in common.
+    fn with(schema: &Schema, known: &mut HashMap<*const Schema, Option<Arc<Self>>>) -> Self {
+        let mut below = |schema: &Arc<Schema>| {
+            let address = Arc::as_ptr(schema);
+            if let Some(filling) = known.get(&address) {
+                return filling.clone();
+            }
+            let filling = Self::with(schema, known);
+            let filling = (!filling.is_empty()).then(|| Arc::new(filling));
+            known.insert(address, filling.clone());
+            filling
+        };
+        let mut fields = Vec::new();
+        for (name, field) in &schema.properties {
+            let absent = if is_struct(field) {
+                Absent::Struct
+            } else if schema.required.contains(name) || is_always(schema, name) {
+                Absent::Zero(zero(field))
+            } else {
+                Absent::Stays
+            };
+            let below = below(field);
+            if below.is_some() || !matches!(absent, Absent::Stays) {
+                let name = name.clone();
+                fields.push(Field { name, below, absent });
+            }
+        }
+        let values = match &schema.additional {
+            Additional::Schema(values) => below(values),
+            Additional::None | Additional::Any => None,
+        };
+        let items = schema.items.as_ref().and_then(below);
+        Self {
+            fields,
+            items,
+            values,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.items.is_none() && self.values.is_none()
+    }
+}
+
+fn fill_below(filling: &Filling, object: &mut Value, zeros: Zeros) {
     let metadata = object.as_object_mut().and_then(|o| o.remove("metadata"));
-    fill(schema, object, zeros);
+    fill(filling, object, zeros);
     if let Some(object) = object.as_object_mut() {
         match metadata {
             Some(metadata) => drop(object.insert("metadata".to_owned(), metadata)),
@@ -83,30 +167,37 @@ fn fill_below(schema: &Schema, object: &mut Value, zeros: Zeros) {
     }
 }
 
-fn fill(schema: &Schema, value: &mut Value, zeros: Zeros) {
+fn fill(filling: &Filling, value: &mut Value, zeros: Zeros) {
     match value {
         Value::Array(items) => {
-            if let Some(schema) = &schema.items {
-                for item in items {
-                    fill(schema, item, Zeros::All);
-                }
+            if let Some(filling) = &filling.items {
+                items.iter_mut().for_each(|item| fill(filling, item, Zeros::All));
             }
         }
         Value::Object(fields) => {
-            if let Additional::Schema(schema) = &schema.additional {
-                for value in fields.values_mut() {
-                    fill(schema, value, Zeros::All);
-                }
+            if let Some(filling) = &filling.values {
+                fields
+                    .values_mut()
+                    .for_each(|value| fill(filling, value, Zeros::All));
             }
-            for (name, field) in &schema.properties {
-                if let Some(value) = fields.get_mut(name) {
-                    fill(field, value, zeros);
-                } else if is_struct(field) {
-                    let mut value = Value::Object(Map::new());
-                    fill(field, &mut value, zeros);
-                    fields.insert(name.clone(), value);
-                } else if zeros == Zeros::All && (schema.required.contains(name) || is_always(schema, name)) {
-                    fields.insert(name.clone(), zero(field));
+            for Field { name, below, absent } in &filling.fields {
+                match (fields.get_mut(name), absent) {
+                    (Some(value), _) => {
+                        if let Some(below) = below {
+                            fill(below, value, zeros);
+                        }
+                    }
+                    (None, Absent::Struct) => {
+                        let mut value = Value::Object(Map::new());
+                        if let Some(below) = below {
+                            fill(below, &mut value, zeros);
+                        }
+                        fields.insert(name.clone(), value);
+                    }
+                    (None, Absent::Zero(zero)) if zeros == Zeros::All => {
+                        fields.insert(name.clone(), zero.clone());
+                    }
+                    (None, Absent::Zero(_) | Absent::Stays) => {}
                 }
             }
         }

@@ -11,7 +11,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod fields;
-mod fill;
+pub(crate) mod fill;
 mod networking;
 mod policy;
 mod rbac;
