@@ -1,5 +1,6 @@
 //! Objects in and out of the store: the encoding, and the store's errors as API errors.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,16 +30,29 @@ pub(crate) fn encode(resource: &Resource, object: &Value) -> Bytes {
     let converted = resource
         .conversion
         .map(|conversion| (conversion.to_stored)(object));
-    // Writing a JSON value to memory cannot fail.
-    let encoded = serde_json::to_vec(&AsStored {
+    let stored = AsStored {
         object: converted.as_ref().unwrap_or(object),
         api_version: resource.strategy.stored_api_version(),
-    });
-    let mut encoded = encoded.unwrap_or_default();
-    // It is kept for long, and more than once.
-    encoded.shrink_to_fit();
-    encoded.into()
+    };
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        // Writing a JSON value to memory cannot fail.
+        let encoded = serde_json::to_writer(&mut *scratch, &stored);
+        debug_assert!(encoded.is_ok(), "{encoded:?}");
+        let bytes = Bytes::copy_from_slice(scratch);
+        scratch.shrink_to(SCRATCH_KEPT);
+        bytes
+    })
 }
+
+thread_local! {
+    /// Where objects are encoded. What is stored is kept for long, and so copied out of here into a piece of memory of just
+    /// its size: a buffer that has grown with it would keep up to as much again, and growing costs more than the copy.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many bytes of [`SCRATCH`] are kept for the next object.
+const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// What comes first in a stored object, in this order.
 const FIRST: [&str; 3] = ["kind", "apiVersion", "metadata"];
