@@ -31,6 +31,7 @@ pub use tolerations::DefaultTolerations;
 use webhooks::Webhooks;
 
 use crate::registry::hooks::{Admission, Attributes, Operation};
+use crate::registry::managed::keep_ownership;
 use crate::registry::meta;
 
 /// Plugins, one after the other, and then webhooks. All change first, then all have their last word; the first refusal
@@ -97,6 +98,10 @@ impl Admission for Chain {
             return Ok(());
         };
         let mut round = webhooks.first_round(attributes).await?;
+        if round.is_empty() {
+            return Ok(());
+        }
+        let owned = object["metadata"]["managedFields"].clone();
         webhooks
             .mutate(&mut round, attributes, Some(object), old, warnings)
             .await?;
@@ -107,6 +112,7 @@ impl Admission for Chain {
                 .mutate(&mut round, attributes, Some(object), old, warnings)
                 .await?;
         }
+        keep_ownership(object, owned, warnings);
         Ok(())
     }
 

@@ -74,12 +74,10 @@ impl Call<'_> {
         if !tracked {
             self.track(&mut object, None, options);
         }
-        let owned = object["metadata"]["managedFields"].clone();
         hooks
             .admission
             .mutate(&attributes, &mut object, None, &mut self.warnings)
             .await?;
-        self.keep_ownership(&mut object, owned);
         self.place(&mut object)?;
         self.dedup_owners(&mut object);
         let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();

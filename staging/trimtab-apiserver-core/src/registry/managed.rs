@@ -15,21 +15,6 @@ impl Call<'_> {
         }
     }
 
-    /// Takes back what admission has made of the managed fields, `before`, if that makes no sense.
-    pub(super) fn keep_ownership(&mut self, new: &mut Value, before: Value) {
-        let entries = &new["metadata"]["managedFields"];
-        if *entries == before {
-            return;
-        }
-        if let Err(why) = check_managed_fields(entries) {
-            self.warnings.push(format!(
-                ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
-                 mutating admission controller; please fix your requests: {why}"
-            ));
-            meta::set(new, "managedFields", before);
-        }
-    }
-
     /// What this request is, for the tracking of ownership.
     pub(super) fn write(&self, options: &WriteOptions) -> Write {
         let subresource = self.request.info.subresource.clone();
@@ -69,6 +54,21 @@ impl Call<'_> {
             "ephemeralcontainers" => Reset::AllBut(paths(&[&["spec", "ephemeralContainers"]])),
             _ => Reset::Nothing,
         }
+    }
+}
+
+/// Takes back what others have made of an object's managed fields, `before`, if that makes no sense.
+pub(crate) fn keep_ownership(object: &mut Value, before: Value, warnings: &mut Vec<String>) {
+    let entries = &object["metadata"]["managedFields"];
+    if *entries == before {
+        return;
+    }
+    if let Err(why) = check_managed_fields(entries) {
+        warnings.push(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
+             mutating admission controller; please fix your requests: {why}"
+        ));
+        meta::set(object, "managedFields", before);
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) mod json_syntax;
 mod list;
 mod list_options;
 mod listing;
-mod managed;
+pub(crate) mod managed;
 mod metadata_rules;
 pub(crate) mod options;
 mod patch;

@@ -218,12 +218,9 @@ impl Call<'_> {
         }
         let admission = self.hooks.admission.clone();
         let Some(mut shown) = change.shown(new)? else {
-            let owned = new["metadata"]["managedFields"].clone();
-            admission
+            return admission
                 .mutate(attributes, new, Some(old), &mut self.warnings)
-                .await?;
-            self.keep_ownership(new, owned);
-            return Ok(());
+                .await;
         };
         let before = change.shown(old)?;
         admission

@@ -44,6 +44,11 @@ impl Round {
         }
     }
 
+    /// Whether there is nobody to call.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
     /// Whether a second round is needed, and the plugins before it once more.
     pub(crate) fn has_changed(&self) -> bool {
         self.changed
