@@ -12,6 +12,10 @@ use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
 
+/// As `trimtab-apiserver` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A Kubernetes control plane in one process
 #[derive(Debug, Parser)]
 #[command(name = "trimtab", version)]

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_storage::{KeyValue, RangeRequest, Revision, Store};
@@ -81,13 +82,12 @@ impl StoreReader {
             let (revision, object) = recent.get(&kv.key)?;
             (*revision == kv.mod_revision).then(|| object.clone())
         };
-        let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(object) = known(&lock()) {
+        if let Some(object) = known(&self.recent.lock()) {
             return Ok(object);
         }
         let key = kv.key.clone();
         let stored = storage::stored(&codec.resource, kv)?;
-        let mut recent = lock();
+        let mut recent = self.recent.lock();
         if recent.len() >= RECENT {
             recent.clear();
         }
