@@ -36,7 +36,11 @@ impl FieldPath {
     /// Element `index` of this list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        const DIGITS: &str = "0123456789";
+        match DIGITS.get(index..=index) {
+            Some(digit) => self.and(&["[", digit, "]"]),
+            None => self.and(&["[", &index.to_string(), "]"]),
+        }
     }
 
     /// The value at `key` of this map.
@@ -282,6 +286,23 @@ impl std::error::Error for FieldError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_name_elements_by_number_and_by_key() {
+        let list = FieldPath::new("spec").child("list");
+        let cases = [
+            (list.index(0), "spec.list[0]"),
+            (list.index(9), "spec.list[9]"),
+            (list.index(10), "spec.list[10]"),
+            (list.index(1234).child("a.b"), "spec.list[1234].a.b"),
+            (list.key("x/y"), "spec.list[x/y]"),
+            (FieldPath::root().child("spec"), "spec"),
+            (FieldPath::root().index(3), "[3]"),
+        ];
+        for (path, text) in cases {
+            assert_eq!(path.to_string(), text);
+        }
+    }
 
     #[test]
     fn errors_read_as_kubernetes_writes_them() {

@@ -15,11 +15,13 @@ mod tests;
 mod yaml;
 mod yaml_scalar;
 
+use std::future::Future as _;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -302,7 +304,12 @@ impl Api {
                 warnings: told,
             } => {
                 *warnings = told;
-                let until_stop = events.take_until(self.stop.clone().cancelled_owned());
+                let (mut events, mut stop) = (events, Box::pin(self.stop.clone().cancelled_owned()));
+                // Whether the server stops is asked only when there is nothing to tell: asking has its price.
+                let until_stop = stream::poll_fn(move |cx| match events.poll_next_unpin(cx) {
+                    Poll::Pending => stop.as_mut().poll(cx).map(|()| None),
+                    ready => ready,
+                });
                 respond::watch(until_stop, style.encoding)
             }
         })

@@ -464,22 +464,36 @@ impl Watching {
                 None => pending().await,
             }
         };
+        // Changes first, since they are what nearly always happens.
         tokio::select! {
             biased;
-            () = &mut self.end => return None,
-            () = bookmark => self.ask_for_bookmark().await?,
-            Ok(()) = self.served.changed(), if !by_cache => self.check_served()?,
-            () = reached, if is_due => {}
             next = self.source.next() => match next {
                 Next::Changes(changes, behind_them) => {
                     self.changes = changes;
                     self.behind_them = behind_them.unwrap_or_default();
+                    return self.keep_time().await;
                 }
                 Next::Served => self.check_served()?,
                 Next::Failed(Error::Compacted { oldest }) => self.fail(&too_old(self.progress, oldest)),
                 // The client resumes from what it has seen.
                 Next::Failed(_) | Next::Ended => return None,
             },
+            () = &mut self.end => return None,
+            () = bookmark => self.ask_for_bookmark().await?,
+            Ok(()) = self.served.changed(), if !by_cache => self.check_served()?,
+            () = reached, if is_due => {}
+        }
+        Some(())
+    }
+
+    /// What the clock asks for, also where changes never cease; `None` at the end.
+    async fn keep_time(&mut self) -> Option<()> {
+        let now = Instant::now();
+        if now >= self.end.deadline() {
+            return None;
+        }
+        if self.bookmark_at.as_ref().is_some_and(|at| now >= at.deadline()) {
+            self.ask_for_bookmark().await?;
         }
         Some(())
     }

@@ -224,6 +224,44 @@ async fn a_watch_begins_with_the_state_and_ends_with_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_that_never_cease_hold_up_neither_bookmarks_nor_the_end() {
+    let server = Server::new();
+    let from = version(&server).await;
+    let query = format!(
+        "watch=1&resourceVersion={from}&allowWatchBookmarks=true&labelSelector=x%3Dseen&timeoutSeconds=100"
+    );
+    let mut events = server.watch(&format!("ns/configmaps?{query}")).await;
+    let mut told = Vec::new();
+    for second in 0..=100 {
+        // There is a change whenever the watch looks, and it is shown one of two.
+        for label in ["unseen", "seen"] {
+            let map = labelled(&format!("{label}{second}"), label);
+            server.ok("POST", "ns/configmaps", map, 201).await;
+        }
+        let Some((kind, name, _)) = events.next().await else {
+            break;
+        };
+        if kind == "BOOKMARK" {
+            told.push(kind);
+            let Some((_, next, _)) = events.next().await else {
+                break;
+            };
+            assert_eq!(next, format!("seen{second}"));
+        } else {
+            assert_eq!(name, format!("seen{second}"));
+        }
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        told.push(name);
+    }
+    let bookmarks: Vec<_> = told
+        .iter()
+        .enumerate()
+        .filter(|(_, what)| *what == "BOOKMARK")
+        .collect();
+    assert_eq!((told.len(), bookmarks.len()), (102, 2), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn bookmarks_tell_of_what_was_left_out() {
     let server = Server::new();
     let from = version(&server).await;
