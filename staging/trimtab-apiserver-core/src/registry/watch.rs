@@ -386,6 +386,12 @@ impl Watching {
         }
         loop {
             while let Some(change) = self.changes.pop_front() {
+                // Whatever happened before it has been told.
+                self.progress = self.progress.max(change.revision.saturating_sub(1));
+                if let Some(bookmark) = self.due_bookmark() {
+                    self.changes.push_front(change);
+                    return Some(bookmark);
+                }
                 match self.view.see(&change).await {
                     Ok(Some(event)) => return Some(event),
                     Ok(None) => {}
@@ -401,19 +407,19 @@ impl Watching {
             {
                 self.source = Source::Cache(watch);
             }
-            if let Some(due) = self.bookmark_due {
+            if self.bookmark_due.is_some() {
                 if let Source::Cache(watch) = &mut self.source {
                     match watch.caught_up() {
                         Ok(reached) => self.progress = self.progress.max(reached.unwrap_or_default()),
+                        Err(_) if self.is_over() => return None,
                         Err(changes) => {
                             self.changes = changes;
                             continue;
                         }
                     }
                 }
-                if self.progress >= due {
-                    self.bookmark_due = None;
-                    return Some(self.view.bookmark(self.progress, false));
+                if let Some(bookmark) = self.due_bookmark() {
+                    return Some(bookmark);
                 }
             }
             if matches!(self.source, Source::None) {
@@ -421,6 +427,16 @@ impl Watching {
             }
             self.wait().await?;
         }
+    }
+
+    /// The bookmark that is due, if the watch has come as far as it is to tell.
+    fn due_bookmark(&mut self) -> Option<WatchEvent> {
+        self.bookmark_due.take_if(|due| self.progress >= *due)?;
+        Some(self.view.bookmark(self.progress, false))
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end.deadline()
     }
 
     /// The next of what the watch begins with.
@@ -488,10 +504,10 @@ impl Watching {
 
     /// What the clock asks for, also where changes never cease; `None` at the end.
     async fn keep_time(&mut self) -> Option<()> {
-        let now = Instant::now();
-        if now >= self.end.deadline() {
+        if self.is_over() {
             return None;
         }
+        let now = Instant::now();
         if self.bookmark_at.as_ref().is_some_and(|at| now >= at.deadline()) {
             self.ask_for_bookmark().await?;
         }

@@ -238,6 +238,9 @@ async fn changes_that_never_cease_hold_up_neither_bookmarks_nor_the_end() {
             let map = labelled(&format!("{label}{second}"), label);
             server.ok("POST", "ns/configmaps", map, 201).await;
         }
+        for _ in 0..100 {
+            tokio::task::yield_now().await; // the cache gets on
+        }
         let Some((kind, name, _)) = events.next().await else {
             break;
         };
