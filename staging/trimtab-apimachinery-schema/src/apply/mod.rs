@@ -20,6 +20,7 @@ mod error;
 mod last_applied;
 mod managed;
 mod merge;
+mod overlay;
 mod path;
 mod set;
 mod shape;
@@ -32,6 +33,7 @@ mod write;
 use serde_json::Value;
 
 pub use error::{ApplyError, Conflict};
+pub use overlay::overlay;
 pub use write::{Reset, Write};
 
 use crate::schema::Schema;

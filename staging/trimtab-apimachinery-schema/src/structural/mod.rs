@@ -6,7 +6,8 @@
 //!
 //! Errors are worded and ordered as kube-apiserver's.
 //!
-//! A [`Condition`] is an expression in the same language about a request rather than about a value with a schema.
+//! A [`Condition`] is an expression in the same language about a request rather than about a value with a schema. Of such
+//! [`Expression`]s admission policies are made, together in a [`Composition`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -56,6 +57,10 @@ mod tests;
 
 pub use cel::condition::{Condition, Variables};
 pub use cel::library::authorizers::{Authorizer, Check, Decision};
+pub use cel::requests::{
+    Activation, COST_OF_CONDITIONS, COST_OF_ONE, COST_OF_POLICY, Composition, Declarations, EvaluationError,
+    Expression, Inputs, Output, Returns,
+};
 pub use default::default;
 pub use definition::check_definition;
 pub use prune::prune;

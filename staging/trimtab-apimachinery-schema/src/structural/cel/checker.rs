@@ -3,8 +3,11 @@
 //! What is not known here (the results of most functions, for one) passes; it shows when the rule is evaluated.
 
 use cel::Program;
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, StructExpr, operators,
+};
 
+use super::requests::patches;
 use super::types::Kind;
 
 /// Functions by what they return; nothing where that differs.
@@ -30,7 +33,7 @@ const FUNCTIONS: [(&str, &str); 9] = [
     ("double", "double asApproximateFloat"),
     (
         "string",
-        "string charAt join lowerAscii upperAscii trim replace substring format quote find getScheme getHost \
+        "string escapeKey charAt join lowerAscii upperAscii trim replace substring format quote find getScheme getHost \
      getHostname getPort getEscapedPath",
     ),
     ("bytes", "bytes"),
@@ -59,22 +62,44 @@ fn listed(names: &str, name: &str) -> bool {
 
 /// The type of a program's result, or the texts of what is wrong with it, one per fault.
 pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
-    check_with(program, variables, &[])
+    check_with(program, variables, &[], false)
 }
 
-/// As [`check`], for conditions on requests, which may ask authorizers.
-pub(super) fn check_condition(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
-    check_with(program, variables, &OF_AUTHORIZERS)
+/// As [`check`], for expressions about requests, which may ask authorizers and make patches.
+pub(super) fn check_request(
+    program: &Program,
+    variables: &[(&str, Kind)],
+    authorizers: bool,
+    patches: bool,
+) -> Result<Kind, String> {
+    let further: &[_] = if authorizers { &OF_AUTHORIZERS } else { &[] };
+    check_with(program, variables, further, patches)
+}
+
+/// Whether an expression is a variable that may be anything, or something in one: then it is known to be of any type,
+/// rather than not known of which.
+pub(super) fn is_plainly_dyn(expression: &IdedExpr, variables: &[&str]) -> bool {
+    match &expression.expr {
+        Expr::Ident(name) => variables.contains(&name.as_str()),
+        Expr::Select(select) => !select.test && is_plainly_dyn(&select.operand, variables),
+        Expr::Call(call) if call.func_name == operators::INDEX => call
+            .args
+            .first()
+            .is_some_and(|container| is_plainly_dyn(container, variables)),
+        _ => false,
+    }
 }
 
 fn check_with(
     program: &Program,
     variables: &[(&str, Kind)],
     further: &'static [(&'static str, &'static str)],
+    patches: bool,
 ) -> Result<Kind, String> {
     let mut checker = Checker {
         program,
         further,
+        patches,
         scope: variables
             .iter()
             .map(|(name, kind)| ((*name).to_owned(), kind.clone()))
@@ -96,6 +121,8 @@ struct Checker<'a> {
     program: &'a Program,
     /// Functions besides those that all expressions may call.
     further: &'static [(&'static str, &'static str)],
+    /// Whether patches may be made.
+    patches: bool,
     /// Variables, the innermost last.
     scope: Vec<(String, Kind)>,
     /// What is wrong, and where.
@@ -117,10 +144,10 @@ impl Checker<'_> {
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::List(list) => {
                 let kinds: Vec<_> = list.elements.iter().map(|element| self.kind(element)).collect();
-                let name = kinds.first().and_then(Kind::simple);
-                let same = kinds.iter().all(|kind| kind.simple() == name);
-                let element = name.filter(|_| same).map_or(Kind::Dyn, Kind::Simple);
-                Kind::List(Box::new(element))
+                let mut kinds = kinds.into_iter();
+                let first = kinds.next().unwrap_or(Kind::Dyn);
+                let element = kinds.fold(first, |element, kind| element.or(&kind));
+                Kind::List(Box::new(element.atom()))
             }
             Expr::Map(map) => {
                 for entry in &map.entries {
@@ -131,8 +158,40 @@ impl Checker<'_> {
                 }
                 Kind::Dyn
             }
-            Expr::Struct(_) => Kind::Dyn,
+            Expr::Struct(made) => self.structure(expression.id, made),
         }
+    }
+
+    /// `Object{…}` and `JSONPatch{…}`, of whose fields only the latter's are known.
+    fn structure(&mut self, id: u64, made: &StructExpr) -> Kind {
+        let name = made.type_name.as_str();
+        if !(self.patches && patches::is_type(name)) {
+            self.fault(id, &format!("undeclared reference to '{name}' (in container '')"));
+            return Kind::Dyn;
+        }
+        for entry in &made.entries {
+            let EntryExpr::StructField(field) = &entry.expr else {
+                continue;
+            };
+            let kind = self.kind(&field.value);
+            if name != patches::JSON_PATCH {
+                continue;
+            }
+            let at = entry.id;
+            if !patches::is_patch_field(&field.field) {
+                self.fault(at, &format!("undefined field '{}'", field.field));
+            } else if field.field != "value" && !matches!(kind, Kind::Dyn | Kind::Simple("string")) {
+                self.fault(
+                    at,
+                    &format!(
+                        "expected type of field '{}' is 'string' but provided type is '{}'",
+                        field.field,
+                        kind.describe()
+                    ),
+                );
+            }
+        }
+        Kind::Struct(name.into())
     }
 
     fn identifier(&mut self, id: u64, name: &str) -> Kind {
@@ -181,13 +240,7 @@ impl Checker<'_> {
         match (name, kinds.as_slice()) {
             (operators::INDEX, [container, _]) => container.element(),
             (operators::OPT_INDEX, _) => Kind::Dyn,
-            (operators::CONDITIONAL, [_, then, otherwise]) => {
-                if then.simple().is_some() && then.simple() == otherwise.simple() {
-                    then.clone()
-                } else {
-                    Kind::Dyn
-                }
-            }
+            (operators::CONDITIONAL, [_, then, otherwise]) => then.clone().or(otherwise),
             (operators::NEGATE, [operand]) => operand.clone(),
             (operators::LOGICAL_NOT, [operand]) => {
                 if !matches!(operand, Kind::Dyn | Kind::Simple("bool")) {
@@ -239,6 +292,9 @@ impl Checker<'_> {
             if !(equates && nullable) {
                 self.no_overload(id, name, &[a, b]);
             }
+        }
+        if let (ADD, Kind::List(first), Kind::List(second)) = (name, a, b) {
+            return Kind::List(Box::new((**first).clone().or(second)));
         }
         if let (Some(first), Some(second)) = (a.simple(), b.simple()) {
             let number = |name: &str| matches!(name, "int" | "uint" | "double");

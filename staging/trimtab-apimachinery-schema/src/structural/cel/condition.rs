@@ -1,13 +1,14 @@
 //! Conditions on requests (`matchConditions`): expressions over a request and its objects that hold or do not.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use cel::{Context, Program, Value as CelValue};
 use serde_json::Value;
 
-use super::library::authorizers::{Asker, Authorizer};
-use super::types::Kind;
-use super::{checker, library, rule, value};
+use super::library::authorizers::Authorizer;
+use super::requests::{
+    Activation, COST_OF_CONDITIONS, Composition, Declarations, EvaluationError, Expression, Inputs, Output,
+    Returns,
+};
 
 /// What a condition may look at.
 #[derive(Clone, Copy, Debug)]
@@ -24,23 +25,21 @@ pub struct Variables<'a> {
 
 /// A condition, compiled.
 #[derive(Debug)]
-pub struct Condition {
-    expression: String,
-    program: Result<Program, String>,
-}
+pub struct Condition(Expression);
 
 impl Condition {
     /// Compiles an expression. Whether it makes sense is to be asked of [`Condition::fault`].
     pub fn new(expression: &str) -> Self {
-        Self {
-            expression: expression.to_owned(),
-            program: compile(expression),
-        }
+        Self(Expression::new(
+            expression,
+            &Declarations::default(),
+            Returns::Bool,
+        ))
     }
 
     /// What is wrong with the expression, in kube-apiserver's words, if anything is.
     pub fn fault(&self) -> Option<&str> {
-        self.program.as_ref().err().map(String::as_str)
+        self.0.fault()
     }
 
     /// Whether the condition holds.
@@ -49,93 +48,28 @@ impl Condition {
     ///
     /// Says, in kube-apiserver's words, why the expression cannot be compiled or evaluated.
     pub fn holds(&self, variables: &Variables<'_>) -> Result<bool, String> {
-        let program = self
-            .program
-            .as_ref()
-            .map_err(|fault| format!("compilation error: {fault}"))?;
-        let mut context = Context::with_env(Arc::clone(library::with_authorizers()));
-        let request = variables.request;
-        context.add_variable_as_val("object", value::untyped(variables.object));
-        context.add_variable_as_val("oldObject", value::untyped(variables.old_object));
-        context.add_variable_as_val("request", value::untyped(request));
-        let asker = || Asker::new(Arc::clone(variables.authorizer));
-        let text = |pointer: &str| {
-            request
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
+        let inputs = Inputs {
+            object: variables.object,
+            old_object: variables.old_object,
+            request: variables.request,
+            params: &Value::Null,
+            namespace: &Value::Null,
+            authorizer: variables.authorizer,
         };
-        let about = asker().about(
-            text("/requestResource/group"),
-            text("/requestResource/resource"),
-            text("/requestSubResource"),
-            text("/namespace"),
-            text("/name"),
-        );
-        context.add_variable_as_val("authorizer", Box::new(asker()));
-        context.add_variable_as_val("authorizer.requestResource", Box::new(about));
-        let failed = |why: String| format!("expression '{}' resulted in error: {why}", self.expression);
-        match program.execute(&context) {
-            Ok(CelValue::Bool(holds)) => Ok(holds),
-            Ok(other) => Err(failed(format!(
-                "must evaluate to bool but got {}",
-                other.type_of()
-            ))),
-            Err(error) => Err(failed(rule::explain(&error))),
-        }
+        let activation = Activation::new(&Composition::default(), inputs);
+        let mut budget = COST_OF_CONDITIONS;
+        let output = activation.evaluate(&self.0, &mut budget);
+        output
+            .map(|output| output == Output::Bool(true))
+            .map_err(|error: EvaluationError| error.to_string())
     }
 }
-
-fn compile(expression: &str) -> Result<Program, String> {
-    let program = rule::compile_in(library::with_authorizers(), expression)?;
-    let variables = [
-        ("object", Kind::Dyn),
-        ("oldObject", Kind::Dyn),
-        ("request", REQUEST.clone()),
-        ("authorizer", Kind::Dyn),
-    ];
-    let kind = checker::check_condition(&program, &variables)
-        .map_err(|faults| format!("compilation failed: {faults}"))?;
-    match kind {
-        Kind::Simple("bool") | Kind::Dyn => Ok(program),
-        other => Err(format!("must evaluate to bool but got {}", other.describe())),
-    }
-}
-
-/// The type of `request`.
-static REQUEST: LazyLock<Kind> = LazyLock::new(|| {
-    let text = || Kind::Simple("string");
-    let texts = || Kind::List(Box::new(text()));
-    let map = |values: Kind| Kind::Map(Box::new(values));
-    let record = |fields: &[(&'static str, Kind)]| Kind::Record(fields.into());
-    let gv = |last: &'static str| record(&[("group", text()), ("version", text()), (last, text())]);
-    let user = [
-        ("username", text()),
-        ("uid", text()),
-        ("groups", texts()),
-        ("extra", map(texts())),
-    ];
-    record(&[
-        ("kind", gv("kind")),
-        ("resource", gv("resource")),
-        ("subResource", text()),
-        ("requestKind", gv("kind")),
-        ("requestResource", gv("resource")),
-        ("requestSubResource", text()),
-        ("name", text()),
-        ("namespace", text()),
-        ("operation", text()),
-        ("userInfo", record(&user)),
-        ("dryRun", Kind::Simple("bool")),
-        ("options", Kind::Dyn),
-    ])
-});
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::library::authorizers::{Check, Decision};
+    use super::super::library::authorizers::{Authorizer, Check, Decision};
     use super::*;
 
     /// Allows what begins with `allowed`, and says of everything what it was asked.
@@ -260,9 +194,10 @@ mod tests {
                 "object.spec.x == 1",
                 "expression 'object.spec.x == 1' resulted in error: no such key: spec",
             ),
+            ("object.n", "compilation error: must evaluate to bool but got dyn"),
             (
-                "object.n",
-                "expression 'object.n' resulted in error: must evaluate to bool but got int",
+                "[object.n][0]",
+                "expression '[object.n][0]' resulted in error: must evaluate to bool but got int",
             ),
             (
                 "authorizer.path(' ').check('get').allowed()",

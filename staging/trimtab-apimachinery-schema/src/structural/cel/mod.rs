@@ -1,13 +1,15 @@
-//! CEL: the rules of schemas (`x-kubernetes-validations`), and conditions on requests (`matchConditions`).
+//! CEL: the rules of schemas (`x-kubernetes-validations`), and expressions about requests (`matchConditions`, admission
+//! policies).
 //!
 //! Rules are compiled once per schema, into a tree of the shape of the schema that holds only the parts with rules.
-//! Unlike kube-apiserver's, evaluation has no cost budget.
+//! Unlike kube-apiserver's, their evaluation has no cost budget; that of expressions about requests has.
 
 mod checker;
 pub(super) mod condition;
 pub(super) mod definition;
 pub(super) mod library;
 mod path;
+pub(super) mod requests;
 mod rule;
 mod types;
 mod value;

@@ -23,6 +23,10 @@ pub(super) enum Kind {
     Metadata,
     /// Fields that stem from no schema: written as they are called.
     Record(Arc<[(&'static str, Kind)]>),
+    /// The variables of a policy. Of those of one name the last counts.
+    Variables(Arc<[(String, Kind)]>),
+    /// What is made as `Name{…}`, by its name.
+    Struct(Arc<str>),
 }
 
 impl Kind {
@@ -67,7 +71,30 @@ impl Kind {
                 let (_, kind) = fields.iter().find(|(field, _)| *field == name)?;
                 Some(kind.clone())
             }
+            Self::Variables(variables) => {
+                let (_, kind) = variables.iter().rev().find(|(variable, _)| variable == name)?;
+                Some(kind.clone())
+            }
+            Self::Struct(_) => Some(Self::Dyn),
             Self::Simple(_) | Self::List(_) => None,
+        }
+    }
+
+    /// The type of what may be of this type or of that.
+    pub(super) fn or(self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Simple(name), Self::Simple(same)) if name == *same => Self::Simple(name),
+            (Self::Struct(name), Self::Struct(same)) if name == *same => Self::Struct(name),
+            (Self::List(element), Self::List(same)) => Self::List(Box::new(element.or(same))),
+            _ => Self::Dyn,
+        }
+    }
+
+    /// The type, if it has no parts; otherwise any.
+    pub(super) fn atom(self) -> Self {
+        match self {
+            Self::Simple(_) | Self::Struct(_) => self,
+            _ => Self::Dyn,
         }
     }
 
@@ -97,7 +124,12 @@ impl Kind {
     pub(super) fn is_nullable(&self) -> bool {
         matches!(
             self,
-            Self::Dyn | Self::Fields(..) | Self::Metadata | Self::Record(_)
+            Self::Dyn
+                | Self::Fields(..)
+                | Self::Metadata
+                | Self::Record(_)
+                | Self::Variables(_)
+                | Self::Struct(_)
         )
     }
 
@@ -147,6 +179,8 @@ impl Kind {
             Self::List(element) => format!("list({})", element.describe()),
             Self::Map(values) => format!("map(string, {})", values.describe()),
             Self::Fields(..) | Self::Metadata | Self::Record(_) => "object".to_owned(),
+            Self::Variables(_) => "kubernetes.variables".to_owned(),
+            Self::Struct(name) => name.to_string(),
         }
     }
 }

@@ -156,6 +156,23 @@ pub(super) fn untyped(value: &Value) -> Box<dyn Val + '_> {
     }
 }
 
+/// As [`untyped`], for values that outlive what they are made of.
+pub(super) fn owned(value: &Value) -> Box<dyn Val> {
+    match value {
+        Value::Null => Box::new(CelNull),
+        Value::Bool(b) => Box::new(CelBool::from(*b)),
+        Value::Number(number) => of_number(number),
+        Value::String(text) => Box::new(CelString::from(text.clone())),
+        Value::Array(items) => Box::new(CelList::from(items.iter().map(owned).collect::<Vec<_>>())),
+        Value::Object(fields) => {
+            let entries = fields
+                .iter()
+                .map(|(name, value)| (CelMapKey::from(name.clone()), owned(value)));
+            Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
+        }
+    }
+}
+
 fn of_number(number: &Number) -> Box<dyn Val> {
     match (number.as_i64(), number.as_u64()) {
         (Some(n), _) => Box::new(CelInt::from(n)),

@@ -11,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 use cel::common::value::{FromVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
+use super::requests::{meter, patches};
+
 /// The environment of all rules. Were a declaration refused, rules would have the functions declared before it.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib().with_optional_support(true);
@@ -21,9 +23,22 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
 /// The environment of all conditions on requests: what rules have, and authorizers.
 static WITH_AUTHORIZERS: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib().with_optional_support(true);
-    let _ = declare(&mut env).and_then(|()| authorizers::declare(&mut env));
+    let _ = declare_for_requests(&mut env);
     Arc::new(env)
 });
+
+/// The environment of all mutations: what conditions have, and what patches are written with.
+static WITH_PATCHES: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib().with_optional_support(true);
+    let _ = declare_for_requests(&mut env).and_then(|()| patches::declare(&mut env));
+    Arc::new(env)
+});
+
+fn declare_for_requests(env: &mut Env) -> Result<(), DeclarationError> {
+    declare(env)?;
+    authorizers::declare(env)?;
+    meter::declare(env)
+}
 
 /// The environment that rules are compiled and evaluated in.
 pub(super) fn env() -> &'static Arc<Env> {
@@ -33,6 +48,11 @@ pub(super) fn env() -> &'static Arc<Env> {
 /// The environment that conditions on requests are compiled and evaluated in.
 pub(super) fn with_authorizers() -> &'static Arc<Env> {
     &WITH_AUTHORIZERS
+}
+
+/// The environment that mutations are compiled and evaluated in.
+pub(super) fn with_patches() -> &'static Arc<Env> {
+    &WITH_PATCHES
 }
 
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
@@ -84,7 +104,7 @@ macro_rules! opaque {
         impl cel::common::value::StaticVal for $type {}
     };
 }
-use opaque;
+pub(super) use opaque;
 
 #[cfg(test)]
 mod tests {
@@ -95,8 +115,8 @@ mod tests {
     #[test]
     fn all_functions_are_declared() {
         let mut env = Env::stdlib();
-        assert_eq!(declare(&mut env), Ok(()));
-        assert_eq!(authorizers::declare(&mut env), Ok(()));
+        assert_eq!(declare_for_requests(&mut env), Ok(()));
+        assert_eq!(patches::declare(&mut env), Ok(()));
     }
 
     #[test]
