@@ -70,7 +70,9 @@ pub(super) const GROUPS: &[(&str, &str, &str)] = &[
     (
         "admissionregistration.k8s.io",
         "v1",
-        "MutatingWebhookConfiguration mutatingwebhookconfigurations mutatingwebhookconfiguration cluster all - api-extensions -
+        "MutatingAdmissionPolicy mutatingadmissionpolicies mutatingadmissionpolicy cluster all - api-extensions -
+         MutatingAdmissionPolicyBinding mutatingadmissionpolicybindings mutatingadmissionpolicybinding cluster all - api-extensions -
+         MutatingWebhookConfiguration mutatingwebhookconfigurations mutatingwebhookconfiguration cluster all - api-extensions -
          ValidatingAdmissionPolicy validatingadmissionpolicies validatingadmissionpolicy cluster all - api-extensions status=gpu
          ValidatingAdmissionPolicyBinding validatingadmissionpolicybindings validatingadmissionpolicybinding cluster all - api-extensions -
          ValidatingWebhookConfiguration validatingwebhookconfigurations validatingwebhookconfiguration cluster all - api-extensions -",

@@ -41,8 +41,9 @@ pub(super) fn schema(group: &str, version: &str, kind: &str) -> SchemaRef {
             of!(storage::v1; CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment
             VolumeAttributesClass)
         }
-        ("admissionregistration.k8s.io", _) => of!(admissionregistration::v1; MutatingWebhookConfiguration
-            ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration),
+        ("admissionregistration.k8s.io", _) => of!(admissionregistration::v1; MutatingAdmissionPolicy
+            MutatingAdmissionPolicyBinding MutatingWebhookConfiguration ValidatingAdmissionPolicy
+            ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration),
         ("scheduling.k8s.io", _) => of!(scheduling::v1; PriorityClass),
         ("coordination.k8s.io", _) => of!(coordination::v1; Lease),
         ("node.k8s.io", _) => of!(node::v1; RuntimeClass),

@@ -275,7 +275,8 @@ pub(super) fn webhooks(row: Row<'_>) -> Vec<Value> {
     vec![row.name(), count(&row.object["webhooks"]).into(), row.age()]
 }
 
-pub(super) fn admission_policy(row: Row<'_>) -> Vec<Value> {
+/// `counted` is the field of the expressions that a policy is there for.
+pub(super) fn admission_policy(row: Row<'_>, counted: &str) -> Vec<Value> {
     let kind = &row.spec["paramKind"];
     let param = if kind.is_object() {
         format!("{}/{}", text(&kind["apiVersion"]), text(&kind["kind"]))
@@ -284,7 +285,7 @@ pub(super) fn admission_policy(row: Row<'_>) -> Vec<Value> {
     };
     vec![
         row.name(),
-        count(&row.spec["validations"]).into(),
+        count(&row.spec[counted]).into(),
         param.into(),
         row.age(),
     ]

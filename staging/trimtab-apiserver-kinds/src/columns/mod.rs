@@ -133,8 +133,11 @@ pub(crate) fn cells(kind: &str, object: &Value, now: i64) -> Vec<Value> {
         "CSIDriver" => cluster::csi_driver,
         "CSIStorageCapacity" => cluster::csi_storage_capacity,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => cluster::webhooks,
-        "ValidatingAdmissionPolicy" => cluster::admission_policy,
-        "ValidatingAdmissionPolicyBinding" => cluster::admission_policy_binding,
+        "MutatingAdmissionPolicy" => |row: Row<'_>| cluster::admission_policy(row, "mutations"),
+        "ValidatingAdmissionPolicy" => |row: Row<'_>| cluster::admission_policy(row, "validations"),
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => {
+            cluster::admission_policy_binding
+        }
         "FlowSchema" => cluster::flow_schema,
         "PriorityLevelConfiguration" => cluster::priority_level,
         _ => created_at,

@@ -150,13 +150,18 @@ impl Checker<'_> {
                 Kind::List(Box::new(element.atom()))
             }
             Expr::Map(map) => {
+                let mut of_texts = !map.entries.is_empty();
                 for entry in &map.entries {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
-                        self.kind(&entry.key);
+                        of_texts &= self.kind(&entry.key).simple() == Some("string");
                         self.kind(&entry.value);
                     }
                 }
-                Kind::Dyn
+                if of_texts {
+                    Kind::Map(Box::new(Kind::Dyn))
+                } else {
+                    Kind::Dyn
+                }
             }
             Expr::Struct(made) => self.structure(expression.id, made),
         }

@@ -1,6 +1,4 @@
 //! Kinds of `admissionregistration.k8s.io`: who else looks at requests, and at which.
-//!
-//! CEL expressions of policies are not compiled here; whoever runs them finds what is wrong with them.
 
 mod policies;
 mod webhooks;
@@ -8,7 +6,9 @@ mod webhooks;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
-use self::policies::{validate_binding, validate_policy};
+use self::policies::{
+    validate_binding, validate_mutating_binding, validate_mutating_policy, validate_policy, warn_of_name,
+};
 use super::checks::{default_text, default_to, invalid_for, is_empty, items, items_mut, one_of, text};
 use super::rules::Rules;
 use super::storage::keep_metadata;
@@ -36,27 +36,48 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
         },
         "ValidatingAdmissionPolicy" => Rules {
             status: true,
-            default: |policy| {
-                if let Some(spec) = policy.get_mut("spec") {
-                    default_text(spec, "failurePolicy", "Fail");
-                    default_match(spec, "matchConstraints");
-                }
-            },
+            default: default_policy,
             prepare_status: keep_metadata,
-            validate: validate_policy,
+            validate: |policy| validate_policy(policy, None),
+            validate_update: Some(|policy, old| validate_policy(policy, Some(old))),
+            validate_status: |policy, _| policies::validate_status(policy),
+            warnings: |policy, _| warn_of_name(policy),
+            ..ANY
+        },
+        "MutatingAdmissionPolicy" => Rules {
+            default: default_policy,
+            validate: |policy| validate_mutating_policy(policy, None),
+            validate_update: Some(|policy, old| validate_mutating_policy(policy, Some(old))),
+            warnings: |policy, _| warn_of_name(policy),
             ..ANY
         },
         "ValidatingAdmissionPolicyBinding" => Rules {
-            default: |binding| {
-                if let Some(spec) = binding.get_mut("spec") {
-                    default_match(spec, "matchResources");
-                }
-            },
+            default: default_binding,
             validate: validate_binding,
+            warnings: |binding, _| warn_of_name(binding),
+            ..ANY
+        },
+        "MutatingAdmissionPolicyBinding" => Rules {
+            default: default_binding,
+            validate: validate_mutating_binding,
+            warnings: |binding, _| warn_of_name(binding),
             ..ANY
         },
         _ => return None,
     })
+}
+
+fn default_policy(policy: &mut Value) {
+    if let Some(spec) = policy.get_mut("spec") {
+        default_text(spec, "failurePolicy", "Fail");
+        default_match(spec, "matchConstraints");
+    }
+}
+
+fn default_binding(binding: &mut Value) {
+    if let Some(spec) = binding.get_mut("spec") {
+        default_match(spec, "matchResources");
+    }
 }
 
 /// Fills in what says which objects are looked at.

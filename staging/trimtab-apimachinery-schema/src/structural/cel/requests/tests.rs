@@ -302,7 +302,7 @@ fn mutations_come_to_json() {
             Err("compilation error: must evaluate to Object but got dyn"),
         ),
         (
-            "{'a': 1}",
+            "[{'a': 1}][0]",
             Returns::Object,
             Err("unsupported return type from ApplyConfiguration expression: map"),
         ),
