@@ -4,6 +4,7 @@
 //! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
 //! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others.
 
+pub(crate) mod dynamic;
 mod limit_ranger;
 mod namespaces;
 mod priority;
@@ -105,9 +106,9 @@ impl Admission for Chain {
         webhooks
             .mutate(&mut round, attributes, Some(object), old, warnings)
             .await?;
-        if round.has_changed() {
+        if round.progress.has_changed() {
             self.plugins(attributes, object, old, warnings).await?;
-            round.again(object);
+            round.progress.again(object);
             webhooks
                 .mutate(&mut round, attributes, Some(object), old, warnings)
                 .await?;

@@ -20,7 +20,8 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_storage::{self as storage, Store};
 
-use crate::admission::webhooks::{Surroundings, WebhookMetrics, Webhooks};
+use crate::admission::dynamic::Surroundings;
+use crate::admission::webhooks::{WebhookMetrics, Webhooks};
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
@@ -253,10 +254,9 @@ impl Builder {
             resources: registry.resources().clone(),
             reader,
             authorizer: auth.authorizer.clone(),
-            clients: clients.clone(),
         };
         let webhook_metrics = Arc::new(WebhookMetrics::default());
-        let webhooks = Arc::new(Webhooks::new(around, webhook_metrics.clone()));
+        let webhooks = Arc::new(Webhooks::new(around, clients.clone(), webhook_metrics.clone()));
         registry.set_admission(Arc::new(admission.with_webhooks(webhooks)));
         let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await

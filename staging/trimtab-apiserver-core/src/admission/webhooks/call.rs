@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
-use tokio::sync::OnceCell;
-use trimtab_apimachinery_meta::{ApiError, GroupResource, StatusReason};
+use trimtab_apimachinery_meta::{ApiError, StatusReason};
 use trimtab_apimachinery_schema::structural::{Authorizer, Variables};
 
+use super::Webhooks;
 use super::hook::Hook;
-use super::matching::{self, NamespaceLabels, Sight};
 use super::review::{self, Response, Role, Version};
-use super::{Asking, Webhooks, versions};
+use crate::admission::dynamic::{self, Asking, Namespace, Sight, versions};
 use crate::registry::Resources;
 use crate::registry::hooks::Attributes;
 use crate::webhook;
@@ -20,8 +19,7 @@ use crate::webhook;
 pub(super) struct Passage<'a> {
     pub(super) webhooks: &'a Webhooks,
     pub(super) attributes: &'a Attributes,
-    /// The labels of the request's namespace, once they have been needed.
-    namespace: OnceCell<Value>,
+    namespace: Namespace<'a>,
     authorizer: Arc<dyn Authorizer>,
 }
 
@@ -56,7 +54,7 @@ impl<'a> Passage<'a> {
         Self {
             webhooks,
             attributes,
-            namespace: OnceCell::new(),
+            namespace: Namespace::new(&*webhooks.around.reader, attributes),
             authorizer: Arc::new(asking),
         }
     }
@@ -70,41 +68,17 @@ impl<'a> Passage<'a> {
         old: Option<&Value>,
     ) -> Result<Option<Sight>, ApiError> {
         let resources = self.webhooks.around.resources.snapshot();
-        let Some(sight) = matching::sight(hook, self.attributes, &resources) else {
+        let Some(sight) = dynamic::sight(&hook.rules, hook.equivalents, self.attributes, &resources) else {
             return Ok(None);
         };
         let objects = hook.objects.as_ref().map_err(ApiError::internal)?;
-        let matches = matching::objects_match(objects, self.attributes, object, old)
-            && self.namespace_matches(hook, object).await?
+        let namespaces = hook.namespaces.as_ref().map_err(ApiError::internal)?;
+        let matches = dynamic::objects_match(objects, self.attributes, object, old)
+            && self.namespace.matches(namespaces, object).await?
             && self
                 .conditions_hold(hook, role, &resources, &sight, object, old)
                 .await?;
         Ok(matches.then_some(sight))
-    }
-
-    async fn namespace_matches(&self, hook: &Hook, object: Option<&Value>) -> Result<bool, ApiError> {
-        let selector = hook.namespaces.as_ref().map_err(ApiError::internal)?;
-        if selector.is_empty() {
-            return Ok(true);
-        }
-        match matching::namespace_labels(self.attributes) {
-            NamespaceLabels::None => Ok(true),
-            NamespaceLabels::Object => {
-                Ok(object.is_some_and(|object| selector.matches(&object["metadata"]["labels"])))
-            }
-            NamespaceLabels::Of(name) => {
-                let labels = self.namespace.get_or_try_init(|| self.labels_of(name)).await?;
-                Ok(selector.matches(labels))
-            }
-        }
-    }
-
-    async fn labels_of(&self, name: &str) -> Result<Value, ApiError> {
-        let reader = &self.webhooks.around.reader;
-        let found = reader.get("", "namespaces", "", name).await?;
-        let namespace =
-            found.ok_or_else(|| ApiError::not_found(&GroupResource::new("", "namespaces"), name))?;
-        Ok(namespace["metadata"]["labels"].clone())
     }
 
     /// Whether all conditions hold. One that does not, decides; only then do those count that cannot be evaluated.
@@ -121,7 +95,7 @@ impl<'a> Passage<'a> {
             return Ok(true);
         }
         let shown = versions::show(resources, self.attributes, sight, object, old).await?;
-        let request = review::request(self.attributes, sight);
+        let request = dynamic::request(self.attributes, sight);
         let variables = Variables {
             object: shown.object.as_deref().unwrap_or(&Value::Null),
             old_object: shown.old.as_deref().unwrap_or(&Value::Null),
@@ -177,10 +151,10 @@ impl<'a> Passage<'a> {
         })?;
         let no_client = |why: &str| Failure::calling(format!("could not get REST client: {why}"), 500);
         let target = hook.target.as_ref().map_err(|why| no_client(why))?;
-        let clients = &self.webhooks.around.clients;
+        let clients = &self.webhooks.clients;
         clients.check(target).map_err(|why| no_client(&why))?;
         let uid = uuid::Uuid::new_v4().to_string();
-        let request = review::request(self.attributes, sight);
+        let request = dynamic::request(self.attributes, sight);
         let review = review::review(version, request, &uid, object, old);
         let end = webhook::end(hook.timeout, self.attributes.deadline);
         let answer = clients.post(target, &review, end).await.map_err(|error| {

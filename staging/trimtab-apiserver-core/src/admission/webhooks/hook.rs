@@ -1,17 +1,16 @@
-//! Webhooks as their configurations describe them, and the configurations as the store has them.
+//! Webhooks as their configurations describe them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use serde_json::Value;
-use trimtab_apimachinery_meta::{ApiError, LabelSelector};
+use trimtab_apimachinery_meta::LabelSelector;
 use trimtab_apimachinery_schema::structural::Condition;
-use trimtab_apiserver_storage::{KeyValue, RangeRequest, Revision, Store};
 
-use crate::registry::{keys, meta, storage};
+use crate::admission::dynamic::{Kinds, Rule, selector, texts, wants_equivalents};
+use crate::registry::meta;
 use crate::webhook::Target;
 
 /// What a webhook gets that does not say how long it may take.
@@ -41,56 +40,21 @@ pub(super) struct Hook {
     pub(super) target: Result<Target, String>,
 }
 
-/// Operations on resources, each list with `*` for all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) operations: Vec<String>,
-    pub(super) groups: Vec<String>,
-    pub(super) versions: Vec<String>,
-    pub(super) resources: Vec<String>,
-    /// `Namespaced`, `Cluster` or `*`.
-    pub(super) scope: String,
-}
-
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_default()
 }
 
-fn texts(value: &Value, field: &str) -> Vec<String> {
-    let list = value[field].as_array().into_iter().flatten();
-    list.filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-impl Rule {
-    fn read(rule: &Value) -> Self {
-        Self {
-            operations: texts(rule, "operations"),
-            groups: texts(rule, "apiGroups"),
-            versions: texts(rule, "apiVersions"),
-            resources: texts(rule, "resources"),
-            scope: rule["scope"].as_str().unwrap_or("*").to_owned(),
-        }
-    }
-}
-
 impl Hook {
     fn read(hook: &Value, id: String) -> Self {
-        let selector = |field: &str| {
-            let read = LabelSelector::from_object(&hook[field]);
-            read.map(Option::unwrap_or_default)
-                .map_err(|error| error.to_string())
-        };
-        let list = |field: &str| hook[field].as_array().cloned().unwrap_or_default();
-        let conditions = list("matchConditions");
+        let conditions = hook["matchConditions"].as_array().into_iter().flatten();
         Self {
             id,
             name: text(hook, "name").to_owned(),
-            rules: list("rules").iter().map(Rule::read).collect(),
-            equivalents: hook["matchPolicy"].as_str().unwrap_or("Equivalent") == "Equivalent",
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
+            rules: Rule::read_all(&hook["rules"]),
+            equivalents: wants_equivalents(hook),
+            namespaces: selector(hook, "namespaceSelector"),
+            objects: selector(hook, "objectSelector"),
             conditions: conditions
-                .iter()
                 .map(|condition| Condition::new(text(condition, "expression").trim()))
                 .collect(),
             may_fail: text(hook, "failurePolicy") == "Ignore",
@@ -118,72 +82,44 @@ impl Hook {
     }
 }
 
-/// The configurations of one kind: read from the store for every request, looked at only when they have changed.
+/// The webhooks of MutatingWebhookConfigurations.
 #[derive(Debug)]
-pub(super) struct Configurations {
-    store: Arc<dyn Store>,
-    prefix: String,
-    seen: Mutex<Seen>,
-}
+pub(super) struct Mutating;
 
-#[derive(Debug, Default)]
-struct Seen {
-    /// By key, the revision that last changed the configuration, and its webhooks.
-    by_key: BTreeMap<Bytes, (Revision, Vec<Arc<Hook>>)>,
-    /// All webhooks, in the order of their configurations' names.
-    all: Arc<Vec<Arc<Hook>>>,
-}
+/// The webhooks of ValidatingWebhookConfigurations.
+#[derive(Debug)]
+pub(super) struct Validating;
 
-impl Configurations {
-    pub(super) fn new(store: Arc<dyn Store>, plural: &str) -> Self {
-        Self {
-            store,
-            prefix: format!("{}{plural}/", keys::ROOT),
-            seen: Mutex::default(),
-        }
+impl Kinds for Mutating {
+    const PLURALS: &'static [&'static str] = &["mutatingwebhookconfigurations"];
+    type One = Vec<Arc<Hook>>;
+    type All = Vec<Arc<Hook>>;
+
+    fn read(_: usize, configuration: &Value) -> Self::One {
+        Hook::all(configuration)
     }
 
-    /// All webhooks as of now.
-    pub(super) async fn current(&self) -> Result<Arc<Vec<Arc<Hook>>>, ApiError> {
-        let range = self.store.range(RangeRequest::prefix(self.prefix.clone())).await;
-        let kvs = range.map_err(|e| storage::error(&e))?.kvs;
-        let mut seen = self.seen.lock();
-        if !seen.is(&kvs) {
-            seen.take(kvs);
-        }
-        Ok(seen.all.clone())
+    fn all(of: &[BTreeMap<Bytes, Self::One>]) -> Self::All {
+        in_order(of)
     }
 }
 
-impl Seen {
-    fn is(&self, kvs: &[KeyValue]) -> bool {
-        let same = |(kv, (key, (revision, _))): (&KeyValue, (&Bytes, &(Revision, _)))| {
-            kv.key == *key && kv.mod_revision == *revision
-        };
-        kvs.len() == self.by_key.len() && kvs.iter().zip(&self.by_key).all(same)
+impl Kinds for Validating {
+    const PLURALS: &'static [&'static str] = &["validatingwebhookconfigurations"];
+    type One = Vec<Arc<Hook>>;
+    type All = Vec<Arc<Hook>>;
+
+    fn read(_: usize, configuration: &Value) -> Self::One {
+        Hook::all(configuration)
     }
 
-    fn take(&mut self, kvs: Vec<KeyValue>) {
-        let mut before = std::mem::take(&mut self.by_key);
-        for kv in kvs {
-            let known = before.remove(&kv.key);
-            let hooks = match known {
-                Some((revision, hooks)) if revision == kv.mod_revision => hooks,
-                _ => read(&kv.value),
-            };
-            self.by_key.insert(kv.key, (kv.mod_revision, hooks));
-        }
-        let all = self.by_key.values().flat_map(|(_, hooks)| hooks.iter().cloned());
-        self.all = Arc::new(all.collect());
+    fn all(of: &[BTreeMap<Bytes, Self::One>]) -> Self::All {
+        in_order(of)
     }
 }
 
-fn read(stored: &[u8]) -> Vec<Arc<Hook>> {
-    match serde_json::from_slice(stored) {
-        Ok(configuration) => Hook::all(&configuration),
-        Err(error) => {
-            tracing::error!(%error, "a stored webhook configuration cannot be read");
-            Vec::new()
-        }
-    }
+/// All webhooks, in the order of their configurations' names.
+fn in_order(of: &[BTreeMap<Bytes, Vec<Arc<Hook>>>]) -> Vec<Arc<Hook>> {
+    let configurations = of.iter().flat_map(BTreeMap::values);
+    configurations.flatten().cloned().collect()
 }

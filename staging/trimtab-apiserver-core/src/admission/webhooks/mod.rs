@@ -1,9 +1,8 @@
 //! Admission webhooks: servers of others that change requests, or refuse them.
 //!
-//! MutatingWebhookConfigurations and ValidatingWebhookConfigurations say which webhooks there are; `hook` reads them,
-//! anew whenever they have changed. `matching` decides which of them a request concerns, `versions` gives objects the
-//! version that a webhook wants, `review` is what is said to it and what it says, and `call` puts that together.
-//! `mutating` calls one webhook after the other, `validating` all at once.
+//! MutatingWebhookConfigurations and ValidatingWebhookConfigurations say which webhooks there are; `hook` reads them.
+//! `review` is what is said to a webhook and what it says, and `call` puts that together with what `dynamic` knows of
+//! matching and of versions. `mutating` calls one webhook after the other, `validating` all at once.
 //!
 //! **Invariant:** a request sees every configuration whose write was acknowledged before it began (checked by
 //! `a_configuration_counts_from_the_next_request_on`).
@@ -12,59 +11,44 @@
 
 mod call;
 mod hook;
-mod matching;
 mod metrics;
 mod mutating;
 mod review;
 #[cfg(test)]
 mod tests;
 mod validating;
-mod versions;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apimachinery_schema::structural;
-use trimtab_apiserver_auth::{Attributes as Asked, UserInfo};
-use trimtab_apiserver_storage::Store;
 
-use self::hook::Configurations;
-use self::matching::is_exempt;
+use self::hook::{Mutating, Validating};
 pub(crate) use self::metrics::WebhookMetrics;
 pub(crate) use self::mutating::Round;
-use super::Reader;
-use crate::auth::Authorizer;
-use crate::registry::ResourceTable;
+use super::dynamic::{Configurations, Surroundings, is_exempt};
 use crate::registry::hooks::Attributes;
 use crate::webhook::Clients;
-
-/// What webhooks need of the server around them.
-#[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) resources: Arc<ResourceTable>,
-    pub(crate) reader: Arc<dyn Reader>,
-    pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) clients: Arc<Clients>,
-}
 
 /// The webhooks of a server.
 #[derive(Debug)]
 pub(crate) struct Webhooks {
     around: Surroundings,
-    mutating: Configurations,
-    validating: Configurations,
+    /// By whom they are called.
+    clients: Arc<Clients>,
+    mutating: Configurations<Mutating>,
+    validating: Configurations<Validating>,
     metrics: Arc<WebhookMetrics>,
 }
 
 impl Webhooks {
     /// The webhooks that the store's configurations name.
-    pub(crate) fn new(around: Surroundings, metrics: Arc<WebhookMetrics>) -> Self {
+    pub(crate) fn new(around: Surroundings, clients: Arc<Clients>, metrics: Arc<WebhookMetrics>) -> Self {
         Self {
-            mutating: Configurations::new(around.store.clone(), "mutatingwebhookconfigurations"),
-            validating: Configurations::new(around.store.clone(), "validatingwebhookconfigurations"),
+            mutating: Configurations::new(around.store.clone()),
+            validating: Configurations::new(around.store.clone()),
             around,
+            clients,
             metrics,
         }
     }
@@ -117,46 +101,5 @@ impl Webhooks {
         }
         let hooks = self.validating.current().await?;
         validating::dispatch(self, &hooks, attributes, object, old, warnings).await
-    }
-}
-
-/// Asks the server's authorizer on behalf of a condition.
-#[derive(Debug)]
-struct Asking {
-    authorizer: Arc<dyn Authorizer>,
-    user: UserInfo,
-}
-
-impl structural::Authorizer for Asking {
-    fn decide(&self, check: &structural::Check) -> structural::Decision {
-        let account;
-        let user = match &check.service_account {
-            Some((namespace, name)) => {
-                account = UserInfo::of_service_account(namespace, name).authenticated();
-                &account
-            }
-            None => &self.user,
-        };
-        let asked = Asked {
-            verb: check.verb.clone(),
-            group: check.group.clone(),
-            version: if check.path.is_none() {
-                "*".to_owned()
-            } else {
-                String::new()
-            },
-            resource: check.resource.clone(),
-            subresource: check.subresource.clone(),
-            namespace: check.namespace.clone(),
-            name: check.name.clone(),
-            is_resource: check.path.is_none(),
-            path: check.path.clone().unwrap_or_default(),
-        };
-        let decision = self.authorizer.authorize(user, &asked);
-        structural::Decision {
-            allowed: decision.allowed,
-            reason: decision.reason,
-            error: String::new(),
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! Calling mutating webhooks: one after the other, each with what the ones before it have made of the object.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,66 +7,32 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apimachinery_schema::patch::{self, PatchError};
 
+use super::Webhooks;
 use super::call::{Failure, Passage, failed_calling};
 use super::hook::Hook;
-use super::matching::Sight;
 use super::review::{self, Response, Role};
-use super::{Webhooks, versions};
+use crate::admission::dynamic::{Progress, Sight, versions};
 use crate::registry::deadline_exceeded;
 use crate::registry::hooks::Attributes;
 
-/// How far a request has come with its mutating webhooks. In the first round all are called, in the second those that
-/// want to know of what has been changed after them.
+/// How far a request has come with its mutating webhooks.
 #[derive(Debug)]
 pub(crate) struct Round {
     hooks: Arc<Vec<Arc<Hook>>>,
-    is_first: bool,
-    /// Those that were called, and want to be called again when something changes.
-    called: BTreeSet<String>,
-    /// Those after whom something has changed.
-    due: BTreeSet<String>,
-    /// Whether any webhook has changed the object.
-    changed: bool,
-    /// The object as the last round left it.
-    left: Option<Value>,
+    pub(crate) progress: Progress,
 }
 
 impl Round {
     pub(super) fn first(hooks: Arc<Vec<Arc<Hook>>>) -> Self {
         Self {
             hooks,
-            is_first: true,
-            called: BTreeSet::new(),
-            due: BTreeSet::new(),
-            changed: false,
-            left: None,
+            progress: Progress::default(),
         }
     }
 
     /// Whether there is nobody to call.
     pub(crate) fn is_empty(&self) -> bool {
         self.hooks.is_empty()
-    }
-
-    /// Whether a second round is needed, and the plugins before it once more.
-    pub(crate) fn has_changed(&self) -> bool {
-        self.changed
-    }
-
-    /// Begins the second round, with the object as the plugins have left it.
-    pub(crate) fn again(&mut self, object: &Value) {
-        self.is_first = false;
-        if self.left.as_ref() != Some(object) {
-            self.change();
-        }
-    }
-
-    fn change(&mut self) {
-        self.due.append(&mut self.called);
-    }
-
-    fn has_turn(&self, hook: &Hook) -> bool {
-        self.is_first || self.due.contains(&hook.id)
     }
 }
 
@@ -85,7 +50,7 @@ pub(super) async fn dispatch(
     }
     let passage = Passage::new(webhooks, attributes);
     for hook in round.hooks.clone().iter() {
-        if !round.has_turn(hook) {
+        if !round.progress.has_turn(&hook.id) {
             continue;
         }
         let Some(sight) = passage
@@ -99,13 +64,12 @@ pub(super) async fn dispatch(
         passage.observe(hook, Role::Mutating, start, outcome.as_ref().err());
         if let (Ok(Some(changed)), Some(object)) = (&outcome, object.as_deref_mut()) {
             if changed.differs {
-                round.changed = true;
-                round.change();
+                round.progress.change();
             }
             object.clone_from(&changed.object);
         }
         if hook.again {
-            round.called.insert(hook.id.clone());
+            round.progress.ask_again(&hook.id);
         }
         match outcome {
             Ok(_) => {}
@@ -123,9 +87,7 @@ pub(super) async fn dispatch(
             Err(Failure::Calling { why, .. }) => return Err(failed_calling(hook, &why)),
         }
     }
-    if round.changed {
-        round.left = object.map(|object| object.clone());
-    }
+    round.progress.leave(object.as_deref());
     Ok(())
 }
 

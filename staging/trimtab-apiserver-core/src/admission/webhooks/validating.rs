@@ -7,11 +7,11 @@ use futures::future::join_all;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 
+use super::Webhooks;
 use super::call::{Failure, Passage, failed_calling};
 use super::hook::Hook;
-use super::matching::Sight;
 use super::review::{self, Role};
-use super::{Webhooks, versions};
+use crate::admission::dynamic::{Sight, versions};
 use crate::registry::deadline_exceeded;
 use crate::registry::hooks::Attributes;
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use trimtab_apiserver_auth::{Attributes as AuthAttributes, Decision, UserInfo};
 use trimtab_apiserver_storage::{Config, MemoryStore, Store};
 
-use super::super::{Surroundings, WebhookMetrics, Webhooks};
+use super::super::{WebhookMetrics, Webhooks};
+use crate::admission::dynamic::Surroundings;
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::auth::Authorizer;
@@ -61,10 +62,9 @@ impl Server {
             resources,
             reader,
             authorizer: Arc::new(Admin),
-            clients,
         };
         let metrics = Arc::new(WebhookMetrics::default());
-        let webhooks = Arc::new(Webhooks::new(around, metrics.clone()));
+        let webhooks = Arc::new(Webhooks::new(around, clients, metrics.clone()));
         registry.set_admission(Arc::new(chain.with_webhooks(webhooks)));
         let server = Self {
             registry,

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::LabelSelector;
 use trimtab_apiserver_auth::UserInfo;
 
-use super::super::hook::{Hook, Rule};
-use super::super::matching::{
-    NamespaceLabels, is_exempt, namespace_labels, objects_match, rule_matches, sight,
+use super::super::hook::Hook;
+use crate::admission::dynamic::{
+    NamespaceLabels, Rule, is_exempt, namespace_labels, objects_match, rule_matches, sight,
 };
 use crate::registry::ResourceTable;
 use crate::registry::hooks::{Attributes, Operation};
@@ -50,6 +50,7 @@ fn rule(text: &str) -> Rule {
         versions,
         resources,
         scope: scope.concat(),
+        names: Vec::new(),
     }
 }
 
@@ -100,7 +101,8 @@ fn rules_cover_what_their_lists_name() {
 fn seen(hook: Value, asked: &str) -> Option<String> {
     let hooks = Hook::all(&json!({"metadata": {"name": "c"}, "webhooks": [hook]}));
     let table = ResourceTable::new(crate::crd::builtin());
-    let sight = sight(&hooks[0], &request(asked), &table.snapshot())?;
+    let (hook, asked) = (&hooks[0], request(asked));
+    let sight = sight(&hook.rules, hook.equivalents, &asked, &table.snapshot())?;
     let (group, version) = (&sight.resource.group, &sight.resource.version);
     Some(format!("{group}/{version} {}", sight.kind.kind))
 }
@@ -242,7 +244,7 @@ proptest! {
     ) {
         let asked = request(asked);
         let star = |text: &str| vec![text.to_owned()];
-        let narrow = Rule { operations, groups, versions, resources, scope: scope.to_owned() };
+        let narrow = Rule { operations, groups, versions, resources, scope: scope.to_owned(), names: Vec::new() };
         let mut wide = narrow.clone();
         match widened {
             0 => wide.operations = star("*"),
@@ -255,6 +257,7 @@ proptest! {
         prop_assert!(!covers(&narrow) || covers(&wide));
         let everything = Rule {
             operations: star("*"), groups: star("*"), versions: star("*"), resources: star("*/*"), scope: "*".to_owned(),
+            names: Vec::new(),
         };
         prop_assert!(covers(&everything));
     }

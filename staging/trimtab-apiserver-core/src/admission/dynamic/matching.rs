@@ -1,4 +1,4 @@
-//! Which webhooks a request concerns: pure functions of a rule, a selector and what is known of the request.
+//! Which webhooks and policies a request concerns: pure functions of a rule, a selector and what is known of the request.
 
 use std::sync::Arc;
 
@@ -6,12 +6,64 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{GroupVersionKind, LabelSelector};
 use trimtab_apiserver_kinds::resource::Resource;
 
-use super::hook::{Hook, Rule};
 use crate::registry::Resources;
 use crate::registry::hooks::{Attributes, Operation};
 
+/// Operations on resources, each list with `*` for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) operations: Vec<String>,
+    pub(crate) groups: Vec<String>,
+    pub(crate) versions: Vec<String>,
+    pub(crate) resources: Vec<String>,
+    /// `Namespaced`, `Cluster` or `*`.
+    pub(crate) scope: String,
+    /// The names that it is about; empty for any.
+    pub(crate) names: Vec<String>,
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Reads a rule as configurations have it.
+    pub(crate) fn read(rule: &Value) -> Self {
+        Self {
+            operations: texts(rule, "operations"),
+            groups: texts(rule, "apiGroups"),
+            versions: texts(rule, "apiVersions"),
+            resources: texts(rule, "resources"),
+            scope: rule["scope"].as_str().unwrap_or("*").to_owned(),
+            names: texts(rule, "resourceNames"),
+        }
+    }
+
+    /// Reads a list of rules.
+    pub(crate) fn read_all(rules: &Value) -> Vec<Self> {
+        rules.as_array().into_iter().flatten().map(Self::read).collect()
+    }
+}
+
+/// A list of texts in a field; empty if there is none.
+pub(crate) fn texts(value: &Value, field: &str) -> Vec<String> {
+    let list = value[field].as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// A label selector in a field, or what is wrong with it.
+pub(crate) fn selector(value: &Value, field: &str) -> Result<LabelSelector, String> {
+    let read = LabelSelector::from_object(&value[field]);
+    read.map(Option::unwrap_or_default)
+        .map_err(|error| error.to_string())
+}
+
+/// Whether a `matchPolicy` asks for the same resource in other versions, too.
+pub(crate) fn wants_equivalents(of: &Value) -> bool {
+    of["matchPolicy"].as_str().unwrap_or("Equivalent") == "Equivalent"
+}
+
 /// Kinds of `admissionregistration.k8s.io` that no webhook is asked about, lest one that is broken keep itself from being
 /// mended.
+const GROUP: &str = "admissionregistration.k8s.io";
 const EXEMPT: [&str; 6] = [
     "MutatingAdmissionPolicy",
     "MutatingAdmissionPolicyBinding",
@@ -22,36 +74,47 @@ const EXEMPT: [&str; 6] = [
 ];
 
 /// Whether no webhook is asked about this request.
-pub(super) fn is_exempt(attributes: &Attributes) -> bool {
-    let kind = attributes.kind();
-    kind.group == "admissionregistration.k8s.io" && EXEMPT.contains(&kind.kind.as_str())
+pub(crate) fn is_exempt(attributes: &Attributes) -> bool {
+    attributes.resource.group == GROUP && EXEMPT.contains(&attributes.kind().kind.as_str())
 }
 
-/// As what a webhook is asked about a request: the request's own resource, or the same one in another version.
+/// As what a webhook or policy sees a request: the request's own resource, or the same one in another version.
 #[derive(Clone, Debug)]
-pub(super) struct Sight {
-    pub(super) resource: Arc<Resource>,
-    pub(super) kind: GroupVersionKind,
+pub(crate) struct Sight {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) kind: GroupVersionKind,
 }
 
-/// How a webhook's rules see the request, if they do.
-pub(super) fn sight(hook: &Hook, attributes: &Attributes, resources: &Resources) -> Option<Sight> {
+impl Sight {
+    /// The request as it is.
+    pub(crate) fn own(attributes: &Attributes) -> Self {
+        Self {
+            resource: attributes.resource.clone(),
+            kind: attributes.kind(),
+        }
+    }
+}
+
+/// How rules see the request, if they do; `equivalents` is whether they want it in another version than they name, too.
+pub(crate) fn sight(
+    rules: &[Rule],
+    equivalents: bool,
+    attributes: &Attributes,
+    resources: &Resources,
+) -> Option<Sight> {
     let matches = |rule: &Rule, resource: &Resource| rule_matches(rule, resource, attributes);
     let own = &attributes.resource;
-    if hook.rules.iter().any(|rule| matches(rule, own)) {
-        return Some(Sight {
-            resource: own.clone(),
-            kind: attributes.kind(),
-        });
+    if rules.iter().any(|rule| matches(rule, own)) {
+        return Some(Sight::own(attributes));
     }
-    if !hook.equivalents {
+    if !equivalents || !rules.iter().any(|rule| covers(rule, attributes)) {
         return None;
     }
     let others: Vec<&Arc<Resource>> = resources
         .iter()
         .filter(|other| is_equivalent(own, other, &attributes.subresource))
         .collect();
-    for rule in &hook.rules {
+    for rule in rules {
         if let Some(&other) = others.iter().find(|other| matches(rule, other)) {
             let below = other.subresource(&attributes.subresource);
             return Some(Sight {
@@ -61,6 +124,12 @@ pub(super) fn sight(hook: &Hook, attributes: &Attributes, resources: &Resources)
         }
     }
     None
+}
+
+/// Whether a rule may be about the request at all, in whatever group and version: most are not.
+fn covers(rule: &Rule, attributes: &Attributes) -> bool {
+    listed(&rule.operations, attributes.operation.as_str())
+        && (rule.names.is_empty() || rule.names.contains(&attributes.name))
 }
 
 /// Whether both are the same objects, in different versions.
@@ -77,9 +146,9 @@ fn listed(list: &[String], asked: &str) -> bool {
 }
 
 /// Whether a rule covers the request as one for `resource`.
-pub(super) fn rule_matches(rule: &Rule, resource: &Resource, attributes: &Attributes) -> bool {
-    scope_matches(&rule.scope, resource, &attributes.namespace)
-        && listed(&rule.operations, attributes.operation.as_str())
+pub(crate) fn rule_matches(rule: &Rule, resource: &Resource, attributes: &Attributes) -> bool {
+    covers(rule, attributes)
+        && scope_matches(&rule.scope, resource, &attributes.namespace)
         && listed(&rule.groups, &resource.group)
         && listed(&rule.versions, &resource.version)
         && rule.resources.iter().any(|stated| {
@@ -105,7 +174,7 @@ fn is_namespaces(resource: &Resource) -> bool {
 
 /// Whose labels a namespace selector looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NamespaceLabels<'a> {
+pub(crate) enum NamespaceLabels<'a> {
     /// Nobody's: the request is for something that is in no namespace.
     None,
     /// The request's own object's, which is a namespace.
@@ -115,7 +184,7 @@ pub(super) enum NamespaceLabels<'a> {
 }
 
 /// Whose labels a namespace selector looks at, for this request.
-pub(super) fn namespace_labels(attributes: &Attributes) -> NamespaceLabels<'_> {
+pub(crate) fn namespace_labels(attributes: &Attributes) -> NamespaceLabels<'_> {
     let of_namespaces = is_namespaces(&attributes.resource);
     let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
     if of_namespaces && attributes.subresource.is_empty() && writes {
@@ -128,7 +197,7 @@ pub(super) fn namespace_labels(attributes: &Attributes) -> NamespaceLabels<'_> {
 }
 
 /// Whether an object selector selects the object as it shall be, or as it is.
-pub(super) fn objects_match(
+pub(crate) fn objects_match(
     selector: &LabelSelector,
     attributes: &Attributes,
     object: Option<&Value>,

@@ -1,4 +1,4 @@
-//! Objects in the version that a webhook wants, and back again.
+//! Objects in the version that a webhook or policy wants, and back again.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::registry::hooks::Attributes;
 use crate::registry::options::FieldValidation;
 use crate::registry::{Resources, storage};
 
-/// The objects of a request as a webhook is shown them.
+/// The objects of a request as they are shown.
 #[derive(Clone, Debug)]
-pub(super) struct Shown<'a> {
-    pub(super) object: Option<Cow<'a, Value>>,
-    pub(super) old: Option<Cow<'a, Value>>,
+pub(crate) struct Shown<'a> {
+    pub(crate) object: Option<Cow<'a, Value>>,
+    pub(crate) old: Option<Cow<'a, Value>>,
 }
 
 /// The objects of a request in the version of `sight`.
@@ -25,7 +25,7 @@ pub(super) struct Shown<'a> {
 /// # Errors
 ///
 /// When they cannot be converted.
-pub(super) async fn show<'a>(
+pub(crate) async fn show<'a>(
     resources: &Resources,
     attributes: &Attributes,
     sight: &Sight,
@@ -48,7 +48,7 @@ pub(super) async fn show<'a>(
 /// # Errors
 ///
 /// 500 when others have to convert it and cannot.
-pub(super) async fn convert<'a>(
+pub(crate) async fn convert<'a>(
     resources: &Resources,
     from: &Resource,
     to: &Arc<Resource>,
@@ -84,16 +84,16 @@ fn is_same(a: &Resource, b: &Resource) -> bool {
 }
 
 /// Whether the request's objects are of the resource's own kind.
-pub(super) fn is_own(attributes: &Attributes) -> bool {
+pub(crate) fn is_own(attributes: &Attributes) -> bool {
     attributes.kind() == attributes.resource.gvk()
 }
 
-/// An object that a webhook has patched, as a decoder reads it: without what its kind does not know.
+/// An object that has been patched, as a decoder reads it: without what its kind does not know.
 ///
 /// # Errors
 ///
 /// A text that says what does not fit the kind.
-pub(super) fn decode(resource: &Resource, resources: &Resources, patched: &Value) -> Result<Value, String> {
+pub(crate) fn decode(resource: &Resource, resources: &Resources, patched: &Value) -> Result<Value, String> {
     let decoder = Decoder {
         resource,
         resources,
