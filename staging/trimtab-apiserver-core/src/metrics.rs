@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use trimtab_apiserver_storage::Store;
 
+use crate::admission::policies::PolicyMetrics;
 use crate::admission::webhooks::WebhookMetrics;
 use crate::http::Target;
 use crate::storage_metrics::StorageMetrics;
@@ -67,9 +68,10 @@ impl Drop for Underway {
 }
 
 impl Metrics {
-    /// The metrics of a server with these webhooks.
-    pub(crate) fn new(webhooks: &WebhookMetrics) -> Self {
+    /// The metrics of a server with these policies and webhooks.
+    pub(crate) fn new(policies: &PolicyMetrics, webhooks: &WebhookMetrics) -> Self {
         let mut registry = Registry::default();
+        policies.register(&mut registry);
         webhooks.register(&mut registry);
         let requests = Family::default();
         // The encoder adds the suffix `_total` to counters.

@@ -1,6 +1,6 @@
 //! JSON patch (RFC 6902) with the two liberties that kube-apiserver takes.
 
-use json_patch::{AddOperation, PatchOperation};
+use json_patch::{AddOperation, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
@@ -16,7 +16,8 @@ pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
 ///
 /// # Errors
 /// [`PatchError::Malformed`] when the body is no list of operations, [`PatchError::TooLarge`] when the list is too
-/// long, [`PatchError::Inapplicable`] when an operation does not fit the object.
+/// long, [`PatchError::TestFailed`] when a test does not hold, [`PatchError::Inapplicable`] when an operation does not fit
+/// the object.
 pub fn json(object: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     let malformed = |text: String| PatchError::Malformed(format!("error decoding patch: {text}"));
     let operations = match go::read_json(patch).map_err(malformed)? {
@@ -36,7 +37,10 @@ pub fn json(object: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     for operation in operations {
         let operation: PatchOperation =
             serde_json::from_value(operation).map_err(|e| PatchError::Inapplicable(e.to_string()))?;
-        apply(&mut patched, operation).map_err(|e| PatchError::Inapplicable(e.to_string()))?;
+        apply(&mut patched, operation).map_err(|error| match error.kind {
+            PatchErrorKind::TestFailed => PatchError::TestFailed(error.to_string()),
+            _ => PatchError::Inapplicable(error.to_string()),
+        })?;
     }
     *object = patched;
     Ok(())

@@ -24,10 +24,13 @@ pub enum PatchError {
     /// The patch itself cannot be read: 400. The text says why.
     #[error("{0}")]
     Malformed(String),
-    /// The patch is well-formed and does not fit this object, or a `test` failed: 422. The server's answer has a
+    /// The patch is well-formed and does not fit this object: 422. The server's answer has a
     /// general message; this text is for logs.
     #[error("{0}")]
     Inapplicable(String),
+    /// A `test` of a JSON patch does not hold: 422, as if it did not fit.
+    #[error("{0}")]
+    TestFailed(String),
     /// The patch has more operations than the server takes: 413. The text says so.
     #[error("{0}")]
     TooLarge(String),
@@ -40,7 +43,7 @@ impl From<PatchError> for ApiError {
     fn from(error: PatchError) -> Self {
         match error {
             PatchError::Malformed(text) => Self::bad_request(text),
-            PatchError::Inapplicable(_) => Self::new(
+            PatchError::Inapplicable(_) | PatchError::TestFailed(_) => Self::new(
                 422,
                 StatusReason::Invalid,
                 "the server rejected our request due to an error in our request",

@@ -2,11 +2,15 @@
 //!
 //! A chain of small plugins, each of which fills in or refuses. The order is fixed, since plugins build on what
 //! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
-//! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others.
+//! objects through a [`Reader`] and keeps no state of its own. After the plugins come `policies`, whose expressions users write,
+//! and then `webhooks`, which ask others.
 
 pub(crate) mod dynamic;
+#[cfg(test)]
+mod kit;
 mod limit_ranger;
 mod namespaces;
+pub(crate) mod policies;
 mod priority;
 mod reader;
 mod service_accounts;
@@ -24,6 +28,7 @@ use trimtab_apimachinery_meta::ApiError;
 
 pub use limit_ranger::LimitRanger;
 pub use namespaces::NamespaceLifecycle;
+use policies::Policies;
 pub use priority::Priority;
 pub use reader::{Reader, StoreReader};
 pub use service_accounts::ServiceAccounts;
@@ -35,12 +40,20 @@ use crate::registry::hooks::{Admission, Attributes, Operation};
 use crate::registry::managed::keep_ownership;
 use crate::registry::meta;
 
-/// Plugins, one after the other, and then webhooks. All change first, then all have their last word; the first refusal
-/// ends it. What webhooks have changed is shown to the plugins again, and to webhooks that want to know.
+/// Plugins, one after the other, then policies, then webhooks. All change first, then all have their last word; the first
+/// refusal ends it. What policies and webhooks have changed is shown to the plugins again, and to policies and webhooks that
+/// want to know.
 #[derive(Debug, Default)]
 pub struct Chain {
     plugins: Vec<Arc<dyn Admission>>,
-    webhooks: Option<Arc<Webhooks>>,
+    dynamic: Option<Dynamic>,
+}
+
+/// What is made by objects in the store.
+#[derive(Clone, Debug)]
+struct Dynamic {
+    policies: Arc<Policies>,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Chain {
@@ -62,12 +75,12 @@ impl Chain {
         self
     }
 
-    /// The same plugins, with these webhooks after them.
+    /// The same plugins, with these policies and webhooks after them.
     #[must_use]
-    pub(crate) fn with_webhooks(&self, webhooks: Arc<Webhooks>) -> Self {
+    pub(crate) fn with_dynamic(&self, policies: Arc<Policies>, webhooks: Arc<Webhooks>) -> Self {
         Self {
             plugins: self.plugins.clone(),
-            webhooks: Some(webhooks),
+            dynamic: Some(Dynamic { policies, webhooks }),
         }
     }
 
@@ -95,22 +108,26 @@ impl Admission for Chain {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         self.plugins(attributes, object, old, warnings).await?;
-        let Some(webhooks) = &self.webhooks else {
+        let Some(Dynamic { policies, webhooks }) = &self.dynamic else {
             return Ok(());
         };
-        let mut round = webhooks.first_round(attributes).await?;
-        if round.is_empty() {
+        let mut by_policies = policies.first_round(attributes).await?;
+        let mut by_webhooks = webhooks.first_round(attributes).await?;
+        if by_policies.is_empty() && by_webhooks.is_empty() {
             return Ok(());
         }
         let owned = object["metadata"]["managedFields"].clone();
+        policies.mutate(&mut by_policies, attributes, object, old).await?;
         webhooks
-            .mutate(&mut round, attributes, Some(object), old, warnings)
+            .mutate(&mut by_webhooks, attributes, Some(object), old, warnings)
             .await?;
-        if round.progress.has_changed() {
+        if by_policies.progress.has_changed() || by_webhooks.progress.has_changed() {
             self.plugins(attributes, object, old, warnings).await?;
-            round.progress.again(object);
+            by_policies.progress.again(object);
+            policies.mutate(&mut by_policies, attributes, object, old).await?;
+            by_webhooks.progress.again(object);
             webhooks
-                .mutate(&mut round, attributes, Some(object), old, warnings)
+                .mutate(&mut by_webhooks, attributes, Some(object), old, warnings)
                 .await?;
         }
         keep_ownership(object, owned, warnings);
@@ -124,7 +141,7 @@ impl Admission for Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if let (Operation::Delete, Some(webhooks)) = (attributes.operation, &self.webhooks) {
+        if let (Operation::Delete, Some(Dynamic { webhooks, .. })) = (attributes.operation, &self.dynamic) {
             // Mutating webhooks are asked about deletes too, though there is nothing to change.
             let mut round = webhooks.first_round(attributes).await?;
             webhooks
@@ -134,10 +151,11 @@ impl Admission for Chain {
         for plugin in &self.plugins {
             plugin.validate(attributes, object, old, warnings).await?;
         }
-        match &self.webhooks {
-            Some(webhooks) => webhooks.validate(attributes, object, old, warnings).await,
-            None => Ok(()),
-        }
+        let Some(Dynamic { policies, webhooks }) = &self.dynamic else {
+            return Ok(());
+        };
+        policies.validate(attributes, object, old, warnings).await?;
+        webhooks.validate(attributes, object, old, warnings).await
     }
 }
 

@@ -104,6 +104,7 @@ fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -
         dry_run: false,
         options: Value::Null,
         deadline: None,
+        audit: None,
     }
 }
 

@@ -58,6 +58,7 @@ impl Cluster {
             dry_run: false,
             options: Value::Null,
             deadline: None,
+            audit: None,
         };
         Self {
             store,

@@ -269,6 +269,7 @@ impl Api {
             }
         };
         let request = ApiRequest {
+            audit: None,
             info: info.clone(),
             query: head.query.clone(),
             user,

@@ -270,6 +270,7 @@ impl<'a> Call<'a> {
             dry_run,
             options,
             deadline: self.deadline,
+            audit: self.request.audit.clone(),
         }
     }
 

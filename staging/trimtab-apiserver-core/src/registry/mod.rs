@@ -16,6 +16,7 @@ pub mod keys;
 pub mod meta;
 pub mod resources;
 
+mod annotations;
 mod before_update;
 mod binding;
 mod cache;
@@ -60,6 +61,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::Store;
 
+pub use annotations::AuditAnnotations;
 pub use hooks::{
     Admission, AdmitAll, Allocation, Allocators, Attributes, NoAllocators, Operation, VirtualResource,
 };

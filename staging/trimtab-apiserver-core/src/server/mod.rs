@@ -21,6 +21,7 @@ use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_storage::{self as storage, Store};
 
 use crate::admission::dynamic::Surroundings;
+use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
@@ -238,36 +239,42 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let terminating = Terminating::default();
-        let admission = Arc::new(
-            Chain::standard(&reader)
-                .then(crd::NoCreation(terminating.clone()))
-                .then(auth.escalation),
-        );
-        registry.set_admission(admission.clone());
-        // Without webhooks, whose servers may wait for this one to be up.
-        bootstrap::write_first_objects(&registry, kubernetes_ip)
-            .await
-            .map_err(StartError::Bootstrap)?;
-        let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader.clone()))));
         let around = Surroundings {
             store: self.store.clone(),
             resources: registry.resources().clone(),
-            reader,
+            reader: reader.clone(),
             authorizer: auth.authorizer.clone(),
         };
-        let webhook_metrics = Arc::new(WebhookMetrics::default());
+        let admission = Arc::new(
+            Chain::standard(&reader)
+                .then(crd::NoCreation(terminating.clone()))
+                .then(auth.escalation)
+                .then(ParamAccess(around.clone())),
+        );
+        registry.set_admission(admission.clone());
+        // Without policies, and without webhooks, whose servers may wait for this one to be up.
+        bootstrap::write_first_objects(&registry, kubernetes_ip)
+            .await
+            .map_err(StartError::Bootstrap)?;
+        let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader))));
+        let (policy_metrics, webhook_metrics) = (
+            Arc::new(PolicyMetrics::default()),
+            Arc::new(WebhookMetrics::default()),
+        );
+        let policies = Arc::new(Policies::new(around.clone(), policy_metrics.clone()));
         let webhooks = Arc::new(Webhooks::new(around, clients.clone(), webhook_metrics.clone()));
-        registry.set_admission(Arc::new(admission.with_webhooks(webhooks)));
+        registry.set_admission(Arc::new(admission.with_dynamic(policies, webhooks)));
         let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
+        let policy_status = policies::status::start(registry.clone(), stop.clone());
         let api = Arc::new(Api::new(
             registry,
             auth.authenticator,
             auth.authorizer,
             auth.issuer,
             self.anonymous,
-            Metrics::new(&webhook_metrics).with_store(self.store.clone()),
+            Metrics::new(&policy_metrics, &webhook_metrics).with_store(self.store.clone()),
             stop.clone(),
         ));
 
@@ -277,7 +284,7 @@ impl Builder {
             _ => authority.certificate().to_owned(),
         };
         let mut tasks = auth.tasks;
-        tasks.push(definitions);
+        tasks.extend([definitions, policy_status]);
         if let Some(listener) = listener {
             let cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())

@@ -78,6 +78,12 @@ pub(crate) fn is_exempt(attributes: &Attributes) -> bool {
     attributes.resource.group == GROUP && EXEMPT.contains(&attributes.kind().kind.as_str())
 }
 
+/// Whether no policy looks at this request: it is for a policy, or what binds one.
+pub(crate) fn is_exempt_from_policies(attributes: &Attributes) -> bool {
+    let resource = &attributes.resource;
+    resource.group == GROUP && resource.kind.contains("AdmissionPolicy")
+}
+
 /// As what a webhook or policy sees a request: the request's own resource, or the same one in another version.
 #[derive(Clone, Debug)]
 pub(crate) struct Sight {

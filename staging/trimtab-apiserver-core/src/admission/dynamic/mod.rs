@@ -21,7 +21,7 @@ pub(crate) use self::configurations::{Configurations, Kinds};
 #[cfg(test)]
 pub(crate) use self::matching::{NamespaceLabels, namespace_labels, rule_matches};
 pub(crate) use self::matching::{
-    Rule, Sight, is_exempt, objects_match, selector, sight, texts, wants_equivalents,
+    Rule, Sight, is_exempt, is_exempt_from_policies, objects_match, selector, sight, texts, wants_equivalents,
 };
 pub(crate) use self::namespace::Namespace;
 pub(crate) use self::request::request;

@@ -47,6 +47,22 @@ impl<'a> Namespace<'a> {
         }
     }
 
+    /// The namespace that the object is in; `None` for what is in none, as namespaces are.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is not there.
+    pub(crate) async fn object(&self) -> Result<Option<&Value>, ApiError> {
+        let kind = self.attributes.kind();
+        let is_namespace =
+            (kind.group.as_str(), kind.version.as_str(), kind.kind.as_str()) == ("", "v1", "Namespace");
+        let name = &self.attributes.namespace;
+        if name.is_empty() || is_namespace {
+            return Ok(None);
+        }
+        self.read(name).await.map(Some)
+    }
+
     async fn read(&self, name: &str) -> Result<&Value, ApiError> {
         let read = async {
             let found = self.reader.get("", "namespaces", "", name).await?;

@@ -94,10 +94,26 @@ pub(crate) fn is_own(attributes: &Attributes) -> bool {
 ///
 /// A text that says what does not fit the kind.
 pub(crate) fn decode(resource: &Resource, resources: &Resources, patched: &Value) -> Result<Value, String> {
-    let decoder = Decoder {
+    decoder(resource, resources, FieldValidation::Ignore).object(patched, &mut Vec::new())
+}
+
+/// As [`decode`], of an object that must have nothing that its kind does not know.
+///
+/// # Errors
+///
+/// A text that says what does not fit the kind, or is not known to it.
+pub(crate) fn decode_strictly(
+    resource: &Resource,
+    resources: &Resources,
+    patched: &Value,
+) -> Result<Value, String> {
+    decoder(resource, resources, FieldValidation::Strict).object(patched, &mut Vec::new())
+}
+
+fn decoder<'d>(resource: &'d Resource, resources: &'d Resources, validation: FieldValidation) -> Decoder<'d> {
+    Decoder {
         resource,
         resources,
-        validation: FieldValidation::Ignore,
-    };
-    decoder.object(patched, &mut Vec::new())
+        validation,
+    }
 }

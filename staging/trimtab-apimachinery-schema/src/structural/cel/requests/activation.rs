@@ -119,7 +119,7 @@ impl<'a> Activation<'a> {
             EvaluationError::Failed(format!("expression '{text}' resulted in error: {why}"))
         };
         let value = result.map_err(|error| failed(rule::explain(&error)))?;
-        output(&*value, expression.returns).map_err(|why| match expression.returns {
+        output(&*value, expression.returns()).map_err(|why| match expression.returns() {
             Returns::Object | Returns::Patches => EvaluationError::Failed(why),
             _ => failed(why),
         })

@@ -46,7 +46,7 @@ pub enum Output {
 pub struct Expression {
     text: String,
     compiled: Result<Arc<Compiled>, String>,
-    pub(super) returns: Returns,
+    returns: Returns,
 }
 
 #[derive(Debug)]
@@ -88,6 +88,11 @@ impl Expression {
     /// The expression as it was written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What it must come to.
+    pub fn returns(&self) -> Returns {
+        self.returns
     }
 
     pub(super) fn kind(&self) -> Option<&Kind> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kit::{Answer, Server, hook, patch, reply, rules, yes};
+use crate::admission::kit::{Answer, Server, hook, patch, reply, rules, yes};
 use crate::webhook::testing::{Hook, Reply};
 
 /// A server with one webhook of that kind for ConfigMaps, as `change` says, which answers in this way.
@@ -393,7 +393,7 @@ async fn tokens_are_admitted_as_below_their_account() {
     let mut creation = crate::registry::Creation::new(&server.registry, &request).expect("known");
     creation.mutate(&mut object).await.expect("admitted");
     creation.validate(&object).await.expect("admitted");
-    let request = super::kit::requests(&asked).remove(0);
+    let request = crate::admission::kit::requests(&asked).remove(0);
     assert_eq!(
         (
             &request["kind"]["kind"],

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kit::{CONFIGURATIONS, Server, hook, reply, requests, rules, yes};
+use crate::admission::kit::{CONFIGURATIONS, Server, hook, reply, requests, rules, yes};
 use crate::metrics::Metrics;
 use crate::webhook::testing::{Hook, Reply};
 
@@ -283,7 +283,7 @@ async fn calls_are_counted() {
     for name in ["fine", "denied", "broken"] {
         server.make(name).await;
     }
-    let text = Metrics::new(&server.metrics).text();
+    let text = Metrics::new(&server.policy_metrics, &server.metrics).text();
     for line in [
         "apiserver_admission_webhook_rejection_count{name=\"h.example.com\",type=\"admit\",operation=\"CREATE\",\
          error_type=\"no_error\",rejection_code=\"403\"} 1",

@@ -34,6 +34,7 @@ fn request(text: &str) -> Attributes {
         dry_run: false,
         options: Value::Null,
         deadline: None,
+        audit: None,
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod answers;
 mod calls;
-mod kit;
 mod matching;
 mod reviews;
 mod rounds;

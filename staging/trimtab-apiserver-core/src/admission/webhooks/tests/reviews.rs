@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::review::{Role, Version, denied, read};
-use super::kit::{Server, hook, requests, yes};
+use crate::admission::kit::{Server, hook, requests, yes};
 
 /// The request of the only review that a webhook gets for a request.
 async fn told(
@@ -276,7 +276,7 @@ async fn a_delete_that_goes_on_is_not_asked_about_again() {
 #[tokio::test]
 async fn a_webhook_sees_the_version_that_it_asks_for() {
     let (server, asked) = (Server::new().await, yes().await);
-    let rules = super::kit::rules(&["*"], "autoscaling", "v2", "horizontalpodautoscalers");
+    let rules = crate::admission::kit::rules(&["*"], "autoscaling", "v2", "horizontalpodautoscalers");
     let hook = hook(asked.client_config("/"), json!({"rules": rules}));
     server.configure("validating", "v", hook).await;
     let object = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 70,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
 
-use super::kit::{Server, hook, patch, reply, rules};
+use crate::admission::kit::{Server, hook, patch, reply, rules};
 use crate::registry::hooks::{Admission, Attributes};
 use crate::webhook::testing::{Asked, Hook};
 

@@ -1,0 +1,7 @@
+//! Policies against requests: what is refused, warned of, noted and changed, and in which order.
+
+mod kit;
+mod matching;
+mod mutating;
+mod status;
+mod validating;
