@@ -33,7 +33,7 @@ const FUNCTIONS: [(&str, &str); 9] = [
     ("double", "double asApproximateFloat"),
     (
         "string",
-        "string escapeKey charAt join lowerAscii upperAscii trim replace substring format quote find getScheme getHost \
+        "string charAt join lowerAscii upperAscii trim replace substring format quote find getScheme getHost \
      getHostname getPort getEscapedPath",
     ),
     ("bytes", "bytes"),
@@ -41,15 +41,19 @@ const FUNCTIONS: [(&str, &str); 9] = [
     ("google.protobuf.Duration", "duration"),
 ];
 
-/// What conditions on requests may call besides: the functions of authorizers.
-const OF_AUTHORIZERS: [(&str, &str); 3] = [
+/// What expressions about requests may call besides: the functions of authorizers.
+const OF_AUTHORIZERS: [(&str, &str); 4] = [
     ("bool", "allowed errored"),
     ("string", "error reason"),
+    ("kubernetes.authorization.Decision", "check"),
     (
         "",
-        "check fieldSelector group labelSelector name namespace path resource serviceAccount subresource",
+        "fieldSelector group labelSelector name namespace path resource serviceAccount subresource",
     ),
 ];
+
+/// What mutations may call besides.
+const OF_PATCHES: [(&str, &str); 1] = [("string", "escapeKey")];
 
 /// Names of types, and what functions with qualified names begin with.
 const NAMES: &str = "bool bytes cidr double duration dyn google int ip kubernetes list map net null_type optional \
@@ -62,7 +66,7 @@ fn listed(names: &str, name: &str) -> bool {
 
 /// The type of a program's result, or the texts of what is wrong with it, one per fault.
 pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
-    check_with(program, variables, &[], false)
+    check_with(program, variables, Vec::new(), false)
 }
 
 /// As [`check`], for expressions about requests, which may ask authorizers and make patches.
@@ -72,20 +76,31 @@ pub(super) fn check_request(
     authorizers: bool,
     patches: bool,
 ) -> Result<Kind, String> {
-    let further: &[_] = if authorizers { &OF_AUTHORIZERS } else { &[] };
+    let mut further = Vec::new();
+    if authorizers {
+        further.extend(&OF_AUTHORIZERS);
+    }
+    if patches {
+        further.extend(&OF_PATCHES);
+    }
     check_with(program, variables, further, patches)
 }
 
 /// Whether an expression is a variable that may be anything, or something in one: then it is known to be of any type,
 /// rather than not known of which.
 pub(super) fn is_plainly_dyn(expression: &IdedExpr, variables: &[&str]) -> bool {
+    let is = |expression: &IdedExpr| is_plainly_dyn(expression, variables);
     match &expression.expr {
         Expr::Ident(name) => variables.contains(&name.as_str()),
-        Expr::Select(select) => !select.test && is_plainly_dyn(&select.operand, variables),
-        Expr::Call(call) if call.func_name == operators::INDEX => call
-            .args
-            .first()
-            .is_some_and(|container| is_plainly_dyn(container, variables)),
+        Expr::Select(select) => !select.test && is(&select.operand),
+        Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
+            (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, [container, _]) => {
+                is(container)
+            }
+            (operators::CONDITIONAL, [_, then, otherwise]) => is(then) || is(otherwise),
+            ("orValue" | "value", _) => call.target.as_ref().is_some_and(|optional| is(optional)),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -93,7 +108,7 @@ pub(super) fn is_plainly_dyn(expression: &IdedExpr, variables: &[&str]) -> bool 
 fn check_with(
     program: &Program,
     variables: &[(&str, Kind)],
-    further: &'static [(&'static str, &'static str)],
+    further: Vec<&'static (&'static str, &'static str)>,
     patches: bool,
 ) -> Result<Kind, String> {
     let mut checker = Checker {
@@ -120,7 +135,7 @@ fn check_with(
 struct Checker<'a> {
     program: &'a Program,
     /// Functions besides those that all expressions may call.
-    further: &'static [(&'static str, &'static str)],
+    further: Vec<&'static (&'static str, &'static str)>,
     /// Whether patches may be made.
     patches: bool,
     /// Variables, the innermost last.
@@ -143,18 +158,21 @@ impl Checker<'_> {
             Expr::Call(call) => self.call(expression.id, call),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::List(list) => {
-                let kinds: Vec<_> = list.elements.iter().map(|element| self.kind(element)).collect();
-                let mut kinds = kinds.into_iter();
-                let first = kinds.next().unwrap_or(Kind::Dyn);
-                let element = kinds.fold(first, |element, kind| element.or(&kind));
-                Kind::List(Box::new(element.atom()))
+                let mut element: Option<Kind> = None;
+                for item in &list.elements {
+                    let kind = self.kind(item);
+                    element = Some(self.same(element, kind, item.id));
+                }
+                Kind::List(Box::new(element.unwrap_or(Kind::Dyn).atom()))
             }
             Expr::Map(map) => {
                 let mut of_texts = !map.entries.is_empty();
+                let mut values: Option<Kind> = None;
                 for entry in &map.entries {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
                         of_texts &= self.kind(&entry.key).simple() == Some("string");
-                        self.kind(&entry.value);
+                        let kind = self.kind(&entry.value);
+                        values = Some(self.same(values, kind, entry.value.id));
                     }
                 }
                 if of_texts {
@@ -183,20 +201,36 @@ impl Checker<'_> {
                 continue;
             }
             let at = entry.id;
-            if !patches::is_patch_field(&field.field) {
-                self.fault(at, &format!("undefined field '{}'", field.field));
-            } else if field.field != "value" && !matches!(kind, Kind::Dyn | Kind::Simple("string")) {
-                self.fault(
-                    at,
-                    &format!(
-                        "expected type of field '{}' is 'string' but provided type is '{}'",
-                        field.field,
-                        kind.describe()
-                    ),
+            let wanted = match field.field.as_str() {
+                "value" => continue,
+                "from" | "op" | "path" => "string",
+                _ => "",
+            };
+            let fits = match &kind {
+                Kind::Simple(name) => *name == wanted,
+                Kind::Dyn => !wanted.is_empty(),
+                _ => false,
+            };
+            if !fits {
+                let got = kind.describe();
+                let text = format!(
+                    "expected type of field '{}' is '{wanted}' but provided type is '{got}'",
+                    field.field
                 );
+                self.fault(at, &text);
             }
         }
         Kind::Struct(name.into())
+    }
+
+    /// The type of the elements of a list, or the values of a map, with one more: all must be of one type.
+    fn same(&mut self, before: Option<Kind>, next: Kind, id: u64) -> Kind {
+        let Some(before) = before else { return next };
+        if before.differs(&next) {
+            let (wanted, found) = (before.describe(), next.describe());
+            self.fault(id, &format!("expected type '{wanted}' but found '{found}'"));
+        }
+        before.or(&next)
     }
 
     fn identifier(&mut self, id: u64, name: &str) -> Kind {
@@ -245,7 +279,12 @@ impl Checker<'_> {
         match (name, kinds.as_slice()) {
             (operators::INDEX, [container, _]) => container.element(),
             (operators::OPT_INDEX, _) => Kind::Dyn,
-            (operators::CONDITIONAL, [_, then, otherwise]) => then.clone().or(otherwise),
+            (operators::CONDITIONAL, [condition, then, otherwise]) => {
+                if then.differs(otherwise) {
+                    self.no_overload(id, name, &[condition, then, otherwise]);
+                }
+                then.clone().or(otherwise)
+            }
             (operators::NEGATE, [operand]) => operand.clone(),
             (operators::LOGICAL_NOT, [operand]) => {
                 if !matches!(operand, Kind::Dyn | Kind::Simple("bool")) {
@@ -271,7 +310,7 @@ impl Checker<'_> {
                 &format!("found no matching overload for '{name}' applied to '{signature}'"),
             );
         }
-        let mut functions = FUNCTIONS.iter().chain(self.further);
+        let mut functions = FUNCTIONS.iter().chain(self.further.iter().copied());
         match functions.find(|(_, names)| listed(names, last)) {
             Some(("", _)) => Kind::Dyn,
             Some((result, _)) => Kind::Simple(result),
@@ -327,6 +366,12 @@ impl Checker<'_> {
 
     fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> Kind {
         let range = self.kind(&comprehension.iter_range);
+        if let Some(type_) = range.simple() {
+            let text = format!(
+                "expression of type '{type_}' cannot be range of a comprehension (must be list, map, or dynamic)"
+            );
+            self.fault(comprehension.iter_range.id, &text);
+        }
         let start = match self.kind(&comprehension.accu_init) {
             Kind::List(_) => Kind::Dyn,
             other => other,

@@ -90,6 +90,17 @@ impl Kind {
         }
     }
 
+    /// Whether it is known that nothing is of both types.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Simple(name), Self::Simple(same)) => name != same,
+            (Self::Struct(name), Self::Struct(same)) => name != same,
+            (Self::Simple(_), Self::Struct(_) | Self::List(_))
+            | (Self::Struct(_) | Self::List(_), Self::Simple(_)) => true,
+            _ => false,
+        }
+    }
+
     /// The type, if it has no parts; otherwise any.
     pub(super) fn atom(self) -> Self {
         match self {

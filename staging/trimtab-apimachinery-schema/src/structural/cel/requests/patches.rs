@@ -238,8 +238,3 @@ pub(super) fn json(value: &dyn Val) -> Result<Value, String> {
         None => Err(format!("a value of type {type_} cannot be JSON")),
     }
 }
-
-/// Whether an operation of a JSON patch has a field of this name.
-pub(in super::super) fn is_patch_field(field: &str) -> bool {
-    ["from", "op", "path", "value"].contains(&field)
-}

@@ -146,6 +146,37 @@ fn faults_are_found_when_expressions_are_compiled() {
         ),
         ("object.spec", Returns::Bool, "must evaluate to bool but got dyn"),
         (
+            "object.?a.orValue(true)",
+            Returns::Bool,
+            "must evaluate to bool but got dyn",
+        ),
+        (
+            "object.b ? object.a : 'x'",
+            Returns::Text,
+            "must evaluate to string but got dyn",
+        ),
+        (
+            "object.a ? 'x' : null",
+            Returns::TextOrNull,
+            "compilation failed: ERROR: <input>:1:10: found no matching overload for '_?_:_' applied to '(dyn, string, null)'",
+        ),
+        (
+            "[1, 'a'] == []",
+            Returns::Bool,
+            "compilation failed: ERROR: <input>:1:5: expected type 'int' but found 'string'",
+        ),
+        (
+            "'abc'.all(x, x == 'a')",
+            Returns::Bool,
+            "compilation failed: ERROR: <input>:1:1: expression of type 'string' cannot be range of a comprehension (must be \
+             list, map, or dynamic)",
+        ),
+        (
+            "authorizer.path('/').check('get')",
+            Returns::Bool,
+            "must evaluate to bool but got kubernetes.authorization.Decision",
+        ),
+        (
             "object.a[0].b",
             Returns::Text,
             "must evaluate to string but got dyn",
@@ -191,6 +222,7 @@ fn faults_are_found_when_expressions_are_compiled() {
         ("'a' + string(variables.n)", Returns::Text),
         ("null", Returns::TextOrNull),
         ("object.a ? 'x' : string(1)", Returns::Text),
+        ("object.?a.orValue('x') == 'x'", Returns::Bool),
     ] {
         assert_eq!(
             composition().compile(expression, returns).fault(),
@@ -235,9 +267,9 @@ fn types_are_checked_where_there_are_schemas() {
 fn mutations_come_to_json() {
     for (expression, returns, expected) in [
         (
-            "Object{spec: Object.spec{replicas: object.n + 1, flags: [true, null], of: {'k': 1.5}}}",
+            "Object{spec: Object.spec{replicas: object.n + 1, flags: [true, false], of: {'k': 1.5}}}",
             Returns::Object,
-            Ok(json!({"spec": {"replicas": 4, "flags": [true, null], "of": {"k": 1.5}}})),
+            Ok(json!({"spec": {"replicas": 4, "flags": [true, false], "of": {"k": 1.5}}})),
         ),
         ("Object{}", Returns::Object, Ok(json!({}))),
         (
@@ -289,7 +321,9 @@ fn mutations_come_to_json() {
         (
             "[JSONPatch{op: 'add', where: '/x'}]",
             Returns::Patches,
-            Err("compilation error: compilation failed: ERROR: <input>:1:28: undefined field 'where'"),
+            Err(
+                "compilation error: compilation failed: ERROR: <input>:1:28: expected type of field 'where' is '' but provided type is 'string'",
+            ),
         ),
         (
             "[1]",

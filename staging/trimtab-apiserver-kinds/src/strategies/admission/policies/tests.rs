@@ -91,7 +91,7 @@ fn policies_validate_something() {
         ),
         (
             json!({"auditAnnotations": [
-                {"key": "k", "valueExpression": "object.metadata.name == 'a' ? 'yes' : null"},
+                {"key": "k", "valueExpression": "object.metadata.name == 'a' ? 'yes' : ''"},
                 {"key": "k", "valueExpression": "1"}, {"key": "a b", "valueExpression": "'x'"},
             ]}),
             &[
@@ -176,7 +176,7 @@ fn mutating_policies_say_how_objects_are_patched() {
                 "spec.mutations[1].jsonPatch.expression: Invalid value: \"Object{}\": must evaluate to list(JSONPatch) but got \
                  Object",
                 "spec.mutations[2].jsonPatch.expression: Invalid value: \"[JSONPatch{o: 'add'}]\": compilation failed: ERROR: \
-                 <input>:1:13: undefined field 'o'",
+                 <input>:1:13: expected type of field 'o' is '' but provided type is 'string'",
             ],
         ),
     ];
