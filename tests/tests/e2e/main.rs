@@ -4,6 +4,7 @@ mod apiserver;
 mod backup;
 mod bad_input;
 mod kill;
+mod policies;
 mod python;
 mod restart;
 mod rust_client;
