@@ -203,3 +203,117 @@ fn read<K: Kinds>(kind: usize, stored: &[u8]) -> Option<K::One> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use trimtab_apiserver_storage::{Config, MemoryStore, Op, Txn};
+
+    use super::*;
+
+    /// Names of two kinds.
+    #[derive(Debug)]
+    struct Names;
+
+    impl Kinds for Names {
+        const PLURALS: &'static [&'static str] = &["as", "bs"];
+        type One = String;
+        type All = Vec<String>;
+
+        fn read(kind: usize, object: &Value) -> String {
+            format!("{kind}{}", object["name"].as_str().unwrap_or_default())
+        }
+
+        fn all(of: &[BTreeMap<Bytes, String>]) -> Vec<String> {
+            of.iter().flat_map(BTreeMap::values).cloned().collect()
+        }
+    }
+
+    fn store() -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new(Config::default()))
+    }
+
+    async fn run(store: &dyn Store, op: Op) -> u64 {
+        let txn = Txn {
+            success: vec![op],
+            ..Txn::default()
+        };
+        store.txn(txn).await.expect("writes").revision
+    }
+
+    fn put(key: &str) -> Op {
+        Op::Put {
+            key: format!("/registry/{key}").into(),
+            value: json!({"name": key}).to_string().into(),
+            ttl: None,
+        }
+    }
+
+    fn delete(key: &str) -> Op {
+        Op::Delete {
+            key: format!("/registry/{key}").into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_counts_at_once_also_when_watches_have_been_cut_off() {
+        let store = store();
+        run(&*store, put("bs/x")).await;
+        let configurations = Configurations::<Names>::new(store.clone());
+        let current = async || configurations.current().await.expect("reads").join(" ");
+        assert_eq!(current().await, "1bs/x");
+        run(&*store, put("as/y")).await;
+        run(&*store, put("elsewhere/z")).await;
+        assert_eq!(current().await, "0as/y 1bs/x");
+        run(&*store, delete("bs/x")).await;
+        let revision = run(&*store, put("as/a")).await;
+        run(&*store, put("elsewhere/z")).await;
+        store.compact(revision + 1).await.expect("compacts");
+        assert_eq!(current().await, "0as/a 0as/y");
+        run(&*store, delete("as/y")).await;
+        assert_eq!(current().await, "0as/a");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_put_together_anew_as_long_as_nobody_writes() {
+        let store = store();
+        let configurations = Configurations::<Names>::new(store.clone());
+        run(&*store, put("as/x")).await;
+        let first = configurations.current().await.expect("reads");
+        run(&*store, put("elsewhere/z")).await;
+        let second = configurations.current().await.expect("reads");
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_has_written_sees_it_whatever_others_do() {
+        let store = store();
+        let configurations = Arc::new(Configurations::<Names>::new(store.clone()));
+        let writers = (0..4).map(|writer| {
+            let (store, configurations) = (store.clone(), configurations.clone());
+            tokio::spawn(async move {
+                for turn in 0..200 {
+                    let key = format!("as/{writer}-{turn}");
+                    run(&*store, put(&key)).await;
+                    let current = configurations.current().await.expect("reads");
+                    assert!(current.contains(&format!("0{key}")), "{key} is not seen");
+                    run(&*store, delete(&key)).await;
+                    let current = configurations.current().await.expect("reads");
+                    assert!(!current.contains(&format!("0{key}")), "{key} is still seen");
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.expect("ends");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_closed_is_an_error() {
+        let store = store();
+        let configurations = Configurations::<Names>::new(store.clone());
+        assert!(configurations.current().await.is_ok());
+        store.close().await.expect("closes");
+        assert!(configurations.current().await.is_err());
+    }
+}
