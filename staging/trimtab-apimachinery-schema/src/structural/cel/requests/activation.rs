@@ -74,7 +74,8 @@ pub struct Activation<'a> {
 /// What the variables of a policy need, and what has become of them.
 #[derive(Debug)]
 pub(super) struct Scope {
-    composition: Composition,
+    /// By name, in order.
+    expressions: Arc<Vec<(String, Expression)>>,
     /// The values of [`NAMES`] that have been needed.
     values: [OnceLock<Shared>; NAMES.len()],
     variables: Vec<OnceLock<Result<Shared, String>>>,
@@ -89,7 +90,7 @@ impl<'a> Activation<'a> {
             values: Default::default(),
             variables: composition.variables.iter().map(|_| OnceLock::new()).collect(),
             cost: AtomicU64::new(0),
-            composition: composition.clone(),
+            expressions: Arc::clone(&composition.variables),
         };
         Self {
             inputs,
@@ -129,7 +130,7 @@ impl<'a> Activation<'a> {
     fn prepare(&self, compiled: &Compiled) {
         self.make(&compiled.names);
         if compiled.uses("variables") {
-            for (_, variable) in self.scope.composition.variables.iter() {
+            for (_, variable) in self.scope.expressions.iter() {
                 if let Ok(variable) = variable.compiled() {
                     self.make(&variable.names);
                 }
@@ -203,7 +204,7 @@ impl Scope {
         name: &str,
         end: usize,
     ) -> Result<&'s Shared, ExecutionError> {
-        let all = &self.composition.variables;
+        let all = &self.expressions;
         let place = all.iter().take(end).rposition(|(known, _)| known == name);
         let found = place.and_then(|place| Some((place, all.get(place)?, self.variables.get(place)?)));
         let Some((place, (_, expression), cell)) = found else {
