@@ -15,17 +15,18 @@ const FUNCTIONS: [(&str, &str); 9] = [
     (
         "int",
         "size int getFullYear getMonth getDayOfYear getDayOfMonth getDate getDayOfWeek getHours getMinutes \
-     getSeconds getMilliseconds indexOf lastIndexOf sign compareTo asInteger family prefixLength",
+     getSeconds getMilliseconds indexOf lastIndexOf sign compareTo asInteger family prefixLength major minor patch",
     ),
     (
         "bool",
         "contains startsWith endsWith matches bool isSorted isURL isQuantity isGreaterThan isLessThan \
      isInteger isIP isCanonical isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast \
-     isGlobalUnicast isCIDR containsIP containsCIDR equivalent intersects hasValue",
+     isGlobalUnicast isCIDR containsIP containsCIDR equivalent intersects hasValue isSemver",
     ),
     (
         "",
-        "type dyn split reverse sum min max findAll url getQuery quantity add sub ip cidr masked none of \
+        "semver named validate dns1123Label dns1123Subdomain dns1035Label qualifiedName dns1123LabelPrefix dns1123SubdomainPrefix \
+     dns1035LabelPrefix labelValue uri uuid byte date datetime type dyn split reverse sum min max findAll url getQuery quantity add sub ip cidr masked none of \
      ofNonZeroValue value or orValue optMap optFlatMap sortBy first last slice distinct sort flatten range \
          @sortByAssociatedKeys",
     ),
@@ -56,7 +57,7 @@ const OF_AUTHORIZERS: [(&str, &str); 4] = [
 const OF_PATCHES: [(&str, &str); 1] = [("string", "escapeKey")];
 
 /// Names of types, and what functions with qualified names begin with.
-const NAMES: &str = "bool bytes cidr double duration dyn google int ip kubernetes list map net null_type optional \
+const NAMES: &str = "bool bytes cidr double duration dyn format google int ip kubernetes list map net null_type optional \
      optional_type sets string strings timestamp type uint";
 
 /// Whether a name is one of a list of names.

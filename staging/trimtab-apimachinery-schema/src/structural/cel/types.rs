@@ -85,13 +85,25 @@ impl Kind {
         match (self, other) {
             (Self::Simple(name), Self::Simple(same)) if name == *same => Self::Simple(name),
             (Self::Struct(name), Self::Struct(same)) if name == *same => Self::Struct(name),
+            (Self::Struct(name), Self::Simple("null")) => Self::Struct(name),
+            (Self::Simple("null"), Self::Struct(name)) => Self::Struct(name.clone()),
             (Self::List(element), Self::List(same)) => Self::List(Box::new(element.or(same))),
             _ => Self::Dyn,
         }
     }
 
-    /// Whether it is known that nothing is of both types.
+    /// Whether it is known that nothing is of both types. Null is of those types that may be null.
     pub(super) fn differs(&self, other: &Self) -> bool {
+        let null = |kind: &Self| kind.simple() == Some("null");
+        let may_be_null = |kind: &Self| {
+            kind.is_nullable()
+                || kind
+                    .simple()
+                    .is_some_and(|name| name.starts_with("google.protobuf."))
+        };
+        if (null(self) && may_be_null(other)) || (null(other) && may_be_null(self)) {
+            return false;
+        }
         match (self, other) {
             (Self::Simple(name), Self::Simple(same)) => name != same,
             (Self::Struct(name), Self::Struct(same)) => name != same,

@@ -1,10 +1,12 @@
 //! The functions that rules may call: those of CEL's standard and string libraries, and Kubernetes' own.
 
 pub(in crate::structural) mod authorizers;
+mod formats;
 mod lists;
 mod net;
 mod quantities;
 mod texts;
+mod versions;
 
 use std::sync::{Arc, LazyLock};
 
@@ -61,7 +63,9 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     lists::declare(env)?;
     texts::declare(env)?;
     quantities::declare(env)?;
-    net::declare(env)
+    net::declare(env)?;
+    formats::declare(env)?;
+    versions::declare(env)
 }
 
 /// A value of the Rust type that the overload was declared for.
@@ -162,6 +166,20 @@ mod tests {
             "[{'a': 2}, {'a': 1}].sortBy(e, e.a)[0].a == 1 && [[1], [2]].flatten().reverse() == [2, 1]",
             "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && !dyn([]).first().hasValue()",
             "optional.none().orValue(1) == 1",
+            "!format.dns1123Label().validate('my-label').hasValue() && format.dns1123Label().validate('My').hasValue()",
+            "format.dns1035Label().validate('1a').value()[0].startsWith('a DNS-1035 label must consist of')",
+            "!format.dns1123LabelPrefix().validate('my-').hasValue() && format.dns1123Label().validate('my-').hasValue()",
+            "!format.qualifiedName().validate('a.b/c').hasValue() && !format.labelValue().validate('x_y').hasValue()",
+            "format.uuid().validate('x').value() == ['does not match the UUID format']",
+            "!format.date().validate('2021-01-01').hasValue() && format.datetime().validate('2021-01-01').hasValue()",
+            "!format.uri().validate('https://a/b').hasValue() && !format.byte().validate('aGVsbG8=').hasValue()",
+            "format.named('date').value() == format.date() && !format.named('nothing').hasValue()",
+            "isSemver('1.0.0') && isSemver('0.1.0-alpha.1+b') && !isSemver('v1.0') && !isSemver('01.0.0') && !isSemver('1.0')",
+            "isSemver('v1.0', true) && semver('01.01.01', true) == semver('1.1.1') && semver('1.0', true).patch() == 0",
+            "semver('1.2.3').major() == 1 && semver('1.2.3').minor() == 2 && semver('1.2.3').patch() == 3",
+            "semver('1.2.3').compareTo(semver('1.2.3')) == 0 && semver('1.2.3').isLessThan(semver('2.0.0'))",
+            "semver('1.0.0').isGreaterThan(semver('1.0.0-rc.1')) && semver('1.0.0-rc.10').isGreaterThan(semver('1.0.0-rc.9'))",
+            "semver('1.0.0-1').isLessThan(semver('1.0.0-a')) && semver('1.0.0+a') == semver('1.0.0+b')",
         ];
         let mut wrong = Vec::new();
         for rule in holds {

@@ -33,7 +33,7 @@ const TEXT_PER_ONE: u64 = 10;
 const SIZED_FUNCTIONS: &str = "_+_ _==_ _!=_ _<_ _<=_ _>_ _>=_ @in contains startsWith endsWith matches find findAll \
     replace split join substring lowerAscii upperAscii trim format reverse indexOf lastIndexOf sum min max isSorted \
     distinct sort flatten slice quantity isQuantity url isURL ip isIP cidr isCIDR containsIP containsCIDR string \
-    timestamp duration int double uint bytes intersects equivalent escapeKey";
+    timestamp duration int double uint bytes intersects equivalent escapeKey validate semver isSemver";
 
 mod counter {
     use super::super::super::library::opaque;

@@ -336,6 +336,11 @@ fn mutations_come_to_json() {
             Err("compilation error: must evaluate to Object but got dyn"),
         ),
         (
+            "has(object.spec) ? Object{} : null",
+            Returns::Object,
+            Err("unsupported return type from ApplyConfiguration expression: null_type"),
+        ),
+        (
             "[{'a': 1}][0]",
             Returns::Object,
             Err("unsupported return type from ApplyConfiguration expression: map"),
