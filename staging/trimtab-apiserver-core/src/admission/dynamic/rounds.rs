@@ -51,7 +51,8 @@ impl Progress {
 
     /// The round is over, and this is what it leaves.
     pub(crate) fn leave(&mut self, object: Option<&Value>) {
-        if self.changed {
+        // Otherwise nobody wants to know of it.
+        if !self.asked.is_empty() {
             self.left = object.cloned();
         }
     }

@@ -3,10 +3,11 @@
 //! Such expressions are no errors, since a policy may be about kinds that are not there yet; they are warned of in
 //! `status.typeChecking`, once for each generation, as kube-controller-manager does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -64,21 +65,33 @@ async fn follow(registry: &Registry) -> Result<(), ApiError> {
         .map_err(failed)?;
     let watch = WatchRequest::prefix(prefix).from(range.revision + 1);
     let mut changes = store.watch(watch).await.map_err(failed)?;
-    for kv in range.kvs {
-        check(registry, policies, kv).await?;
-    }
-    while let Some(batch) = changes.next().await {
+    let mut due: BTreeMap<Bytes, KeyValue> = range.kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+    loop {
+        // What could not be written stays, until it can be or is of another day.
+        for (key, kv) in std::mem::take(&mut due) {
+            if let Err(error) = check(registry, policies, &kv).await {
+                tracing::warn!(%error, "cannot write the status of an admission policy; trying again");
+                due.insert(key, kv);
+            }
+        }
+        let batch = tokio::select! {
+            batch = changes.next() => batch,
+            () = tokio::time::sleep(PAUSE), if !due.is_empty() => continue,
+        };
+        let Some(batch) = batch else {
+            return Ok(());
+        };
         for event in batch.map_err(failed)?.events {
+            due.remove(&event.kv.key);
             if event.kind == EventKind::Put {
-                check(registry, policies, event.kv).await?;
+                due.insert(event.kv.key.clone(), event.kv);
             }
         }
     }
-    Ok(())
 }
 
-async fn check(registry: &Registry, policies: &Resource, kv: KeyValue) -> Result<(), ApiError> {
-    let policy = match storage::stored(policies, kv) {
+async fn check(registry: &Registry, policies: &Resource, kv: &KeyValue) -> Result<(), ApiError> {
+    let policy = match storage::stored(policies, kv.clone()) {
         Ok(stored) => stored.object,
         Err(error) => {
             tracing::error!(%error, "a stored admission policy cannot be read");

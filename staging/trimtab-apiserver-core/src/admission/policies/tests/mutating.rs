@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kit::{bind, bind_as, mutating};
-use crate::admission::kit::{CONFIGURATIONS, Server, hook, patch, requests, rules};
+use crate::admission::kit::{CONFIGURATIONS, Server, hook, patch, requests, rules, yes};
 use crate::metrics::Metrics;
 use crate::webhook::testing::Hook;
 
@@ -187,6 +187,35 @@ async fn policies_come_by_name_before_plugins_look_again_and_before_webhooks() {
     let seen = requests(&asked);
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0]["object"]["data"]["names"], json!("abc"));
+}
+
+#[tokio::test]
+async fn webhooks_are_asked_again_only_when_the_object_is_another_one() {
+    let server = Server::new().await;
+    let asked = yes().await;
+    let change = json!({"rules": rules(&["*"], "", "v1", "configmaps"), "reinvocationPolicy": "IfNeeded"});
+    let hook = hook(asked.client_config("/"), change);
+    server.configure("mutating", "w", hook).await;
+    mutating(
+        &server,
+        "p",
+        &["Object{data: {'a': 'b'}}"],
+        json!({"reinvocationPolicy": "IfNeeded"}),
+    )
+    .await;
+    bind(&server, "mutating", "p", json!({})).await;
+    assert_eq!(server.make("a").await.0, 201);
+    assert_eq!(requests(&asked).len(), 1);
+    mutating(
+        &server,
+        "q",
+        &[&append("q")],
+        json!({"reinvocationPolicy": "IfNeeded"}),
+    )
+    .await;
+    bind(&server, "mutating", "q", json!({})).await;
+    assert_eq!(server.make("b").await.1["data"]["names"], json!("qq"));
+    assert_eq!(requests(&asked).len(), 2);
 }
 
 #[tokio::test]
