@@ -132,10 +132,16 @@ pub(crate) fn sight(
     None
 }
 
-/// Whether a rule may be about the request at all, in whatever group and version: most are not.
+/// Whether a rule may be about the request, in whatever group and version: most are not. The versions of a resource have
+/// one name.
 fn covers(rule: &Rule, attributes: &Attributes) -> bool {
+    let plural = &attributes.resource.plural;
     listed(&rule.operations, attributes.operation.as_str())
         && (rule.names.is_empty() || rule.names.contains(&attributes.name))
+        && rule.resources.iter().any(|stated| {
+            let (own, below) = stated.split_once('/').unwrap_or((stated, ""));
+            (own == "*" || own == plural) && (below == "*" || below == attributes.subresource)
+        })
 }
 
 /// Whether both are the same objects, in different versions.
@@ -157,10 +163,6 @@ pub(crate) fn rule_matches(rule: &Rule, resource: &Resource, attributes: &Attrib
         && scope_matches(&rule.scope, resource, &attributes.namespace)
         && listed(&rule.groups, &resource.group)
         && listed(&rule.versions, &resource.version)
-        && rule.resources.iter().any(|stated| {
-            let (own, below) = stated.split_once('/').unwrap_or((stated, ""));
-            (own == "*" || own == resource.plural) && (below == "*" || below == attributes.subresource)
-        })
 }
 
 /// Namespaces belong to the cluster, though requests for them have one.

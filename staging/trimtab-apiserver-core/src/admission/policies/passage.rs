@@ -1,7 +1,7 @@
 //! One request on its way past policies: which concern it, and what their expressions see of it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::ApiError;
@@ -22,7 +22,7 @@ pub(super) struct Passage<'a> {
     pub(super) attributes: &'a Attributes,
     pub(super) resources: Arc<Resources>,
     namespace: Namespace<'a>,
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: OnceLock<Arc<dyn Authorizer>>,
 }
 
 /// A request as the expressions of one policy see it.
@@ -34,16 +34,12 @@ pub(super) struct View<'v> {
 
 impl<'a> Passage<'a> {
     pub(super) fn new(around: &'a Surroundings, attributes: &'a Attributes) -> Self {
-        let asking = Asking {
-            authorizer: around.authorizer.clone(),
-            user: attributes.user.clone(),
-        };
         Self {
             around,
             attributes,
             resources: around.resources.snapshot(),
             namespace: Namespace::new(&*around.reader, attributes),
-            authorizer: Arc::new(asking),
+            authorizer: OnceLock::new(),
         }
     }
 
@@ -153,7 +149,12 @@ impl<'a> Passage<'a> {
             request: &view.request,
             params,
             namespace,
-            authorizer: &self.authorizer,
+            authorizer: self.authorizer.get_or_init(|| {
+                Arc::new(Asking {
+                    authorizer: self.around.authorizer.clone(),
+                    user: self.attributes.user.clone(),
+                })
+            }),
         }
     }
 
