@@ -4,8 +4,10 @@
 //! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
 //! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others.
 
+mod followed;
 mod limit_ranger;
 mod namespaces;
+pub mod pod_security;
 mod priority;
 mod reader;
 mod service_accounts;
@@ -23,6 +25,7 @@ use trimtab_apimachinery_meta::ApiError;
 
 pub use limit_ranger::LimitRanger;
 pub use namespaces::NamespaceLifecycle;
+pub use pod_security::{PodSecurity, PodSecurityConfig};
 pub use priority::Priority;
 pub use reader::{Reader, StoreReader};
 pub use service_accounts::ServiceAccounts;
@@ -48,6 +51,7 @@ impl Chain {
             .then(NamespaceLifecycle::new(reader.clone()))
             .then(LimitRanger::new(reader.clone()))
             .then(ServiceAccounts::new(reader.clone()))
+            .then(PodSecurity::new(reader.clone(), PodSecurityConfig::default()))
             .then(Priority::new(reader.clone()))
             .then(DefaultTolerations)
             .then(DefaultStorageClass::new(reader.clone()))

@@ -43,7 +43,7 @@ impl Admission for NamespaceLifecycle {
         if attributes.operation != Operation::Create || name.is_empty() || is_namespaces(attributes) {
             return Ok(());
         }
-        let namespace = self.reader.get("", "namespaces", "", name).await?;
+        let namespace = self.reader.namespace(name).await?;
         let Some(namespace) = namespace else {
             return Err(ApiError::not_found(&GroupResource::new("", "namespaces"), name));
         };

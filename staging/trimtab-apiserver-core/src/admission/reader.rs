@@ -1,13 +1,15 @@
 //! What admission may read of other objects: one, or all of a namespace, always the latest.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_storage::{RangeRequest, Store};
+use trimtab_apiserver_storage::{Error, RangeRequest, Store};
 
+use super::followed::Followed;
 use crate::registry::codec::Codec;
 use crate::registry::{ResourceTable, keys, storage};
 
@@ -32,6 +34,22 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, ApiError>;
+
+    /// A namespace, perhaps without its managed fields. Cheaper than [`Reader::get`] where namespaces are followed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
+        Ok(self.get("", "namespaces", "", name).await?.map(Arc::new))
+    }
+
+    /// Whether a namespace has any resource quota. Cheaper than [`Reader::list`] where quotas are followed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn has_quota(&self, namespace: &str) -> Result<bool, ApiError> {
+        Ok(!self.list("", "resourcequotas", namespace).await?.is_empty())
+    }
 }
 
 /// Reads from the registry's own store.
@@ -39,12 +57,42 @@ pub trait Reader: fmt::Debug + Send + Sync {
 pub struct StoreReader {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
+    followed: Option<Kinds>,
+}
+
+/// The kinds that nearly every write asks for.
+#[derive(Clone, Debug)]
+struct Kinds {
+    namespaces: Arc<Followed>,
+    quotas: Arc<Followed>,
 }
 
 impl StoreReader {
     /// A reader of what `store` has of `resources`.
     pub fn new(store: Arc<dyn Store>, resources: Arc<ResourceTable>) -> Self {
-        Self { store, resources }
+        Self {
+            store,
+            resources,
+            followed: None,
+        }
+    }
+
+    /// The same reader, which answers for namespaces and quotas without reading the store, and what keeps it up to date
+    /// while nobody asks: it never ends, and does nothing unless it is polled.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn following(mut self) -> Result<(Self, impl Future<Output = ()> + use<>), Error> {
+        let load = |plural: &str| Followed::load(self.store.clone(), format!("{}{plural}/", keys::ROOT));
+        let kinds = Kinds {
+            namespaces: load("namespaces").await?,
+            quotas: load("resourcequotas").await?,
+        };
+        self.followed = Some(kinds.clone());
+        let follow = async move {
+            tokio::join!(kinds.namespaces.follow(), kinds.quotas.follow());
+        };
+        Ok((self, follow))
     }
 
     /// How objects of a resource are stored; `None` when it is not served.
@@ -80,5 +128,24 @@ impl Reader for StoreReader {
         let response = self.store.range(range).await.map_err(|e| storage::error(&e))?;
         let all = codec.decode_all(response.kvs).await?;
         Ok(all.into_iter().map(|stored| stored.object).collect())
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
+        let known = self
+            .followed
+            .as_ref()
+            .and_then(|kinds| kinds.namespaces.get(name));
+        if known.is_some() {
+            return Ok(known);
+        }
+        // One that another server has just made may not be known yet.
+        Ok(self.get("", "namespaces", "", name).await?.map(Arc::new))
+    }
+
+    async fn has_quota(&self, namespace: &str) -> Result<bool, ApiError> {
+        match &self.followed {
+            Some(kinds) => Ok(kinds.quotas.any(namespace)),
+            None => Ok(!self.list("", "resourcequotas", namespace).await?.is_empty()),
+        }
     }
 }

@@ -20,18 +20,30 @@ impl Strategy for Plain {
 
 /// Objects by group, resource, namespace, name.
 #[derive(Debug, Default)]
-struct Objects(BTreeMap<[String; 4], Value>);
+pub(super) struct Objects(BTreeMap<[String; 4], Value>);
 
 impl Objects {
-    fn with(mut self, plural: &str, namespace: &str, object: Value) -> Self {
-        let group = match plural {
-            "priorityclasses" => "scheduling.k8s.io",
-            "storageclasses" => "storage.k8s.io",
-            _ => "",
-        };
+    pub(super) fn with(mut self, plural: &str, namespace: &str, object: Value) -> Self {
+        let group = group_of(plural);
         let key = [group, plural, namespace, meta::name(&object)].map(str::to_owned);
         self.0.insert(key, object);
         self
+    }
+}
+
+/// The group of a resource of the tests.
+fn group_of(plural: &str) -> &'static str {
+    match plural {
+        "priorityclasses" => "scheduling.k8s.io",
+        "storageclasses" => "storage.k8s.io",
+        "deployments" => "apps",
+        "cronjobs" => "batch",
+        "ingresses" | "ingressclasses" => "networking.k8s.io",
+        "runtimeclasses" => "node.k8s.io",
+        "certificatesigningrequests" => "certificates.k8s.io",
+        "leases" => "coordination.k8s.io",
+        "csinodes" => "storage.k8s.io",
+        _ => "",
     }
 }
 
@@ -63,19 +75,15 @@ impl Reader for Objects {
     }
 }
 
-fn named(name: &str, fields: Value) -> Value {
+pub(super) fn named(name: &str, fields: Value) -> Value {
     let mut object = json!({"metadata": {"name": name}});
     trimtab_apimachinery_schema::patch::merge(&mut object, &fields);
     object
 }
 
-fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -> Attributes {
+pub(super) fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -> Attributes {
     let resource = Resource {
-        group: if plural == "priorityclasses" {
-            "scheduling.k8s.io".to_owned()
-        } else {
-            String::new()
-        },
+        group: group_of(plural).to_owned(),
         version: "v1".to_owned(),
         kind: String::new(),
         list_kind: String::new(),

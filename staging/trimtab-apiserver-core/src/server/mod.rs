@@ -218,8 +218,9 @@ impl Builder {
         };
         let stop = CancellationToken::new();
         let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()));
-        let reader: Arc<dyn Reader> =
-            Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
+        let reader = StoreReader::new(self.store.clone(), registry.resources().clone());
+        let (reader, follow) = reader.following().await?;
+        let reader: Arc<dyn Reader> = Arc::new(reader);
         let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
         let unread = |error| StartError::Bootstrap(format!("what services hold: {error}"));
         allocators.repair().await.map_err(unread)?;
@@ -278,6 +279,13 @@ impl Builder {
         };
         let mut tasks = auth.tasks;
         tasks.push(definitions);
+        let ended = stop.clone();
+        tasks.push(tokio::spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = follow => {}
+            }
+        }));
         if let Some(listener) = listener {
             let cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())
