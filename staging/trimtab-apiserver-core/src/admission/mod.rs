@@ -2,13 +2,15 @@
 //!
 //! A chain of small plugins, each of which fills in or refuses. The order is fixed, since plugins build on what
 //! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
-//! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others.
+//! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others. Last of all
+//! [`Quotas`] counts, as a part of what is written.
 
 mod followed;
 mod limit_ranger;
 mod namespaces;
 pub mod pod_security;
 mod priority;
+mod quota;
 mod reader;
 mod service_accounts;
 mod storage_class;
@@ -27,6 +29,7 @@ pub use limit_ranger::LimitRanger;
 pub use namespaces::NamespaceLifecycle;
 pub use pod_security::{PodSecurity, PodSecurityConfig};
 pub use priority::Priority;
+pub use quota::Quotas;
 pub use reader::{Reader, StoreReader};
 pub use service_accounts::ServiceAccounts;
 pub use storage_class::DefaultStorageClass;

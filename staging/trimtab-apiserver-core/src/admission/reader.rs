@@ -42,14 +42,6 @@ pub trait Reader: fmt::Debug + Send + Sync {
     async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
         Ok(self.get("", "namespaces", "", name).await?.map(Arc::new))
     }
-
-    /// Whether a namespace has any resource quota. Cheaper than [`Reader::list`] where quotas are followed.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    async fn has_quota(&self, namespace: &str) -> Result<bool, ApiError> {
-        Ok(!self.list("", "resourcequotas", namespace).await?.is_empty())
-    }
 }
 
 /// Reads from the registry's own store.
@@ -57,14 +49,8 @@ pub trait Reader: fmt::Debug + Send + Sync {
 pub struct StoreReader {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
-    followed: Option<Kinds>,
-}
-
-/// The kinds that nearly every write asks for.
-#[derive(Clone, Debug)]
-struct Kinds {
-    namespaces: Arc<Followed>,
-    quotas: Arc<Followed>,
+    /// The namespaces, which nearly every write asks for.
+    namespaces: Option<Arc<Followed>>,
 }
 
 impl StoreReader {
@@ -73,26 +59,20 @@ impl StoreReader {
         Self {
             store,
             resources,
-            followed: None,
+            namespaces: None,
         }
     }
 
-    /// The same reader, which answers for namespaces and quotas without reading the store, and what keeps it up to date
-    /// while nobody asks: it never ends, and does nothing unless it is polled.
+    /// The same reader, which answers for namespaces without reading the store, and what keeps it up to date while nobody
+    /// asks: it never ends, and does nothing unless it is polled.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn following(mut self) -> Result<(Self, impl Future<Output = ()> + use<>), Error> {
-        let load = |plural: &str| Followed::load(self.store.clone(), format!("{}{plural}/", keys::ROOT));
-        let kinds = Kinds {
-            namespaces: load("namespaces").await?,
-            quotas: load("resourcequotas").await?,
-        };
-        self.followed = Some(kinds.clone());
-        let follow = async move {
-            tokio::join!(kinds.namespaces.follow(), kinds.quotas.follow());
-        };
-        Ok((self, follow))
+        let prefix = format!("{}namespaces/", keys::ROOT);
+        let namespaces = Followed::load(self.store.clone(), prefix).await?;
+        self.namespaces = Some(namespaces.clone());
+        Ok((self, namespaces.follow()))
     }
 
     /// How objects of a resource are stored; `None` when it is not served.
@@ -131,21 +111,11 @@ impl Reader for StoreReader {
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
-        let known = self
-            .followed
-            .as_ref()
-            .and_then(|kinds| kinds.namespaces.get(name));
+        let known = self.namespaces.as_ref().and_then(|all| all.get(name));
         if known.is_some() {
             return Ok(known);
         }
         // One that another server has just made may not be known yet.
         Ok(self.get("", "namespaces", "", name).await?.map(Arc::new))
-    }
-
-    async fn has_quota(&self, namespace: &str) -> Result<bool, ApiError> {
-        match &self.followed {
-            Some(kinds) => Ok(kinds.quotas.any(namespace)),
-            None => Ok(!self.list("", "resourcequotas", namespace).await?.is_empty()),
-        }
     }
 }

@@ -61,7 +61,8 @@ use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::Store;
 
 pub use hooks::{
-    Admission, AdmitAll, Allocation, Allocators, Attributes, NoAllocators, Operation, VirtualResource,
+    Accounts, Admission, AdmitAll, Allocation, Allocators, Attributes, NoAccounts, NoAllocators, Operation,
+    VirtualResource,
 };
 pub use resources::{ResourceTable, Resources};
 
@@ -90,6 +91,7 @@ type VirtualId = (String, String, String, String);
 struct Hooks {
     admission: Arc<dyn Admission>,
     allocators: Arc<dyn Allocators>,
+    accounts: Arc<dyn Accounts>,
 }
 
 impl fmt::Debug for Registry {
@@ -112,6 +114,7 @@ impl Registry {
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),
+                accounts: Arc::new(NoAccounts),
             }),
             virtuals: RwLock::default(),
         }
@@ -132,6 +135,11 @@ impl Registry {
     /// From now on every write is shown to `allocators`.
     pub fn set_allocators(&self, allocators: Arc<dyn Allocators>) {
         self.hooks.write().allocators = allocators;
+    }
+
+    /// From now on every write is counted by `accounts`.
+    pub fn set_accounts(&self, accounts: Arc<dyn Accounts>) {
+        self.hooks.write().accounts = accounts;
     }
 
     /// From now on requests for this resource, or below it for this subresource, go to `handler`.

@@ -21,7 +21,7 @@ use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_storage::{self as storage, Store};
 
 use crate::admission::webhooks::{Surroundings, WebhookMetrics, Webhooks};
-use crate::admission::{Chain, Reader, StoreReader};
+use crate::admission::{Chain, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
 use crate::crd::{self, controller::Terminating};
@@ -225,6 +225,8 @@ impl Builder {
         let unread = |error| StartError::Bootstrap(format!("what services hold: {error}"));
         allocators.repair().await.map_err(unread)?;
         registry.set_allocators(Arc::new(allocators));
+        let (quotas, follow_quotas) = Quotas::load(self.store.clone(), registry.resources().clone()).await?;
+        registry.set_accounts(Arc::new(quotas));
         let issuer = match self.serving.dir() {
             Some(dir) => Issuer::open(dir)?,
             None => Issuer::generate()?,
@@ -283,7 +285,7 @@ impl Builder {
         tasks.push(tokio::spawn(async move {
             tokio::select! {
                 () = ended.cancelled() => {}
-                () = follow => {}
+                ((), ()) = async { tokio::join!(follow, follow_quotas) } => {}
             }
         }));
         if let Some(listener) = listener {
