@@ -20,6 +20,12 @@
 #[doc(inline)]
 pub use trimtab_apiserver_core::{ApiServer, ApiService, StartError};
 
+/// Which admission plugins are on.
+pub mod admission {
+    #[doc(inline)]
+    pub use trimtab_apiserver_core::admission::{PluginError, Plugins};
+}
+
 /// Authentication and authorization.
 pub mod auth {
     #[doc(inline)]

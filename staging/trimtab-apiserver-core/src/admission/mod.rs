@@ -1,22 +1,37 @@
 //! Admission: what an API server does to objects before it stores them, beyond their own kinds' rules.
 //!
 //! A chain of small plugins, each of which fills in or refuses. The order is fixed, since plugins build on what
-//! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
+//! earlier ones have filled in: limits before service accounts, priorities before tolerations; `plugins` has it, and which
+//! of them are on. A plugin reads other
 //! objects through a [`Reader`] and keeps no state of its own. After the plugins `webhooks` asks others. Last of all
 //! [`Quotas`] counts, as a part of what is written.
 
+mod certificates;
+mod deny;
+mod event_rate;
 mod followed;
+mod images;
 mod limit_ranger;
 mod namespaces;
+mod node_restriction;
+mod nodes;
+mod owner_references;
+mod plugins;
 pub mod pod_security;
+mod pods;
 mod priority;
 mod quota;
 mod reader;
+mod runtime_class;
 mod service_accounts;
+mod services;
 mod storage_class;
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tolerations;
+mod volumes;
 pub(crate) mod webhooks;
 
 use std::sync::Arc;
@@ -25,15 +40,28 @@ use async_trait::async_trait;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubject};
+pub use deny::AlwaysDeny;
+pub use event_rate::EventRateLimit;
+pub use images::AlwaysPullImages;
 pub use limit_ranger::LimitRanger;
-pub use namespaces::NamespaceLifecycle;
+pub use namespaces::{NamespaceExists, NamespaceLifecycle};
+pub use node_restriction::NodeRestriction;
+pub use nodes::{PodTopologyLabels, TaintNodes};
+pub use owner_references::OwnerPermissions;
+pub(crate) use plugins::Around;
+pub use plugins::{PluginError, Plugins};
 pub use pod_security::{PodSecurity, PodSecurityConfig};
+pub use pods::{ExtendedResourceToleration, LimitAntiAffinity, PodNodeSelector};
 pub use priority::Priority;
 pub use quota::Quotas;
 pub use reader::{Reader, StoreReader};
+pub use runtime_class::RuntimeClass;
 pub use service_accounts::ServiceAccounts;
+pub use services::{DefaultIngressClass, DenyExternalIps};
 pub use storage_class::DefaultStorageClass;
 pub use tolerations::DefaultTolerations;
+pub use volumes::{ClaimResize, StorageProtection};
 use webhooks::Webhooks;
 
 use crate::registry::hooks::{Admission, Attributes, Operation};
@@ -41,25 +69,30 @@ use crate::registry::meta;
 
 /// Plugins, one after the other, and then webhooks. All change first, then all have their last word; the first refusal
 /// ends it. What webhooks have changed is shown to the plugins again, and to webhooks that want to know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Chain {
     plugins: Vec<Arc<dyn Admission>>,
     webhooks: Option<Arc<Webhooks>>,
+    mutating_webhooks: bool,
+    validating_webhooks: bool,
+    /// Whether everything is refused once webhooks are there.
+    denies: bool,
+}
+
+impl Default for Chain {
+    /// No plugins.
+    fn default() -> Self {
+        Self {
+            plugins: Vec::new(),
+            webhooks: None,
+            mutating_webhooks: true,
+            validating_webhooks: true,
+            denies: false,
+        }
+    }
 }
 
 impl Chain {
-    /// The plugins that are on by default, in order.
-    pub fn standard(reader: &Arc<dyn Reader>) -> Self {
-        Self::default()
-            .then(NamespaceLifecycle::new(reader.clone()))
-            .then(LimitRanger::new(reader.clone()))
-            .then(ServiceAccounts::new(reader.clone()))
-            .then(PodSecurity::new(reader.clone(), PodSecurityConfig::default()))
-            .then(Priority::new(reader.clone()))
-            .then(DefaultTolerations)
-            .then(DefaultStorageClass::new(reader.clone()))
-    }
-
     /// The same chain with one more plugin at its end.
     #[must_use]
     pub fn then(mut self, plugin: impl Admission + 'static) -> Self {
@@ -70,9 +103,15 @@ impl Chain {
     /// The same plugins, with these webhooks after them.
     #[must_use]
     pub(crate) fn with_webhooks(&self, webhooks: Arc<Webhooks>) -> Self {
-        Self {
+        let chain = Self {
             plugins: self.plugins.clone(),
             webhooks: Some(webhooks),
+            ..*self
+        };
+        if self.denies {
+            chain.then(AlwaysDeny)
+        } else {
+            chain
         }
     }
 
@@ -83,7 +122,7 @@ impl Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        for plugin in &self.plugins {
+        for plugin in self.plugins.iter().filter(|plugin| plugin.concerns(attributes)) {
             plugin.mutate(attributes, object, old, warnings).await?;
         }
         Ok(())
@@ -100,7 +139,7 @@ impl Admission for Chain {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         self.plugins(attributes, object, old, warnings).await?;
-        let Some(webhooks) = &self.webhooks else {
+        let Some(webhooks) = self.webhooks.as_ref().filter(|_| self.mutating_webhooks) else {
             return Ok(());
         };
         let mut round = webhooks.first_round(attributes).await?;
@@ -124,17 +163,18 @@ impl Admission for Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if let (Operation::Delete, Some(webhooks)) = (attributes.operation, &self.webhooks) {
+        let mutating = self.webhooks.as_ref().filter(|_| self.mutating_webhooks);
+        if let (Operation::Delete, Some(webhooks)) = (attributes.operation, mutating) {
             // Mutating webhooks are asked about deletes too, though there is nothing to change.
             let mut round = webhooks.first_round(attributes).await?;
             webhooks
                 .mutate(&mut round, attributes, None, old, warnings)
                 .await?;
         }
-        for plugin in &self.plugins {
+        for plugin in self.plugins.iter().filter(|plugin| plugin.concerns(attributes)) {
             plugin.validate(attributes, object, old, warnings).await?;
         }
-        match &self.webhooks {
+        match self.webhooks.as_ref().filter(|_| self.validating_webhooks) {
             Some(webhooks) => webhooks.validate(attributes, object, old, warnings).await,
             None => Ok(()),
         }

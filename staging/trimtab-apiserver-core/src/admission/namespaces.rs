@@ -74,3 +74,39 @@ impl Admission for NamespaceLifecycle {
         Ok(())
     }
 }
+
+/// Refuses what is written where there is no namespace: less than [`NamespaceLifecycle`] does.
+#[derive(Debug)]
+pub struct NamespaceExists {
+    reader: Arc<dyn Reader>,
+}
+
+impl NamespaceExists {
+    /// The plugin, which finds namespaces by `reader`.
+    pub fn new(reader: Arc<dyn Reader>) -> Self {
+        Self { reader }
+    }
+}
+
+#[async_trait]
+impl Admission for NamespaceExists {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        attributes.operation != Operation::Connect
+            && !attributes.namespace.is_empty()
+            && !is_namespaces(attributes)
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes,
+        _: Option<&Value>,
+        _: Option<&Value>,
+        _: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let name = &attributes.namespace;
+        match self.reader.namespace(name).await? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::not_found(&GroupResource::new("", "namespaces"), name)),
+        }
+    }
+}

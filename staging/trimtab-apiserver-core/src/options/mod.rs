@@ -14,6 +14,7 @@ use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, Memor
 
 pub use etcd::EtcdOptions;
 
+use crate::admission::{PluginError, Plugins};
 use crate::allocators::IpRange;
 use crate::auth::Mode;
 use crate::registry::duration;
@@ -76,6 +77,18 @@ pub struct ServerOptions {
     /// How it is decided what a user may do
     #[arg(long, value_enum, default_value = "RBAC")]
     pub authorization_mode: AuthorizationMode,
+
+    /// Admission plugins to turn on beside those that are on by default
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub enable_admission_plugins: Vec<String>,
+
+    /// Admission plugins to turn off
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub disable_admission_plugins: Vec<String>,
+
+    /// Configurations of admission plugins: an AdmissionConfiguration of apiserver.config.k8s.io/v1
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
 
     /// Whether requests without credentials are served, as system:anonymous
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -155,6 +168,9 @@ pub enum OptionsError {
         /// Why.
         source: storage::Error,
     },
+    /// The admission plugins cannot be had.
+    #[error(transparent)]
+    Admission(#[from] PluginError),
     /// The server cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -170,10 +186,12 @@ impl ServerOptions {
     ///
     /// [`OptionsError`], one line that names the flag; nothing is left running.
     pub async fn start(&self) -> Result<ApiServer, OptionsError> {
+        let plugins = self.admission_plugins()?;
         let store = self.open_store().await?;
         let mut builder = ApiServer::builder(store)
             .bind(SocketAddr::new(self.bind_address, self.secure_port))
             .anonymous(self.anonymous_auth)
+            .admission_plugins(plugins)
             .service_cluster_ip_range(self.service_cluster_ip_range)
             .authorization(match self.authorization_mode {
                 AuthorizationMode::Rbac => Mode::Rbac,
@@ -195,6 +213,14 @@ impl ServerOptions {
         let server = builder.start().await?;
         certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600)?;
         Ok(server)
+    }
+
+    fn admission_plugins(&self) -> Result<Plugins, PluginError> {
+        let plugins = Plugins::choose(&self.enable_admission_plugins, &self.disable_admission_plugins)?;
+        match &self.admission_control_config_file {
+            Some(file) => plugins.configured(file),
+            None => Ok(plugins),
+        }
     }
 
     /// Where objects are kept.

@@ -78,6 +78,13 @@ impl Attributes {
 /// Both may be called more than once for one request when the object changes meanwhile.
 #[async_trait]
 pub trait Admission: fmt::Debug + Send + Sync {
+    /// Whether there may be anything to do about requests like this; if not, neither of the others is called. It must cost
+    /// next to nothing.
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        let _ = attributes;
+        true
+    }
+
     /// Changes an object that is about to be created or updated, or the options of a connection; `old` is what is
     /// stored. Of subresources with a kind of their own both are of that kind.
     ///

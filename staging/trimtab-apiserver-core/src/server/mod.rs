@@ -21,7 +21,7 @@ use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_storage::{self as storage, Store};
 
 use crate::admission::webhooks::{Surroundings, WebhookMetrics, Webhooks};
-use crate::admission::{Chain, Quotas, Reader, StoreReader};
+use crate::admission::{Around, Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
 use crate::crd::{self, controller::Terminating};
@@ -60,6 +60,9 @@ pub enum StartError {
     /// The range of service addresses makes no sense.
     #[error(transparent)]
     ServiceRange(#[from] InvalidRange),
+    /// An admission plugin cannot be configured.
+    #[error(transparent)]
+    Admission(#[from] PluginError),
     /// What every cluster starts with cannot be written.
     #[error("the first objects cannot be written: {0}")]
     Bootstrap(String),
@@ -99,6 +102,7 @@ pub struct Builder {
     mode: Mode,
     anonymous: bool,
     service_range: Option<IpRange>,
+    plugins: Plugins,
 }
 
 impl Builder {
@@ -167,6 +171,13 @@ impl Builder {
         self
     }
 
+    /// The admission plugins; those that are on by default unless set.
+    #[must_use]
+    pub fn admission_plugins(mut self, plugins: Plugins) -> Self {
+        self.plugins = plugins;
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -226,7 +237,9 @@ impl Builder {
         allocators.repair().await.map_err(unread)?;
         registry.set_allocators(Arc::new(allocators));
         let (quotas, follow_quotas) = Quotas::load(self.store.clone(), registry.resources().clone()).await?;
-        registry.set_accounts(Arc::new(quotas));
+        if self.plugins.has("ResourceQuota") {
+            registry.set_accounts(Arc::new(quotas));
+        }
         let issuer = match self.serving.dir() {
             Some(dir) => Issuer::open(dir)?,
             None => Issuer::generate()?,
@@ -240,8 +253,13 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let terminating = Terminating::default();
+        let around = Around {
+            reader: reader.clone(),
+            authorizer: auth.authorizer.clone(),
+            resources: registry.resources().clone(),
+        };
         let admission = Arc::new(
-            Chain::standard(&reader)
+            Chain::of(&self.plugins, &around)?
                 .then(crd::NoCreation(terminating.clone()))
                 .then(auth.escalation),
         );
@@ -339,6 +357,7 @@ impl ApiServer {
             mode: Mode::Rbac,
             anonymous: true,
             service_range: None,
+            plugins: Plugins::default(),
         }
     }
 

@@ -310,6 +310,14 @@ impl PodSecurity {
 
 #[async_trait]
 impl Admission for PodSecurity {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        let resource = &attributes.resource;
+        let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
+        let known =
+            matches!((group, plural), ("", "pods" | "namespaces")) || template_at(group, plural).is_some();
+        known && matches!(attributes.operation, Operation::Create | Operation::Update)
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes,
@@ -317,10 +325,7 @@ impl Admission for PodSecurity {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-        let Some(object) = object.filter(|_| writes) else {
-            return Ok(());
-        };
+        let Some(object) = object else { return Ok(()) };
         let resource = &attributes.resource;
         match (resource.group.as_str(), resource.plural.as_str()) {
             ("", "pods") => self.pod(attributes, object, old, warnings).await,
