@@ -29,9 +29,9 @@ pub mod admission {
 /// Authentication and authorization.
 pub mod auth {
     #[doc(inline)]
-    pub use trimtab_apiserver_auth::{certs, rbac, service_account, tokens, user, x509};
+    pub use trimtab_apiserver_auth::{bootstrap_token, certs, rbac, service_account, tokens, user, x509};
     #[doc(inline)]
-    pub use trimtab_apiserver_core::auth::Mode;
+    pub use trimtab_apiserver_core::auth::{FrontProxy, Mode};
 }
 
 /// Backups of what a server stores, as files.

@@ -1,5 +1,6 @@
 //! The command line of an API server, named as kube-apiserver's where that has the flag.
 
+mod authentication;
 mod etcd;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ use trimtab_apiserver_auth::certs;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, MemoryStore, Store};
 
+pub use authentication::AuthenticationOptions;
 pub use etcd::EtcdOptions;
 
 use crate::admission::{PluginError, Plugins};
@@ -73,6 +75,10 @@ pub struct ServerOptions {
     /// Bearer tokens: lines of token,user,uid,"group1,group2"
     #[arg(long)]
     pub token_auth_file: Option<PathBuf>,
+
+    /// Who sends a request
+    #[command(flatten)]
+    pub authentication: AuthenticationOptions,
 
     /// How it is decided what a user may do
     #[arg(long, value_enum, default_value = "RBAC")]
@@ -151,6 +157,9 @@ pub enum OptionsError {
     /// The token file makes no sense.
     #[error("--token-auth-file: {0}")]
     Tokens(#[from] trimtab_apiserver_auth::tokens::TokenFileError),
+    /// Flags about who sends a request make no sense.
+    #[error("{0}")]
+    Authentication(String),
     /// etcd is asked for, but not where it is.
     #[error("--storage=etcd needs --etcd-servers, such as --etcd-servers=http://127.0.0.1:2379")]
     NoEtcdServers,
@@ -187,11 +196,16 @@ impl ServerOptions {
     /// [`OptionsError`], one line that names the flag; nothing is left running.
     pub async fn start(&self) -> Result<ApiServer, OptionsError> {
         let plugins = self.admission_plugins()?;
+        let client_ca = self.client_ca_file.as_ref();
+        let client_ca = client_ca.map(|file| read("--client-ca-file", file)).transpose()?;
+        let issuer = self.authentication.issuer(self.cert_dir().as_deref())?;
+        let front_proxy = self.authentication.front_proxy(client_ca.as_deref())?;
         let store = self.open_store().await?;
         let mut builder = ApiServer::builder(store)
             .bind(SocketAddr::new(self.bind_address, self.secure_port))
             .anonymous(self.anonymous_auth)
             .admission_plugins(plugins)
+            .bootstrap_tokens(self.authentication.enable_bootstrap_token_auth)
             .service_cluster_ip_range(self.service_cluster_ip_range)
             .authorization(match self.authorization_mode {
                 AuthorizationMode::Rbac => Mode::Rbac,
@@ -204,8 +218,14 @@ impl ServerOptions {
             let certificate = read("--tls-cert-file", certificate)?;
             builder = builder.serving_certificate(certificate, read("--tls-private-key-file", key)?);
         }
-        if let Some(ca) = &self.client_ca_file {
-            builder = builder.client_ca(read("--client-ca-file", ca)?);
+        if let Some(ca) = client_ca {
+            builder = builder.client_ca(ca);
+        }
+        if let Some(issuer) = issuer {
+            builder = builder.issuer(issuer);
+        }
+        if let Some(proxy) = front_proxy {
+            builder = builder.front_proxy(proxy);
         }
         if let Some(file) = &self.token_auth_file {
             builder = builder.tokens(StaticTokens::from_file(file)?);

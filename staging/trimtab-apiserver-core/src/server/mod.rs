@@ -4,6 +4,8 @@ mod bootstrap;
 mod service;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_plugins;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::webhooks::{Surroundings, WebhookMetrics, Webhooks};
 use crate::admission::{Around, Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
-use crate::auth::{self, Mode};
+use crate::auth::{self, FrontProxy, Mode};
 use crate::crd::{self, controller::Terminating};
 use crate::http::Api;
 use crate::metrics::Metrics;
@@ -103,6 +105,9 @@ pub struct Builder {
     anonymous: bool,
     service_range: Option<IpRange>,
     plugins: Plugins,
+    bootstrap_tokens: bool,
+    front_proxy: Option<FrontProxy>,
+    issuer: Option<Issuer>,
 }
 
 impl Builder {
@@ -178,6 +183,28 @@ impl Builder {
         self
     }
 
+    /// Whether bootstrap tokens are believed: those of Secrets of type `bootstrap.kubernetes.io/token` in the namespace
+    /// `kube-system`. They are not, unless this says so.
+    #[must_use]
+    pub fn bootstrap_tokens(mut self, believed: bool) -> Self {
+        self.bootstrap_tokens = believed;
+        self
+    }
+
+    /// Believes authenticating proxies, which say in headers who asks.
+    #[must_use]
+    pub fn front_proxy(mut self, proxy: FrontProxy) -> Self {
+        self.front_proxy = Some(proxy);
+        self
+    }
+
+    /// Issues service account tokens by this issuer, instead of by one with a key of its own.
+    #[must_use]
+    pub fn issuer(mut self, issuer: Issuer) -> Self {
+        self.issuer = Some(issuer);
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -240,14 +267,16 @@ impl Builder {
         if self.plugins.has("ResourceQuota") {
             registry.set_accounts(Arc::new(quotas));
         }
-        let issuer = match self.serving.dir() {
-            Some(dir) => Issuer::open(dir)?,
-            None => Issuer::generate()?,
+        let issuer = match (self.issuer, self.serving.dir()) {
+            (Some(issuer), _) => issuer,
+            (None, Some(dir)) => Issuer::open(dir)?,
+            (None, None) => Issuer::generate()?,
         };
         let parts = auth::Parts {
             tokens: self.tokens,
             issuer,
             mode: self.mode,
+            bootstrap_tokens: self.bootstrap_tokens,
         };
         let auth = auth::start(&registry, parts, stop.clone())
             .await
@@ -282,7 +311,7 @@ impl Builder {
         let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
-        let api = Arc::new(Api::new(
+        let api = Api::new(
             registry,
             auth.authenticator,
             auth.authorizer,
@@ -290,7 +319,8 @@ impl Builder {
             self.anonymous,
             Metrics::new(&webhook_metrics).with_store(self.store.clone()),
             stop.clone(),
-        ));
+        );
+        let api = Arc::new(api.with_front_proxy(self.front_proxy.clone()));
 
         let admin = authority.client("kubernetes-admin", MASTERS_GROUP)?;
         let trusted = match &self.serving {
@@ -307,9 +337,14 @@ impl Builder {
             }
         }));
         if let Some(listener) = listener {
-            let cas: Vec<&str> = std::iter::once(authority.certificate())
+            let mut cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())
                 .collect();
+            let peers = match &self.front_proxy {
+                Some(proxy) => serving::Peers::apart(&cas, &proxy.authorities).map_err(StartError::Tls)?,
+                None => serving::Peers::default(),
+            };
+            cas.extend(self.front_proxy.as_ref().map(|proxy| proxy.authorities.as_str()));
             let config =
                 serving::server_config(&pair.certificate, &pair.key, &cas).map_err(StartError::Tls)?;
             let tls = TlsAcceptor::from(Arc::new(config));
@@ -317,6 +352,7 @@ impl Builder {
                 listener,
                 tls,
                 api.clone(),
+                Arc::new(peers),
                 stop.clone(),
                 GRACE,
             )));
@@ -358,6 +394,9 @@ impl ApiServer {
             anonymous: true,
             service_range: None,
             plugins: Plugins::default(),
+            bootstrap_tokens: false,
+            front_proxy: None,
+            issuer: None,
         }
     }
 

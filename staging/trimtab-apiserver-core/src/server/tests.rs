@@ -19,9 +19,19 @@ async fn server() -> ApiServer {
 }
 
 /// Posts an object; answers code, warnings and body.
-async fn post(service: &ApiService, path: &str, body: &Value) -> (StatusCode, Vec<String>, Value) {
+pub(super) async fn post(service: &ApiService, path: &str, body: &Value) -> (StatusCode, Vec<String>, Value) {
+    send(service, Method::POST, path, body).await
+}
+
+/// Sends an object; answers code, warnings and body.
+pub(super) async fn send(
+    service: &ApiService,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> (StatusCode, Vec<String>, Value) {
     let request = Request::builder()
-        .method(Method::POST)
+        .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
