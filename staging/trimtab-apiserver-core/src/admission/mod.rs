@@ -27,8 +27,6 @@ mod service_accounts;
 mod services;
 mod storage_class;
 #[cfg(test)]
-mod tables;
-#[cfg(test)]
 mod tests;
 mod tolerations;
 mod volumes;

@@ -4,8 +4,6 @@ mod bootstrap;
 mod service;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_plugins;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admission::tables::{Ask, ask, create, request_for, update};
+use crate::admission::tests::tables::{Ask, ask, create, request_for, update};
 use crate::admission::tests::{Objects, around, named};
 
 fn plugin() -> NodeRestriction {

@@ -8,8 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
-use super::tests::{post, send};
-use super::{ApiServer, Builder};
+use super::{ApiServer, Builder, post, send};
 use crate::admission::Plugins;
 
 async fn start(change: impl FnOnce(Builder) -> Builder) -> ApiServer {

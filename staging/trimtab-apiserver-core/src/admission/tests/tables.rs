@@ -6,20 +6,20 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 use trimtab_apiserver_auth::UserInfo;
 
-use super::tests::{Objects, around, attributes, named};
-use super::*;
+use super::super::*;
+use super::{Objects, around, attributes, named};
 
 /// A request to a plugin, of `alice` unless something else is said.
-pub(super) struct Ask {
-    pub(super) operation: Operation,
+pub(in crate::admission) struct Ask {
+    pub(in crate::admission) operation: Operation,
     /// `plural`, or `plural/subresource`.
-    pub(super) path: &'static str,
-    pub(super) user: UserInfo,
-    pub(super) object: Value,
-    pub(super) old: Option<Value>,
+    pub(in crate::admission) path: &'static str,
+    pub(in crate::admission) user: UserInfo,
+    pub(in crate::admission) object: Value,
+    pub(in crate::admission) old: Option<Value>,
 }
 
-pub(super) fn create(path: &'static str, object: Value) -> Ask {
+pub(in crate::admission) fn create(path: &'static str, object: Value) -> Ask {
     Ask {
         operation: Operation::Create,
         path,
@@ -32,7 +32,7 @@ pub(super) fn create(path: &'static str, object: Value) -> Ask {
     }
 }
 
-pub(super) fn update(path: &'static str, object: Value, old: Value) -> Ask {
+pub(in crate::admission) fn update(path: &'static str, object: Value, old: Value) -> Ask {
     Ask {
         operation: Operation::Update,
         old: Some(old),
@@ -41,7 +41,7 @@ pub(super) fn update(path: &'static str, object: Value, old: Value) -> Ask {
 }
 
 /// What the plugin makes of the object, or the text with which it refuses.
-pub(super) async fn ask(plugin: &dyn Admission, ask: Ask) -> Result<Value, String> {
+pub(in crate::admission) async fn ask(plugin: &dyn Admission, ask: Ask) -> Result<Value, String> {
     let (plural, subresource) = ask.path.split_once('/').unwrap_or((ask.path, ""));
     let cluster_wide = matches!(
         plural,
@@ -457,7 +457,7 @@ async fn services_keep_their_external_addresses_and_get_no_others() {
 }
 
 /// A certificate request for a name and a group.
-pub(super) fn request_for(signer: &str, name: &str, group: &str) -> Value {
+pub(in crate::admission) fn request_for(signer: &str, name: &str, group: &str) -> Value {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

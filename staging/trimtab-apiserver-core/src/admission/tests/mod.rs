@@ -1,5 +1,7 @@
 //! Each plugin against objects, with other objects in a map.
 
+pub(super) mod tables;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
@@ -22,10 +24,10 @@ impl Strategy for Plain {
 
 /// Objects by group, resource, namespace, name.
 #[derive(Debug, Default)]
-pub(super) struct Objects(BTreeMap<[String; 4], Value>);
+pub(in crate::admission) struct Objects(BTreeMap<[String; 4], Value>);
 
 impl Objects {
-    pub(super) fn with(mut self, plural: &str, namespace: &str, object: Value) -> Self {
+    pub(in crate::admission) fn with(mut self, plural: &str, namespace: &str, object: Value) -> Self {
         let group = group_of(plural);
         let key = [group, plural, namespace, meta::name(&object)].map(str::to_owned);
         self.0.insert(key, object);
@@ -78,13 +80,18 @@ impl Reader for Objects {
     }
 }
 
-pub(super) fn named(name: &str, fields: Value) -> Value {
+pub(in crate::admission) fn named(name: &str, fields: Value) -> Value {
     let mut object = json!({"metadata": {"name": name}});
     trimtab_apimachinery_schema::patch::merge(&mut object, &fields);
     object
 }
 
-pub(super) fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -> Attributes {
+pub(in crate::admission) fn attributes(
+    operation: Operation,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Attributes {
     let resource = Resource {
         group: group_of(plural).to_owned(),
         version: "v1".to_owned(),
@@ -158,7 +165,7 @@ impl Authorizer for Admin {
 }
 
 /// What plugins work with when there is nothing else.
-pub(super) fn around() -> Around {
+pub(in crate::admission) fn around() -> Around {
     Around {
         reader: Arc::new(Objects::default()),
         authorizer: Arc::new(Admin),
