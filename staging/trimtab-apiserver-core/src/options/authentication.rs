@@ -22,7 +22,7 @@ pub struct AuthenticationOptions {
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub enable_bootstrap_token_auth: bool,
 
-    /// Who issues service account tokens [default: https://kubernetes.default.svc]; given several times, the first issues,
+    /// Who issues service account tokens [default: the Service kubernetes.default.svc]; given several times, the first issues,
     /// and tokens of all are believed
     #[arg(long, value_name = "URL")]
     pub service_account_issuer: Vec<String>,

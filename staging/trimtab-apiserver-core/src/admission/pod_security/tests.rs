@@ -43,6 +43,9 @@ fn told(by: &str, pod: &Value) -> String {
     details(&violations(standard(by), &template))
 }
 
+/// What standards say: each as `level:version`, and its text.
+type Says = &'static [(&'static str, &'static str)];
+
 /// Pods by what is changed in pod and container, and what each standard says of them; the empty text is "nothing".
 #[test]
 fn each_check_says_what_is_wrong_as_of_each_version() {
@@ -61,7 +64,7 @@ fn each_check_says_what_is_wrong_as_of_each_version() {
         change
     };
     let unconfined = json!({"type": "Unconfined"});
-    let cases: Vec<(Value, Value, &[(&str, &str)])> = vec![
+    let cases: Vec<(Value, Value, Says)> = vec![
         (
             none(),
             none(),
