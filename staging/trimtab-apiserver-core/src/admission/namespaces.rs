@@ -32,6 +32,10 @@ fn is_namespaces(attributes: &Attributes) -> bool {
 
 #[async_trait]
 impl Admission for NamespaceLifecycle {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Delete)
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes,

@@ -11,8 +11,8 @@ use super::{
     AlwaysPullImages, CertificateApproval, CertificateSigning, CertificateSubject, Chain, ClaimResize,
     DefaultIngressClass, DefaultStorageClass, DefaultTolerations, DenyExternalIps, EventRateLimit,
     ExtendedResourceToleration, LimitAntiAffinity, LimitRanger, NamespaceExists, NamespaceLifecycle,
-    NodeRestriction, OwnerPermissions, PodNodeSelector, PodSecurity, PodSecurityConfig, PodTopologyLabels,
-    Priority, Reader, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
+    NodeRestriction, OwnerPermissions, PodNodeSelector, PodResize, PodSecurity, PodSecurityConfig,
+    PodTopologyLabels, Priority, Reader, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
 };
 use crate::auth::Authorizer;
 use crate::registry::ResourceTable;
@@ -67,7 +67,7 @@ const KNOWN: [(&str, State); 41] = [
     ("PodGroupWorkloadExists", State::Missed),
     ("NodeDeclaredFeatureValidator", State::Missed),
     ("JobValidation", State::Missed),
-    ("PodResizeValidator", State::Missed),
+    ("PodResizeValidator", State::On),
     ("MutatingAdmissionPolicy", State::On),
     ("MutatingAdmissionWebhook", State::On),
     ("ValidatingAdmissionPolicy", State::On),
@@ -281,6 +281,7 @@ impl Chain {
             "DefaultIngressClass" => self.then(DefaultIngressClass::new(reader())),
             "DenyServiceExternalIPs" => self.then(DenyExternalIps),
             "PodTopologyLabels" => self.then(PodTopologyLabels::new(reader())),
+            "PodResizeValidator" => self.then(PodResize::new(reader())),
             // Webhooks, policies, quotas and the denial come last, and from elsewhere; AlwaysAdmit does nothing.
             _ => self,
         })
@@ -298,7 +299,7 @@ mod tests {
     #[test]
     fn plugins_are_chosen_by_kube_apiservers_names() {
         let chosen = Plugins::choose(
-            &names(&["NodeRestriction", "PodSecurity", "PodResizeValidator"]),
+            &names(&["NodeRestriction", "PodSecurity", "JobValidation"]),
             &names(&["LimitRanger", "AlwaysDeny", "ImagePolicyWebhook"]),
         )
         .expect("chosen");

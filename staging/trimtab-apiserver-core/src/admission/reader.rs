@@ -9,8 +9,8 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_storage::{Error, RangeRequest, Store};
 
-use super::followed::Followed;
 use crate::registry::codec::Codec;
+use crate::registry::followed::{Followed, Objects};
 use crate::registry::{ResourceTable, keys, storage};
 
 /// Reads objects by group and resource, in whichever version is served first. A resource that is not served has no
@@ -50,7 +50,7 @@ pub struct StoreReader {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
     /// The namespaces, which nearly every write asks for.
-    namespaces: Option<Arc<Followed>>,
+    namespaces: Option<Arc<Followed<Objects>>>,
 }
 
 impl StoreReader {
@@ -70,7 +70,7 @@ impl StoreReader {
     /// When the store cannot be read.
     pub async fn following(mut self) -> Result<(Self, impl Future<Output = ()> + use<>), Error> {
         let prefix = format!("{}namespaces/", keys::ROOT);
-        let namespaces = Followed::load(self.store.clone(), prefix).await?;
+        let namespaces: Arc<Followed<Objects>> = Followed::load(self.store.clone(), vec![prefix]).await?;
         self.namespaces = Some(namespaces.clone());
         Ok((self, namespaces.follow()))
     }
@@ -111,7 +111,10 @@ impl Reader for StoreReader {
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
-        let known = self.namespaces.as_ref().and_then(|all| all.get(name));
+        let known = self
+            .namespaces
+            .as_ref()
+            .and_then(|followed| followed.look(|all| all.get(name)));
         if known.is_some() {
             return Ok(known);
         }

@@ -31,6 +31,7 @@ mod delete;
 mod delete_collection;
 mod delete_options;
 mod eviction;
+pub(crate) mod followed;
 mod get;
 mod go_types;
 mod item;

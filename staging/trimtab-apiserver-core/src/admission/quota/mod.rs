@@ -22,9 +22,9 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apimachinery_meta::quota::{self, Amounts, Counted};
 use trimtab_apiserver_storage::{Compare, Error, Op, RangeRequest, Store};
 
-use super::followed::Followed;
 use super::forbidden;
 use crate::registry::codec::Codec;
+use crate::registry::followed::{Followed, Objects};
 use crate::registry::hooks::{Accounts, Allocation, Attributes, Operation};
 use crate::registry::storage::Stored;
 use crate::registry::{ResourceTable, keys, meta, storage};
@@ -40,7 +40,7 @@ pub struct Quotas {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
     /// All quotas, so that a namespace without any costs no read.
-    known: Arc<Followed>,
+    known: Arc<Followed<Objects>>,
     /// Who counts for a namespace has the lock at the place of its hash: others would lose to it and have to try again.
     turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
@@ -58,7 +58,7 @@ impl Quotas {
         resources: Arc<ResourceTable>,
     ) -> Result<(Self, impl Future<Output = ()> + use<>), Error> {
         let prefix = format!("{}resourcequotas/", keys::ROOT);
-        let known = Followed::load(store.clone(), prefix).await?;
+        let known: Arc<Followed<Objects>> = Followed::load(store.clone(), vec![prefix]).await?;
         let follow = known.clone().follow();
         let quotas = Self {
             store,
@@ -98,7 +98,10 @@ impl Accounts for Quotas {
     fn concerns(&self, attributes: &Attributes) -> bool {
         let namespace = attributes.namespace.as_str();
         let is_namespace = attributes.resource.group.is_empty() && attributes.resource.plural == "namespaces";
-        !namespace.is_empty() && !is_namespace && may_count(attributes) && self.known.any(namespace)
+        !namespace.is_empty()
+            && !is_namespace
+            && may_count(attributes)
+            && self.known.look(|all| all.any(namespace))
     }
 
     async fn charge(

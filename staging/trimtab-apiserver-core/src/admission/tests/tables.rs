@@ -165,6 +165,62 @@ async fn images_are_always_pulled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_grow_as_far_as_their_node_goes() {
+    let node = |name: &str, os: &str| {
+        let labels = json!({"kubernetes.io/os": os});
+        let allocatable = json!({"cpu": "2", "memory": "1Gi"});
+        named(
+            name,
+            json!({"metadata": {"labels": labels}, "status": {"allocatable": allocatable}}),
+        )
+    };
+    let objects =
+        Objects::default()
+            .with("nodes", "", node("n", "linux"))
+            .with("nodes", "", node("w", "windows"));
+    let plugin = PodResize::new(reader(objects));
+    let sized = |node: &str, cpu: &str, memory: &str, generation: u64| {
+        let resources = json!({"requests": {"cpu": cpu, "memory": memory}});
+        let given = json!({"containerStatuses": [{"name": "c", "resources": {"requests": {"cpu": "9"}}}]});
+        named(
+            "p",
+            json!({"metadata": {"generation": generation}, "status": given, "spec": {"nodeName": node, "containers": [{"name": "c", "resources": resources}]}}),
+        )
+    };
+    let cases = [
+        ("n", "2", "1Gi", 2, ""),
+        (
+            "n",
+            "2500m",
+            "2Gi",
+            2,
+            "node didn't have enough allocatable resources: cpu, requested: 2500, allocatable: 2000; memory, requested: 2147483648, allocatable: 1073741824",
+        ),
+        ("n", "9", "9Gi", 1, ""),
+        ("", "9", "9Gi", 2, ""),
+        ("none", "1", "1Gi", 2, "node \"none\" not found"),
+        (
+            "w",
+            "1",
+            "1Gi",
+            2,
+            "pod resize is only supported on linux nodes, node \"w\" is \"windows\"",
+        ),
+    ];
+    for (node, cpu, memory, generation, wanted) in cases {
+        let new = sized(node, cpu, memory, generation);
+        let text = format!("403 pods \"p\" is forbidden: {wanted}");
+        let wanted = if wanted.is_empty() {
+            Ok(new.clone())
+        } else {
+            Err(text.as_str())
+        };
+        let request = update("pods/resize", new, sized(node, "1", "1Mi", 1));
+        check(&plugin, request, wanted).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_keep_others_from_their_node_only() {
     let rule = |key: &str| {
         let terms = json!([{"topologyKey": key}]);
