@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-pub use scopes::covers;
+pub use scopes::terms;
 
 use crate::{GroupResource, Quantity};
 
@@ -118,12 +118,18 @@ impl Counted {
         hard: impl IntoIterator<Item = &'a str>,
         object: &Value,
     ) -> bool {
-        let scope = match self.kind {
-            Kind::Pods => scopes::pod_matches,
-            Kind::Claims => scopes::claim_matches,
-            _ => scopes::nothing_matches,
-        };
-        hard.into_iter().any(|name| self.knows(name)) && covers(spec, |term| scope(term, object))
+        hard.into_iter().any(|name| self.knows(name))
+            && terms(spec).all(|term| self.is_in_scope(&term, object))
+    }
+
+    /// Whether an object of this resource is in the scope that a term of a scope selector is about. Objects that have no
+    /// scopes are in none.
+    pub fn is_in_scope(&self, term: &Value, object: &Value) -> bool {
+        match self.kind {
+            Kind::Pods => scopes::pod_matches(term, object),
+            Kind::Claims => scopes::claim_matches(term, object),
+            _ => false,
+        }
     }
 
     /// Whether it is for pods.

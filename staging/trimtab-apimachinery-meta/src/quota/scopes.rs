@@ -6,20 +6,15 @@ use serde_json::{Value, json};
 
 use super::{list, pods};
 
-/// Whether all scopes of a quota's spec match, those of its selector too; a quota without scopes counts everything. `matches`
-/// is asked about each, as a term of a scope selector.
-pub fn covers(spec: &Value, matches: impl Fn(&Value) -> bool) -> bool {
+/// The scopes of a quota's spec, those of its selector too, as terms of a scope selector. The quota counts what is in all of
+/// them.
+pub fn terms(spec: &Value) -> impl Iterator<Item = Value> {
+    let exists = |scope: &Value| json!({"scopeName": scope, "operator": "Exists"});
+    let selected = list(&spec["scopeSelector"], "matchExpressions");
     list(spec, "scopes")
         .iter()
-        .all(|scope| matches(&json!({"scopeName": scope, "operator": "Exists"})))
-        && list(&spec["scopeSelector"], "matchExpressions")
-            .iter()
-            .all(matches)
-}
-
-/// Of what has no scopes nothing is counted by a quota that has.
-pub(super) fn nothing_matches(_: &Value, _: &Value) -> bool {
-    false
+        .map(exists)
+        .chain(selected.iter().cloned())
 }
 
 pub(super) fn pod_matches(term: &Value, pod: &Value) -> bool {

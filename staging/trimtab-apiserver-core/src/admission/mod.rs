@@ -53,7 +53,7 @@ pub use pod_resize::PodResize;
 pub use pod_security::{PodSecurity, PodSecurityConfig};
 pub use pods::{ExtendedResourceToleration, LimitAntiAffinity, PodNodeSelector};
 pub use priority::Priority;
-pub use quota::Quotas;
+pub use quota::{Limited, Quotas};
 pub use reader::{Reader, StoreReader};
 pub use runtime_class::RuntimeClass;
 pub use service_accounts::ServiceAccounts;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     AlwaysPullImages, CertificateApproval, CertificateSigning, CertificateSubject, Chain, ClaimResize,
     DefaultIngressClass, DefaultStorageClass, DefaultTolerations, DenyExternalIps, EventRateLimit,
-    ExtendedResourceToleration, LimitAntiAffinity, LimitRanger, NamespaceExists, NamespaceLifecycle,
+    ExtendedResourceToleration, LimitAntiAffinity, LimitRanger, Limited, NamespaceExists, NamespaceLifecycle,
     NodeRestriction, OwnerPermissions, PodNodeSelector, PodResize, PodSecurity, PodSecurityConfig,
     PodTopologyLabels, Priority, Reader, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
 };
@@ -197,6 +197,15 @@ impl Plugins {
             }
         }
         Ok(self)
+    }
+
+    /// What needs a quota that covers it, by the configuration of `ResourceQuota`.
+    pub(crate) fn limited(&self) -> Result<Limited, PluginError> {
+        let plugin = "ResourceQuota";
+        match self.configs.get(plugin) {
+            Some(config) => Limited::read(config).map_err(|why| PluginError::Config { plugin, why }),
+            None => Ok(Limited::default()),
+        }
     }
 
     /// Whether a plugin is on.

@@ -263,7 +263,7 @@ impl Builder {
         registry.set_allocators(Arc::new(allocators));
         let (quotas, follow_quotas) = Quotas::load(self.store.clone(), registry.resources().clone()).await?;
         if self.plugins.has("ResourceQuota") {
-            registry.set_accounts(Arc::new(quotas));
+            registry.set_accounts(Arc::new(quotas.limiting(self.plugins.limited()?)));
         }
         let issuer = match (self.issuer, self.serving.dir()) {
             (Some(issuer), _) => issuer,

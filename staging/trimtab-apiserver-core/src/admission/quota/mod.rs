@@ -4,6 +4,7 @@
 //! once none is counted against what another has used up meanwhile, and one that fails in the end has used nothing. What
 //! deletions give back a controller adds up; it asks [`quota`] as is done here.
 
+mod limited;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apimachinery_meta::quota::{self, Amounts, Counted};
-use trimtab_apiserver_storage::{Compare, Error, Op, RangeRequest, Store};
+use trimtab_apiserver_storage::{Compare, Error, Op, RangeRequest, Revision, Store};
 
+pub use self::limited::Limited;
 use super::forbidden;
 use crate::registry::codec::Codec;
 use crate::registry::followed::{Followed, Objects};
@@ -44,6 +46,7 @@ pub struct Quotas {
     /// Who counts for a namespace has the lock at the place of its hash: others would lose to it and have to try again.
     turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
+    limited: Limited,
 }
 
 impl Quotas {
@@ -66,8 +69,16 @@ impl Quotas {
             known,
             turns: std::iter::repeat_with(Arc::default).take(TURNS).collect(),
             hasher: RandomState::new(),
+            limited: Limited::default(),
         };
         Ok((quotas, follow))
+    }
+
+    /// The same quotas, where these things need one.
+    #[must_use]
+    pub fn limiting(mut self, limited: Limited) -> Self {
+        self.limited = limited;
+        self
     }
 
     async fn turn(&self, namespace: &str) -> Result<OwnedMutexGuard<()>, ApiError> {
@@ -101,7 +112,7 @@ impl Accounts for Quotas {
         !namespace.is_empty()
             && !is_namespace
             && may_count(attributes)
-            && self.known.look(|all| all.any(namespace))
+            && (self.limited.concerns(attributes) || self.known.look(|all| all.any(namespace)))
     }
 
     async fn charge(
@@ -122,14 +133,12 @@ impl Accounts for Quotas {
             attributes,
             counted: &counted,
             object,
-            old,
             usage: counted.usage(object, now),
-            usage_before: old.map(|old| counted.usage(old, now)),
+            old: old.map(|old| (old, counted.usage(old, now))),
+            limited: &self.limited,
         };
         if attributes.dry_run {
-            for quota in self.of(&codec, &attributes.namespace).await? {
-                request.used(&quota.object)?;
-            }
+            request.charges(self.of(&codec, &attributes.namespace).await?)?;
             return Ok(None);
         }
         let turn = self.turn(&attributes.namespace).await?;
@@ -138,16 +147,10 @@ impl Accounts for Quotas {
             changes: Vec::new(),
             _turn: turn,
         };
-        for Stored {
-            mut object, revision, ..
-        } in self.of(&codec, &attributes.namespace).await?
-        {
-            let Some(used) = request.used(&object)? else {
-                continue;
-            };
-            let key = keys::object_key(&codec.resource, &attributes.namespace, meta::name(&object));
-            object["status"]["used"] = quota::to_value(&used);
-            let (put, _) = codec.put(&key, &object).await?;
+        let quotas = self.of(&codec, &attributes.namespace).await?;
+        for (quota, revision) in request.charges(quotas)? {
+            let key = keys::object_key(&codec.resource, &attributes.namespace, meta::name(&quota));
+            let (put, _) = codec.put(&key, &quota).await?;
             charge.conditions.push(Compare::ModRevision(key.into(), revision));
             charge.changes.push(put);
         }
@@ -188,9 +191,19 @@ struct Request<'a> {
     attributes: &'a Attributes,
     counted: &'a Counted,
     object: &'a Value,
-    old: Option<&'a Value>,
     usage: Amounts,
-    usage_before: Option<Amounts>,
+    /// What is stored, and what that uses.
+    old: Option<(&'a Value, Amounts)>,
+    limited: &'a Limited,
+}
+
+/// A quota that counts the object.
+struct Pertinent {
+    quota: Stored,
+    hard: Amounts,
+    used: Amounts,
+    /// What the object uses more than before, whether the quota limits that or not.
+    more: Amounts,
 }
 
 impl Request<'_> {
@@ -198,30 +211,19 @@ impl Request<'_> {
         forbidden(self.attributes, Some(self.object), why)
     }
 
-    /// What is used of a quota when the object is written, if that is more than what is used now.
-    fn used(&self, quota: &Value) -> Result<Option<Amounts>, ApiError> {
-        let name = meta::name(quota);
-        let hard = quota::amounts(&quota["status"]["hard"]);
-        let counts = |object: &Value| {
-            let names = hard.keys().map(String::as_str);
-            self.counted.is_counted_by(&quota["spec"], names, object)
-        };
-        if !counts(self.object) {
-            return Ok(None);
-        }
-        let known: BTreeSet<&str> = hard
-            .keys()
-            .map(String::as_str)
-            .filter(|name| self.counted.knows(name))
-            .collect();
-        if let Some(missing) = self.counted.missing(self.object, known.iter().copied()) {
-            return Err(self.refused(format!("failed quota: {name}: {missing}")));
-        }
-        let mut used = quota::amounts(&quota["status"]["used"]);
-        if known.iter().any(|name| !used.contains_key(*name)) {
-            let names: Vec<&str> = known.into_iter().collect();
-            let why = format!("status unknown for quota: {name}, resources: {}", names.join(","));
-            return Err(self.refused(why));
+    /// The quotas that change when the object is written, as they are then, with the revisions at which they are that.
+    fn charges(&self, quotas: Vec<Stored>) -> Result<Vec<(Value, Revision)>, ApiError> {
+        let (mut names, mut scopes) = (BTreeSet::new(), BTreeSet::new());
+        let mut pertinent = Vec::new();
+        for quota in quotas {
+            let terms = quota::terms(&quota.object["spec"]);
+            let matching = terms.filter(|term| self.counted.is_in_scope(term, self.object));
+            scopes.extend(matching.filter_map(|term| term["scopeName"].as_str().map(str::to_owned)));
+            if let Some(found) = self.pertinent(quota)? {
+                let known = found.hard.keys().filter(|name| self.counted.knows(name));
+                names.extend(known.cloned());
+                pertinent.push(found);
+            }
         }
         let negative: Vec<&str> = self
             .usage
@@ -233,19 +235,87 @@ impl Request<'_> {
             let names = negative.join(",");
             return Err(self.refused(format!("quota usage is negative for resource(s): {names}")));
         }
+        let uses_more = if pertinent.is_empty() {
+            !self.more(true).is_empty()
+        } else {
+            pertinent.iter().any(|quota| !quota.more.is_empty())
+        };
+        if !uses_more {
+            return Ok(Vec::new());
+        }
+        let uncovered = self.limited.uncovered(self.attributes, &self.usage, &names);
+        if !uncovered.is_empty() {
+            let names = uncovered.join(",");
+            return Err(self.refused(format!("insufficient quota to consume: {names}")));
+        }
+        let uncovered = self.limited.uncovered_scopes(self.counted, self.object, &scopes);
+        if !uncovered.is_empty() {
+            let scopes = uncovered.join(" ");
+            return Err(self.refused(format!("insufficient quota to match these scopes: [{scopes}]")));
+        }
+        let charged = pertinent.into_iter().map(|quota| self.charged(quota));
+        charged.filter_map(Result::transpose).collect()
+    }
+
+    /// What the object uses; if it was `counted` before, what of that is new.
+    fn more(&self, counted: bool) -> Amounts {
         let nothing = Amounts::new();
-        let before = self
-            .usage_before
-            .as_ref()
-            .filter(|_| self.old.is_some_and(counts));
-        let mut more = quota::increase(&self.usage, before.unwrap_or(&nothing));
+        let before = self.old.as_ref().filter(|_| counted).map(|(_, usage)| usage);
+        quota::increase(&self.usage, before.unwrap_or(&nothing))
+    }
+
+    /// The quota, if it counts the object.
+    fn pertinent(&self, quota: Stored) -> Result<Option<Pertinent>, ApiError> {
+        let object = &quota.object;
+        let hard = quota::amounts(&object["status"]["hard"]);
+        let counts = |what: &Value| {
+            let names = hard.keys().map(String::as_str);
+            self.counted.is_counted_by(&object["spec"], names, what)
+        };
+        if !counts(self.object) {
+            return Ok(None);
+        }
+        let name = meta::name(object);
+        let known: Vec<&str> = hard
+            .keys()
+            .map(String::as_str)
+            .filter(|name| self.counted.knows(name))
+            .collect();
+        if let Some(missing) = self.counted.missing(self.object, known.iter().copied()) {
+            return Err(self.refused(format!("failed quota: {name}: {missing}")));
+        }
+        let used = quota::amounts(&object["status"]["used"]);
+        if known.iter().any(|name| !used.contains_key(*name)) {
+            let names = known.join(",");
+            return Err(self.refused(format!("status unknown for quota: {name}, resources: {names}")));
+        }
+        let more = self.more(self.old.as_ref().is_some_and(|(old, _)| counts(old)));
+        Ok(Some(Pertinent {
+            quota,
+            hard,
+            used,
+            more,
+        }))
+    }
+
+    /// The quota with what is used of it then, if that is more than now.
+    fn charged(&self, pertinent: Pertinent) -> Result<Option<(Value, Revision)>, ApiError> {
+        let Pertinent {
+            quota,
+            hard,
+            used,
+            mut more,
+        } = pertinent;
         more.retain(|name, _| hard.contains_key(name));
         if more.is_empty() {
             return Ok(None);
         }
-        let had = used.clone();
-        quota::add(&mut used, &more);
-        let exceeded: BTreeSet<&String> = more.keys().filter(|name| used[*name] > hard[*name]).collect();
+        let mut then = used.clone();
+        quota::add(&mut then, &more);
+        let exceeded: BTreeSet<&String> = more.keys().filter(|name| then[*name] > hard[*name]).collect();
+        let Stored {
+            mut object, revision, ..
+        } = quota;
         // What a claim has got already is counted in any case.
         if !exceeded.is_empty() && self.attributes.subresource != "status" {
             let only = |amounts: &Amounts| {
@@ -254,13 +324,15 @@ impl Request<'_> {
                 quota::describe(&amounts)
             };
             return Err(self.refused(format!(
-                "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+                "exceeded quota: {}, requested: {}, used: {}, limited: {}",
+                meta::name(&object),
                 only(&more),
-                only(&had),
+                only(&used),
                 only(&hard)
             )));
         }
-        Ok(Some(used))
+        object["status"]["used"] = quota::to_value(&then);
+        Ok(Some((object, revision)))
     }
 }
 

@@ -21,11 +21,15 @@ impl Server {
     }
 
     async fn on(store: Arc<dyn Store>) -> Self {
+        Self::limiting(store, Limited::default()).await
+    }
+
+    async fn limiting(store: Arc<dyn Store>, limited: Limited) -> Self {
         let registry = Registry::new(store.clone(), crate::crd::builtin());
         let (quotas, _) = Quotas::load(store, registry.resources().clone())
             .await
             .expect("loads");
-        registry.set_accounts(Arc::new(quotas));
+        registry.set_accounts(Arc::new(quotas.limiting(limited)));
         Self(Arc::new(registry))
     }
 
@@ -408,5 +412,63 @@ async fn nothing_is_read_where_there_is_no_quota() {
             wanted,
             "{operation:?} {plural} {namespace}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_is_limited_needs_a_quota_that_covers_it() {
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "ResourceQuotaConfiguration",
+        "limitedResources": [
+            {"resource": "persistentvolumeclaims", "matchContains": [".storageclass.storage.k8s.io/requests.storage"]},
+            {"resource": "pods", "matchScopes": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high", "higher"]}]},
+        ],
+    });
+    let limited = || Limited::read(&config).expect("a configuration");
+    let server = async || {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Config::default()));
+        Server::limiting(store, limited()).await
+    };
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "gold", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let high = pod("p", json!({}), json!({"priorityClassName": "high"}));
+    let gold = "gold.storageclass.storage.k8s.io/requests.storage";
+    let other = json!({"hard": {"pods": "9"}, "scopes": ["NotTerminating"]});
+    let matching = json!({"hard": {"pods": "9"}, "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]}});
+    let consume =
+        format!("403 persistentvolumeclaims \"c\" is forbidden: insufficient quota to consume: {gold}");
+    let scopes = "403 pods \"p\" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [high higher]}]";
+    for (quota, path, object, wanted) in [
+        (None, "persistentvolumeclaims", claim.clone(), consume.as_str()),
+        (
+            Some((json!({"hard": {gold: "2Gi"}}), json!({gold: "0"}))),
+            "persistentvolumeclaims",
+            claim,
+            "",
+        ),
+        (None, "pods", high.clone(), scopes),
+        (Some((other, json!({"pods": "0"}))), "pods", high.clone(), scopes),
+        (Some((matching, json!({"pods": "0"}))), "pods", high, ""),
+        (None, "pods", pod("p", json!({}), json!({})), ""),
+        (None, "configmaps", map("m"), ""),
+    ] {
+        let server = server().await;
+        if let Some((spec, used)) = quota {
+            server.quota("q", spec, used).await;
+        }
+        assert_eq!(
+            text(server.create(path, object.clone()).await),
+            wanted,
+            "{object}"
+        );
+    }
+    for (field, value) in [
+        ("kind", json!("Other")),
+        ("apiVersion", json!("v1")),
+        ("limitedResources", json!([{"matchContains": ["a"]}])),
+    ] {
+        let mut config = config.clone();
+        config[field] = value;
+        assert!(Limited::read(&config).is_err(), "{config}");
     }
 }
