@@ -3,7 +3,7 @@
 //! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
 //!
 //! The crate owns names and rules, never bytes on a wire: object keys, group/version/kind, selectors,
-//! quantities, owner references, finalizers, managed fields, conditions, phases, resource versions, name validation and API errors.
+//! quantities, quotas, owner references, finalizers, managed fields, conditions, phases, resource versions, name validation and API errors.
 //! It has no async code and does no I/O.
 
 pub mod conditions;
@@ -16,6 +16,7 @@ pub mod names;
 pub mod owner;
 pub mod phase;
 pub mod quantity;
+pub mod quota;
 pub mod resource_version;
 pub mod selector;
 

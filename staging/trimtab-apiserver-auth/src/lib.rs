@@ -5,9 +5,11 @@
 //! The crate decides and knows nothing of HTTP or of storage: [`rbac::Policy`] is told of roles and bindings by
 //! whoever stores them, the authenticators get strings and certificates.
 
+pub mod bootstrap_token;
 pub mod certs;
 pub mod rbac;
 pub mod service_account;
+mod token_keys;
 pub mod tokens;
 pub mod user;
 pub mod x509;

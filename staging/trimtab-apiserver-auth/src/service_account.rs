@@ -7,17 +7,12 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::UserInfo;
 use crate::certs::{self, CertError};
+use crate::token_keys::{PublicKey, SigningKey};
 
 /// Who issues tokens, and for whom by default, unless something else is configured.
 pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc";
@@ -107,19 +102,22 @@ impl Claims {
     }
 }
 
-/// Issues and checks tokens with one key. The debug form does not show it.
+/// Issues tokens with one key, and checks tokens by that and others. The debug form does not show it.
 pub struct Issuer {
-    key: EcdsaKeyPair,
-    random: SystemRandom,
-    key_id: String,
-    issuer: String,
+    key: SigningKey,
+    /// The keys by which tokens are believed, the issuer's own first.
+    keys: Vec<PublicKey>,
+    /// Whose tokens are believed; the first is who issues.
+    issuers: Vec<String>,
     audiences: Vec<String>,
+    keys_url: Option<String>,
+    max_seconds: Option<i64>,
 }
 
 impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Issuer")
-            .field("issuer", &self.issuer)
+            .field("issuers", &self.issuers)
             .finish_non_exhaustive()
     }
 }
@@ -131,7 +129,7 @@ impl Issuer {
     ///
     /// [`CertError::Make`].
     pub fn generate() -> Result<Self, CertError> {
-        Self::from_pem(&new_key()?)
+        Self::from_pem(&new_key()?).map_err(CertError::Make)
     }
 
     /// An issuer with the key in `dir`, which is made, readable by its owner only, if it is not there.
@@ -142,14 +140,14 @@ impl Issuer {
     pub fn open(dir: &Path) -> Result<Self, CertError> {
         let path = dir.join(KEY_FILE);
         match std::fs::read_to_string(&path) {
-            Ok(pem) => Self::from_pem(&pem).map_err(|error| CertError::Unusable {
+            Ok(pem) => Self::from_pem(&pem).map_err(|why| CertError::Unusable {
                 path: path.display().to_string(),
-                why: error.to_string(),
+                why,
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let pem = new_key()?;
                 certs::write(&path, &pem, 0o600)?;
-                Self::from_pem(&pem)
+                Self::from_pem(&pem).map_err(CertError::Make)
             }
             Err(source) => Err(CertError::File {
                 path: path.display().to_string(),
@@ -158,21 +156,76 @@ impl Issuer {
         }
     }
 
-    fn from_pem(pem: &str) -> Result<Self, CertError> {
-        let unusable = |why: String| CertError::Make(format!("service account key: {why}"));
-        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| unusable(e.to_string()))?;
-        let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_der(), &random)
-            .map_err(|e| unusable(e.to_string()))?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
-        let issuer = DEFAULT_ISSUER.to_owned();
+    /// An issuer with this key: RSA, or ECDSA on P-256 or P-384, in PEM.
+    ///
+    /// # Errors
+    ///
+    /// Why the key cannot be used.
+    pub fn from_pem(pem: &str) -> Result<Self, String> {
+        let key =
+            SigningKey::from_pem(pem.as_bytes()).map_err(|why| format!("service account key: {why}"))?;
         Ok(Self {
+            keys: vec![key.public.clone()],
             key,
-            random,
-            key_id: BASE64.encode(digest),
-            audiences: vec![issuer.clone()],
-            issuer,
+            issuers: vec![DEFAULT_ISSUER.to_owned()],
+            audiences: vec![DEFAULT_ISSUER.to_owned()],
+            keys_url: None,
+            max_seconds: None,
         })
+    }
+
+    /// The same issuer, which believes tokens that were signed by these keys, too: public or private keys, or certificates,
+    /// in PEM.
+    ///
+    /// # Errors
+    ///
+    /// Why a key cannot be used, or that there is none.
+    pub fn believing(mut self, pem: &str) -> Result<Self, String> {
+        for key in PublicKey::all_from_pem(pem.as_bytes())? {
+            if self.keys.iter().all(|known| known.id != key.id) {
+                self.keys.push(key);
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same issuer under the first of these names, which believes tokens of all of them; they are its audiences as long
+    /// as no others are set. No names change nothing.
+    #[must_use]
+    pub fn named(mut self, issuers: &[String]) -> Self {
+        if !issuers.is_empty() {
+            self.issuers = issuers.to_vec();
+            self.audiences = issuers.to_vec();
+        }
+        self
+    }
+
+    /// The same issuer with these audiences; none change nothing.
+    #[must_use]
+    pub fn for_audiences(mut self, audiences: &[String]) -> Self {
+        if !audiences.is_empty() {
+            self.audiences = audiences.to_vec();
+        }
+        self
+    }
+
+    /// The same issuer, whose keys others find at this URL.
+    #[must_use]
+    pub fn publishing_keys_at(mut self, url: Option<String>) -> Self {
+        self.keys_url = url;
+        self
+    }
+
+    /// The same issuer, whose tokens last no longer than so many seconds.
+    #[must_use]
+    pub fn lasting(mut self, max_seconds: Option<i64>) -> Self {
+        self.max_seconds = max_seconds;
+        self
+    }
+
+    /// How long tokens may last, in seconds.
+    pub fn max_seconds(&self) -> Option<i64> {
+        self.max_seconds
     }
 
     /// The audiences of this server: tokens without others are for them, and requests must bring one of them.
@@ -203,7 +256,7 @@ impl Issuer {
             },
             exp: now.saturating_add(seconds),
             iat: now,
-            iss: self.issuer.clone(),
+            iss: self.issuers.first().cloned().unwrap_or_default(),
             jti: uuid::Uuid::new_v4().to_string(),
             sub: format!(
                 "system:serviceaccount:{}:{}",
@@ -213,19 +266,17 @@ impl Issuer {
             nbf: now,
         };
         let unsigned = |e: &dyn std::fmt::Display| CertError::Make(format!("token: {e}"));
-        let head = json!({"alg": "ES256", "kid": self.key_id}).to_string();
+        let public = &self.key.public;
+        let head = json!({"alg": public.algorithm.name(), "kid": public.id}).to_string();
         let body = serde_json::to_vec(&claims).map_err(|e| unsigned(&e))?;
         let signed = format!("{}.{}", BASE64.encode(head), BASE64.encode(body));
-        let signature = self
-            .key
-            .sign(&self.random, signed.as_bytes())
-            .map_err(|e| unsigned(&e))?;
+        let signature = self.key.sign(signed.as_bytes()).map_err(|e| unsigned(&e))?;
         Ok(format!("{signed}.{}", BASE64.encode(signature)))
     }
 
     /// Whether this issuer could have issued the token: other tokens are other authenticators' business.
     pub fn is_ours(&self, token: &str) -> bool {
-        decode(token).is_some_and(|(_, claims, _, _)| claims.iss == self.issuer)
+        decode(token).is_some_and(|(_, claims, _, _)| self.issuers.contains(&claims.iss))
     }
 
     /// Believes a token, or not. `audiences` are those one of which the token must name; empty for this server's.
@@ -241,12 +292,20 @@ impl Issuer {
         now: i64,
     ) -> Result<(Claims, Vec<String>), &'static str> {
         let (header, claims, signed, signature) = decode(token).ok_or("not a token of ours")?;
-        if header.get("alg").and_then(Value::as_str) != Some("ES256") || claims.iss != self.issuer {
+        if !self.issuers.contains(&claims.iss) {
             return Err("not a token of ours");
         }
-        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
-        key.verify(signed.as_bytes(), &signature)
-            .map_err(|_| "the signature is wrong")?;
+        let text = |field: &str| header.get(field).and_then(Value::as_str);
+        let (algorithm, id) = (text("alg"), text("kid"));
+        // The key that the token names, if we have it; otherwise any.
+        let named = self.keys.iter().any(|key| Some(key.id.as_str()) == id);
+        let mut candidates = self
+            .keys
+            .iter()
+            .filter(|key| Some(key.algorithm.name()) == algorithm && (!named || Some(key.id.as_str()) == id));
+        if !candidates.any(|key| key.has_signed(signed.as_bytes(), &signature)) {
+            return Err("the signature is wrong");
+        }
         if now.saturating_sub(LEEWAY) > claims.exp {
             return Err("the token has expired");
         }
@@ -269,26 +328,30 @@ impl Issuer {
         Ok((claims, matching))
     }
 
-    /// The public key as a JSON web key set: what `/openid/v1/jwks` serves.
+    /// The public keys as a JSON web key set: what `/openid/v1/jwks` serves.
     pub fn key_set(&self) -> Value {
-        // An uncompressed point: one byte of 4, then both coordinates.
-        let point = self.key.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(point.len() / 2);
-        json!({"keys": [{
-            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256",
-            "x": BASE64.encode(x), "y": BASE64.encode(y),
-        }]})
+        json!({"keys": self.keys.iter().map(PublicKey::published).collect::<Vec<_>>()})
     }
 
     /// What `/.well-known/openid-configuration` serves; `server` is the server's URL.
     pub fn discovery(&self, server: &str) -> Value {
+        let mut algorithms: Vec<&str> = self.keys.iter().map(|key| key.algorithm.name()).collect();
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        let keys_url = self.keys_url.clone();
         json!({
-            "issuer": self.issuer,
-            "jwks_uri": format!("{server}/openid/v1/jwks"),
+            "issuer": self.issuers.first(),
+            "jwks_uri": keys_url.unwrap_or_else(|| format!("{server}/openid/v1/jwks")),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": algorithms,
         })
+    }
+
+    /// Whether others can find the keys by the issuer's name: whether that is an https URL.
+    pub fn is_discoverable(&self) -> bool {
+        let name = self.issuers.first().map(String::as_str).unwrap_or_default();
+        name.starts_with("https://") && !name.contains(['?', '#'])
     }
 }
 
@@ -364,6 +427,58 @@ mod tests {
             ["system:serviceaccounts", "system:serviceaccounts:x"]
         );
         assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
+    }
+
+    #[test]
+    fn tokens_of_other_keys_and_names_are_believed_where_that_is_said() {
+        let old_key = new_key().unwrap();
+        let old = Issuer::from_pem(&old_key)
+            .unwrap()
+            .named(&["https://old".to_owned()]);
+        let token = old.issue(bound(), &[], 1000, 600).unwrap();
+        let names = ["https://new".to_owned(), "https://old".to_owned()];
+        let alone = || Issuer::generate().unwrap().named(&names);
+        assert!(alone().verify(&token, &[], 1000).is_err(), "another key");
+        let new = alone().believing(&old_key).unwrap();
+        assert!(new.verify(&token, &[], 1000).is_ok());
+        assert!(new.is_ours(&token));
+        let again = new.believing(&old_key).unwrap();
+        assert_eq!(again.key_set()["keys"].as_array().map(Vec::len), Some(2));
+        let elsewhere = again.for_audiences(&["api".to_owned()]);
+        assert!(elsewhere.verify(&token, &[], 1000).is_err(), "another audience");
+        let own = elsewhere.issue(bound(), &[], 1000, 600).unwrap();
+        let (claims, audiences) = elsewhere.verify(&own, &[], 1000).unwrap();
+        assert_eq!(
+            (claims.iss.as_str(), audiences),
+            ("https://new", vec!["api".to_owned()])
+        );
+        let nameless = elsewhere
+            .named(&["https://new".to_owned()])
+            .for_audiences(&["https://old".to_owned()]);
+        assert!(nameless.verify(&token, &[], 1000).is_err(), "another name");
+    }
+
+    #[test]
+    fn discovery_says_where_the_keys_are() {
+        let issuer = || Issuer::generate().unwrap();
+        let found = issuer().discovery("https://server");
+        assert_eq!(
+            (&found["issuer"], &found["jwks_uri"]),
+            (&json!(DEFAULT_ISSUER), &json!("https://server/openid/v1/jwks"))
+        );
+        let elsewhere = issuer().publishing_keys_at(Some("https://keys".to_owned()));
+        assert_eq!(elsewhere.discovery("https://server")["jwks_uri"], "https://keys");
+        for (name, wanted) in [
+            ("https://a/b", true),
+            ("kubernetes/serviceaccount", false),
+            ("http://a", false),
+        ] {
+            assert_eq!(
+                issuer().named(&[name.to_owned()]).is_discoverable(),
+                wanted,
+                "{name}"
+            );
+        }
     }
 
     #[test]

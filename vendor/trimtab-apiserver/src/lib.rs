@@ -20,12 +20,18 @@
 #[doc(inline)]
 pub use trimtab_apiserver_core::{ApiServer, ApiService, StartError};
 
+/// Which admission plugins are on.
+pub mod admission {
+    #[doc(inline)]
+    pub use trimtab_apiserver_core::admission::{PluginError, Plugins};
+}
+
 /// Authentication and authorization.
 pub mod auth {
     #[doc(inline)]
-    pub use trimtab_apiserver_auth::{certs, rbac, service_account, tokens, user, x509};
+    pub use trimtab_apiserver_auth::{bootstrap_token, certs, rbac, service_account, tokens, user, x509};
     #[doc(inline)]
-    pub use trimtab_apiserver_core::auth::Mode;
+    pub use trimtab_apiserver_core::auth::{FrontProxy, Mode};
 }
 
 /// Backups of what a server stores, as files.

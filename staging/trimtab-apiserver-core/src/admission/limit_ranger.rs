@@ -35,6 +35,10 @@ impl LimitRanger {
 
 #[async_trait]
 impl Admission for LimitRanger {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        creates(attributes, "", "pods") || creates(attributes, "", "persistentvolumeclaims")
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes,

@@ -1,23 +1,39 @@
 //! Admission: what an API server does to objects before it stores them, beyond their own kinds' rules.
 //!
 //! A chain of small plugins, each of which fills in or refuses. The order is fixed, since plugins build on what
-//! earlier ones have filled in: limits before service accounts, priorities before tolerations. A plugin reads other
-//! objects through a [`Reader`] and keeps no state of its own. After the plugins come `policies`, whose expressions users write,
-//! and then `webhooks`, which ask others.
+//! earlier ones have filled in: limits before service accounts, priorities before tolerations; `plugins` has it, and which
+//! of them are on. A plugin reads other objects through a [`Reader`] and keeps no state of its own. After the plugins come
+//! `policies`, whose expressions users write, and then `webhooks`, which ask others. Last of all [`Quotas`] counts, as a
+//! part of what is written.
 
+mod certificates;
+mod deny;
 pub(crate) mod dynamic;
+mod event_rate;
+mod images;
 #[cfg(test)]
 mod kit;
 mod limit_ranger;
 mod namespaces;
+mod node_restriction;
+mod nodes;
+mod owner_references;
+mod plugins;
+mod pod_resize;
+pub mod pod_security;
+mod pods;
 pub(crate) mod policies;
 mod priority;
+mod quota;
 mod reader;
+mod runtime_class;
 mod service_accounts;
+mod services;
 mod storage_class;
 #[cfg(test)]
 mod tests;
 mod tolerations;
+mod volumes;
 pub(crate) mod webhooks;
 
 use std::sync::Arc;
@@ -26,14 +42,30 @@ use async_trait::async_trait;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubject};
+pub use deny::AlwaysDeny;
+pub use event_rate::EventRateLimit;
+pub use images::AlwaysPullImages;
 pub use limit_ranger::LimitRanger;
-pub use namespaces::NamespaceLifecycle;
+pub use namespaces::{NamespaceExists, NamespaceLifecycle};
+pub use node_restriction::NodeRestriction;
+pub use nodes::{PodTopologyLabels, TaintNodes};
+pub use owner_references::OwnerPermissions;
+pub(crate) use plugins::Around;
+pub use plugins::{PluginError, Plugins};
+pub use pod_resize::PodResize;
+pub use pod_security::{PodSecurity, PodSecurityConfig};
+pub use pods::{ExtendedResourceToleration, LimitAntiAffinity, PodNodeSelector};
 use policies::Policies;
 pub use priority::Priority;
+pub use quota::{Limited, Quotas};
 pub use reader::{Reader, StoreReader};
+pub use runtime_class::RuntimeClass;
 pub use service_accounts::ServiceAccounts;
+pub use services::{DefaultIngressClass, DenyExternalIps};
 pub use storage_class::DefaultStorageClass;
 pub use tolerations::DefaultTolerations;
+pub use volumes::{ClaimResize, StorageProtection};
 use webhooks::Webhooks;
 
 use crate::registry::hooks::{Admission, Attributes, Operation};
@@ -47,6 +79,9 @@ use crate::registry::meta;
 pub struct Chain {
     plugins: Vec<Arc<dyn Admission>>,
     dynamic: Option<Dynamic>,
+    asked: Asked,
+    /// Whether everything is refused once policies and webhooks are there.
+    denies: bool,
 }
 
 /// What is made by objects in the store.
@@ -56,18 +91,28 @@ struct Dynamic {
     webhooks: Arc<Webhooks>,
 }
 
-impl Chain {
-    /// The plugins that are on by default, in order.
-    pub fn standard(reader: &Arc<dyn Reader>) -> Self {
-        Self::default()
-            .then(NamespaceLifecycle::new(reader.clone()))
-            .then(LimitRanger::new(reader.clone()))
-            .then(ServiceAccounts::new(reader.clone()))
-            .then(Priority::new(reader.clone()))
-            .then(DefaultTolerations)
-            .then(DefaultStorageClass::new(reader.clone()))
-    }
+/// Which of them are asked.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    mutating_policies: bool,
+    mutating_webhooks: bool,
+    validating_policies: bool,
+    validating_webhooks: bool,
+}
 
+impl Default for Asked {
+    /// All.
+    fn default() -> Self {
+        Self {
+            mutating_policies: true,
+            mutating_webhooks: true,
+            validating_policies: true,
+            validating_webhooks: true,
+        }
+    }
+}
+
+impl Chain {
     /// The same chain with one more plugin at its end.
     #[must_use]
     pub fn then(mut self, plugin: impl Admission + 'static) -> Self {
@@ -78,9 +123,15 @@ impl Chain {
     /// The same plugins, with these policies and webhooks after them.
     #[must_use]
     pub(crate) fn with_dynamic(&self, policies: Arc<Policies>, webhooks: Arc<Webhooks>) -> Self {
-        Self {
+        let chain = Self {
             plugins: self.plugins.clone(),
             dynamic: Some(Dynamic { policies, webhooks }),
+            ..*self
+        };
+        if self.denies {
+            chain.then(AlwaysDeny)
+        } else {
+            chain
         }
     }
 
@@ -91,7 +142,7 @@ impl Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        for plugin in &self.plugins {
+        for plugin in self.plugins.iter().filter(|plugin| plugin.concerns(attributes)) {
             plugin.mutate(attributes, object, old, warnings).await?;
         }
         Ok(())
@@ -111,8 +162,13 @@ impl Admission for Chain {
         let Some(Dynamic { policies, webhooks }) = &self.dynamic else {
             return Ok(());
         };
-        let mut by_policies = policies.first_round(attributes).await?;
-        let mut by_webhooks = webhooks.first_round(attributes).await?;
+        let (mut by_policies, mut by_webhooks) = (policies::Round::default(), webhooks::Round::default());
+        if self.asked.mutating_policies {
+            by_policies = policies.first_round(attributes).await?;
+        }
+        if self.asked.mutating_webhooks {
+            by_webhooks = webhooks.first_round(attributes).await?;
+        }
         if by_policies.is_empty() && by_webhooks.is_empty() {
             return Ok(());
         }
@@ -141,21 +197,29 @@ impl Admission for Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if let (Operation::Delete, Some(Dynamic { webhooks, .. })) = (attributes.operation, &self.dynamic) {
+        let asked = self.asked;
+        if let (Operation::Delete, Some(Dynamic { webhooks, .. })) = (attributes.operation, &self.dynamic)
+            && asked.mutating_webhooks
+        {
             // Mutating webhooks are asked about deletes too, though there is nothing to change.
             let mut round = webhooks.first_round(attributes).await?;
             webhooks
                 .mutate(&mut round, attributes, None, old, warnings)
                 .await?;
         }
-        for plugin in &self.plugins {
+        for plugin in self.plugins.iter().filter(|plugin| plugin.concerns(attributes)) {
             plugin.validate(attributes, object, old, warnings).await?;
         }
         let Some(Dynamic { policies, webhooks }) = &self.dynamic else {
             return Ok(());
         };
-        policies.validate(attributes, object, old, warnings).await?;
-        webhooks.validate(attributes, object, old, warnings).await
+        if asked.validating_policies {
+            policies.validate(attributes, object, old, warnings).await?;
+        }
+        if asked.validating_webhooks {
+            webhooks.validate(attributes, object, old, warnings).await?;
+        }
+        Ok(())
     }
 }
 

@@ -32,6 +32,10 @@ fn is_namespaces(attributes: &Attributes) -> bool {
 
 #[async_trait]
 impl Admission for NamespaceLifecycle {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Delete)
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes,
@@ -43,7 +47,7 @@ impl Admission for NamespaceLifecycle {
         if attributes.operation != Operation::Create || name.is_empty() || is_namespaces(attributes) {
             return Ok(());
         }
-        let namespace = self.reader.get("", "namespaces", "", name).await?;
+        let namespace = self.reader.namespace(name).await?;
         let Some(namespace) = namespace else {
             return Err(ApiError::not_found(&GroupResource::new("", "namespaces"), name));
         };
@@ -72,5 +76,41 @@ impl Admission for NamespaceLifecycle {
             return Err(forbidden(attributes, old, "this namespace may not be deleted"));
         }
         Ok(())
+    }
+}
+
+/// Refuses what is written where there is no namespace: less than [`NamespaceLifecycle`] does.
+#[derive(Debug)]
+pub struct NamespaceExists {
+    reader: Arc<dyn Reader>,
+}
+
+impl NamespaceExists {
+    /// The plugin, which finds namespaces by `reader`.
+    pub fn new(reader: Arc<dyn Reader>) -> Self {
+        Self { reader }
+    }
+}
+
+#[async_trait]
+impl Admission for NamespaceExists {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        attributes.operation != Operation::Connect
+            && !attributes.namespace.is_empty()
+            && !is_namespaces(attributes)
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes,
+        _: Option<&Value>,
+        _: Option<&Value>,
+        _: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let name = &attributes.namespace;
+        match self.reader.namespace(name).await? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::not_found(&GroupResource::new("", "namespaces"), name)),
+        }
     }
 }

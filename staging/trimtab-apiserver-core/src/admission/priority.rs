@@ -122,6 +122,10 @@ impl Priority {
 
 #[async_trait]
 impl Admission for Priority {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        is(attributes, "", "pods") || is(attributes, GROUP, "priorityclasses")
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,9 +10,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_storage::{KeyValue, RangeRequest, Revision, Store};
+use trimtab_apiserver_storage::{Error, KeyValue, RangeRequest, Revision, Store};
 
 use crate::registry::codec::Codec;
+use crate::registry::followed::{Followed, Objects};
 use crate::registry::{ResourceTable, keys, storage};
 
 /// Reads objects by group and resource, in whichever version is served first. A resource that is not served has no
@@ -35,6 +37,14 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, ApiError>;
+
+    /// A namespace, perhaps without its managed fields. Cheaper than [`Reader::get`] where namespaces are followed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
+        Ok(self.get("", "namespaces", "", name).await?.map(Arc::new))
+    }
 }
 
 /// Reads from the registry's own store.
@@ -44,6 +54,8 @@ pub struct StoreReader {
     resources: Arc<ResourceTable>,
     /// Objects as they were decoded last, by key, with their revisions: the same few are read for every request.
     recent: Mutex<HashMap<Bytes, (Revision, Value)>>,
+    /// The namespaces, which nearly every write asks for.
+    namespaces: Option<Arc<Followed<Objects>>>,
 }
 
 /// How many decoded objects are kept; beyond, all are let go.
@@ -56,7 +68,20 @@ impl StoreReader {
             store,
             resources,
             recent: Mutex::default(),
+            namespaces: None,
         }
+    }
+
+    /// The same reader, which answers for namespaces without reading the store, and what keeps it up to date while nobody
+    /// asks: it never ends, and does nothing unless it is polled.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn following(mut self) -> Result<(Self, impl Future<Output = ()> + use<>), Error> {
+        let prefix = format!("{}namespaces/", keys::ROOT);
+        let namespaces: Arc<Followed<Objects>> = Followed::load(self.store.clone(), vec![prefix]).await?;
+        self.namespaces = Some(namespaces.clone());
+        Ok((self, namespaces.follow()))
     }
 
     /// How objects of a resource are stored; `None` when it is not served.
@@ -119,5 +144,17 @@ impl Reader for StoreReader {
         };
         let range = RangeRequest::prefix(keys::collection_prefix(&codec.resource, namespace));
         self.read(&codec, range).await
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
+        let known = self
+            .namespaces
+            .as_ref()
+            .and_then(|followed| followed.look(|all| all.get(name)));
+        if known.is_some() {
+            return Ok(known);
+        }
+        // One that another server has just made may not be known yet.
+        Ok(self.get("", "namespaces", "", name).await?.map(Arc::new))
     }
 }

@@ -50,6 +50,10 @@ impl ServiceAccounts {
 
 #[async_trait]
 impl Admission for ServiceAccounts {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        creates(attributes, "", "pods")
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes,
@@ -57,7 +61,7 @@ impl Admission for ServiceAccounts {
         _: Option<&Value>,
         _: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if !creates(attributes, "", "pods") || !pod["spec"].is_object() {
+        if !pod["spec"].is_object() {
             return Ok(());
         }
         if !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {

@@ -32,9 +32,13 @@ impl DefaultStorageClass {
 
 #[async_trait]
 impl Admission for DefaultStorageClass {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        creates(attributes, "", "persistentvolumeclaims")
+    }
+
     async fn mutate(
         &self,
-        attributes: &Attributes,
+        _: &Attributes,
         claim: &mut Value,
         _: Option<&Value>,
         _: &mut Vec<String>,
@@ -43,7 +47,7 @@ impl Admission for DefaultStorageClass {
             claim["spec"]["storageClassName"].is_string()
                 || claim["metadata"]["annotations"][OLD_FIELD].is_string()
         };
-        if !creates(attributes, "", "persistentvolumeclaims") || !claim["spec"].is_object() || named(claim) {
+        if !claim["spec"].is_object() || named(claim) {
             return Ok(());
         }
         let classes = self.reader.list("storage.k8s.io", "storageclasses", "").await?;

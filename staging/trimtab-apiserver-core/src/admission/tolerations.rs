@@ -17,16 +17,17 @@ pub struct DefaultTolerations;
 
 #[async_trait]
 impl Admission for DefaultTolerations {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        is(attributes, "", "pods")
+    }
+
     async fn mutate(
         &self,
-        attributes: &Attributes,
+        _: &Attributes,
         pod: &mut Value,
         _: Option<&Value>,
         _: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if !is(attributes, "", "pods") {
-            return Ok(());
-        }
         let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
             return Ok(());
         };

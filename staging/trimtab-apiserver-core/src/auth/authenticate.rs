@@ -1,4 +1,4 @@
-//! Who sends a request: client certificates, static tokens, service account tokens.
+//! Who sends a request: client certificates, static tokens, service account tokens, bootstrap tokens.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_auth::bootstrap_token::{self, BootstrapToken};
 use trimtab_apiserver_auth::service_account::{Claims, Issuer, ObjectRef};
 use trimtab_apiserver_auth::tokens::StaticTokens;
 
@@ -13,12 +14,14 @@ use super::{Authenticator, Credentials, NotAuthenticated};
 use crate::admission::Reader;
 use crate::registry::meta;
 
-/// Knows client certificates, static tokens and the tokens of service accounts that exist.
+/// Knows client certificates, static tokens, the tokens of service accounts that exist and, if so wished, bootstrap tokens.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) tokens: StaticTokens,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) reader: Arc<dyn Reader>,
+    /// Whether bootstrap tokens are believed.
+    pub(crate) bootstrap_tokens: bool,
 }
 
 impl Known {
@@ -29,16 +32,11 @@ impl Known {
         audiences: &[String],
     ) -> Result<(UserInfo, Vec<String>), NotAuthenticated> {
         if let Some(user) = self.tokens.user(token) {
-            let ours = self.issuer.audiences();
-            let good: Vec<String> = match audiences {
-                [] => ours.to_vec(),
-                wanted => wanted.iter().filter(|a| ours.contains(a)).cloned().collect(),
-            };
-            return if good.is_empty() {
-                Err(NotAuthenticated)
-            } else {
-                Ok((user.clone(), good))
-            };
+            return Ok((user.clone(), self.ours(audiences)?));
+        }
+        let bootstrap = BootstrapToken::parse(token).filter(|_| self.bootstrap_tokens);
+        if let Some(bootstrap) = bootstrap {
+            return Ok((self.bootstrapper(&bootstrap).await?, self.ours(audiences)?));
         }
         let now = Timestamp::now().as_second();
         let (claims, audiences) = self.issuer.verify(token, audiences, now).map_err(|why| {
@@ -53,6 +51,37 @@ impl Known {
                 Err(NotAuthenticated)
             }
         }
+    }
+
+    /// For which of the `audiences` (empty: this server's) a token is good that says nothing about them.
+    fn ours(&self, audiences: &[String]) -> Result<Vec<String>, NotAuthenticated> {
+        let ours = self.issuer.audiences();
+        let good: Vec<String> = match audiences {
+            [] => ours.to_vec(),
+            wanted => wanted.iter().filter(|a| ours.contains(a)).cloned().collect(),
+        };
+        if good.is_empty() {
+            Err(NotAuthenticated)
+        } else {
+            Ok(good)
+        }
+    }
+
+    async fn bootstrapper(&self, token: &BootstrapToken<'_>) -> Result<UserInfo, NotAuthenticated> {
+        let name = token.secret_name();
+        let secret = self
+            .reader
+            .get("", "secrets", bootstrap_token::NAMESPACE, &name)
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "cannot look up a bootstrap token");
+                NotAuthenticated
+            })?;
+        let secret = secret.ok_or(NotAuthenticated)?;
+        token.user(&secret, Timestamp::now()).map_err(|why| {
+            tracing::debug!(why, secret = name, "refused a bootstrap token");
+            NotAuthenticated
+        })
     }
 
     /// Whether the account, and what the token is bound to, are still there and the same.

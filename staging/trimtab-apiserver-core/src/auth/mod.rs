@@ -5,6 +5,7 @@ mod authenticate;
 mod body;
 mod bootstrap;
 mod escalation;
+mod front_proxy;
 mod identity_reviews;
 mod policy;
 mod token_request;
@@ -23,6 +24,7 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::{Attributes, Decision, UserInfo};
 
 pub use escalation::Escalation;
+pub use front_proxy::FrontProxy;
 pub use policy::Rbac;
 
 use crate::admission::{Reader, StoreReader};
@@ -83,6 +85,8 @@ pub(crate) struct Parts {
     pub(crate) tokens: StaticTokens,
     pub(crate) issuer: Issuer,
     pub(crate) mode: Mode,
+    /// Whether bootstrap tokens are believed.
+    pub(crate) bootstrap_tokens: bool,
 }
 
 /// Authentication and authorization at work, with the tasks that keep them up to date.
@@ -119,6 +123,7 @@ pub(crate) async fn start(
         tokens: parts.tokens,
         issuer: issuer.clone(),
         reader: reader.clone(),
+        bootstrap_tokens: parts.bootstrap_tokens,
     });
     let (authorizer, by_roles): (Arc<dyn Authorizer>, _) = match parts.mode {
         Mode::AlwaysAllow => (Arc::new(AllowAll), None),

@@ -5,18 +5,15 @@
 //! by what a message takes, as kube-apiserver's are.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
-use parking_lot::Mutex;
 use serde_json::Value;
 use trimtab_apiserver_auth::rbac::Policy;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_auth::{Attributes, Decision, UserInfo};
-use trimtab_apiserver_storage::{Error, EventKind, RangeRequest, Store, WatchRequest, WatchStream};
+use trimtab_apiserver_storage::{Error, Store};
 
 use super::Authorizer;
+use crate::registry::followed::{Followed, View};
 use crate::registry::keys;
 
 /// The kinds, and where they are stored.
@@ -27,38 +24,24 @@ const KINDS: [(&str, &str); 4] = [
     ("RoleBinding", "rolebindings/"),
 ];
 
-/// How long to wait after roles and bindings could not be read.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// Allows what roles and bindings in the store grant, and members of `system:masters` everything.
 #[derive(Debug)]
 pub struct Rbac {
-    store: Arc<dyn Store>,
-    live: Mutex<Live>,
+    followed: Arc<Followed<Live>>,
 }
 
-/// A policy with the watches that keep it up to date.
-struct Live {
-    policy: Arc<Policy>,
-    watches: Vec<Watching>,
-    /// A watch has ended: everything must be read again.
-    broken: bool,
-    reloading: bool,
-    /// Told when a watch has something to say, whoever polled it last.
-    waker: Waker,
-}
+/// The policy, shared with those who decide by it.
+#[derive(Default)]
+struct Live(Arc<Policy>);
 
-struct Watching {
-    kind: &'static str,
-    prefix: String,
-    stream: WatchStream,
-}
+impl View for Live {
+    fn put(&mut self, kind: usize, _: &str, object: Value) {
+        Arc::make_mut(&mut self.0).apply(KINDS[kind].0, &object);
+    }
 
-impl std::fmt::Debug for Live {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live")
-            .field("broken", &self.broken)
-            .finish_non_exhaustive()
+    fn delete(&mut self, kind: usize, path: &str) {
+        let (namespace, name) = path.split_once('/').unwrap_or(("", path));
+        Arc::make_mut(&mut self.0).delete(KINDS[kind].0, namespace, name);
     }
 }
 
@@ -69,116 +52,20 @@ impl Rbac {
     ///
     /// When the store cannot be read.
     pub async fn load(store: Arc<dyn Store>) -> Result<Arc<Self>, Error> {
-        let live = Mutex::new(Live::load(&*store).await?);
-        Ok(Arc::new(Self { store, live }))
+        let prefixes = KINDS.map(|(_, path)| format!("{}{path}", keys::ROOT));
+        let followed = Followed::load(store, prefixes.to_vec()).await?;
+        Ok(Arc::new(Self { followed }))
     }
 
     /// The policy as of now. If the watches that it lives by have ended, it is read again; until that is done it
     /// stays as it was.
     pub fn policy(self: &Arc<Self>) -> Arc<Policy> {
-        let mut live = self.live.lock();
-        live.catch_up();
-        if live.broken && !live.reloading {
-            live.reloading = true;
-            let this = self.clone();
-            drop(live);
-            let mut reload = Box::pin(async move { this.reload().await });
-            // A local store answers at once; for any other one this goes on beside.
-            if reload.as_mut().now_or_never().is_none() {
-                tokio::spawn(reload);
-            }
-            live = self.live.lock();
-        }
-        live.policy.clone()
+        self.followed.look(|live| live.0.clone())
     }
 
     /// Keeps up with the store while nobody asks for the policy: some watches go on only while they are polled.
     pub(crate) async fn follow(self: Arc<Self>) {
-        std::future::poll_fn(|cx| {
-            self.live.lock().waker.clone_from(cx.waker());
-            self.policy();
-            Poll::<()>::Pending
-        })
-        .await;
-    }
-
-    async fn reload(&self) {
-        let fresh = Live::load(&*self.store).await;
-        if let Err(error) = &fresh {
-            tracing::error!(%error, "cannot read roles and bindings, trying again");
-            tokio::time::sleep(PAUSE).await;
-        }
-        let mut live = self.live.lock();
-        let waker = live.waker.clone();
-        live.reloading = false;
-        if let Ok(fresh) = fresh {
-            *live = fresh;
-            live.waker.clone_from(&waker);
-        }
-        drop(live);
-        waker.wake();
-    }
-}
-
-impl Live {
-    async fn load(store: &dyn Store) -> Result<Self, Error> {
-        let revision = store.revision().await?;
-        let mut policy = Policy::default();
-        let mut watches = Vec::new();
-        for (kind, path) in KINDS {
-            let prefix = format!("{}{path}", keys::ROOT);
-            let range = store
-                .range(RangeRequest::prefix(prefix.clone()).at(revision))
-                .await?;
-            for kv in range.kvs {
-                apply(&mut policy, kind, &kv.value);
-            }
-            let stream = store
-                .watch(WatchRequest::prefix(prefix.clone()).from(revision + 1))
-                .await?;
-            watches.push(Watching { kind, prefix, stream });
-        }
-        Ok(Self {
-            policy: Arc::new(policy),
-            watches,
-            broken: false,
-            reloading: false,
-            waker: Waker::noop().clone(),
-        })
-    }
-
-    /// Takes in what the watches have to say by now.
-    fn catch_up(&mut self) {
-        let mut cx = Context::from_waker(&self.waker);
-        for Watching { kind, prefix, stream } in &mut self.watches {
-            while !self.broken
-                && let Poll::Ready(next) = stream.poll_next_unpin(&mut cx)
-            {
-                let Some(Ok(batch)) = next else {
-                    self.broken = true;
-                    break;
-                };
-                for event in batch.events {
-                    let policy = Arc::make_mut(&mut self.policy);
-                    match event.kind {
-                        EventKind::Put => apply(policy, kind, &event.kv.value),
-                        EventKind::Delete => {
-                            let key = String::from_utf8_lossy(&event.kv.key);
-                            let path = key.strip_prefix(prefix.as_str()).unwrap_or_default();
-                            let (namespace, name) = path.split_once('/').unwrap_or(("", path));
-                            policy.delete(kind, namespace, name);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn apply(policy: &mut Policy, kind: &str, stored: &[u8]) {
-    match serde_json::from_slice::<Value>(stored) {
-        Ok(object) => policy.apply(kind, &object),
-        Err(error) => tracing::error!(%error, kind, "a stored object cannot be read"),
+        self.followed.clone().follow().await;
     }
 }
 

@@ -129,7 +129,15 @@ impl VirtualResource for TokenRequest {
         shown["spec"]["audiences"] = json!(audiences);
         meta::set(&mut shown, "name", name);
         meta::set(&mut shown, "namespace", namespace);
-        let warnings = creation.validate(&shown).await?;
+        let mut warnings = creation.validate(&shown).await?;
+        let mut seconds = seconds;
+        if let Some(most) = self.issuer.max_seconds().filter(|most| *most < seconds) {
+            warnings.push(format!(
+                "requested expiration of {seconds} seconds shortened to {most} seconds"
+            ));
+            seconds = most;
+            object["spec"]["expirationSeconds"] = json!(seconds);
+        }
         let mut bound = Bound {
             namespace: namespace.to_owned(),
             serviceaccount: reference(&account),

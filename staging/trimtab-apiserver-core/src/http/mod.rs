@@ -35,7 +35,7 @@ pub(crate) use self::info::Target;
 use self::negotiate::{Accepted, Encoding, InProtobuf, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
-use crate::auth::{Authenticator, Authorizer, Credentials};
+use crate::auth::{Authenticator, Authorizer, Credentials, FrontProxy};
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
@@ -59,8 +59,27 @@ pub(crate) struct Api {
     discovery: Discovery,
     openapi: OpenApi,
     metrics: Metrics,
+    front_proxy: Option<FrontProxy>,
     /// Cancelled when the server stops: watches end then.
     stop: CancellationToken,
+}
+
+/// Who is at the other end of a connection, by the certificate that it has shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// The user that a certificate of the clients' authorities names.
+    pub(crate) user: Option<UserInfo>,
+    /// The common name in a certificate of the proxies' authorities.
+    pub(crate) proxy: Option<String>,
+}
+
+impl From<UserInfo> for Peer {
+    fn from(user: UserInfo) -> Self {
+        Self {
+            user: Some(user),
+            proxy: None,
+        }
+    }
 }
 
 /// A request after its head has been read.
@@ -110,12 +129,20 @@ impl Api {
             authorizer,
             issuer,
             anonymous,
+            front_proxy: None,
             stop,
         }
     }
 
-    /// Answers one request. `certificate` is the user that the connection's verified client certificate names.
-    pub(crate) async fn answer<B>(&self, request: Request<B>, certificate: Option<UserInfo>) -> Response<Body>
+    /// Believes these proxies, too.
+    #[must_use]
+    pub(crate) fn with_front_proxy(mut self, front_proxy: Option<FrontProxy>) -> Self {
+        self.front_proxy = front_proxy;
+        self
+    }
+
+    /// Answers one request of this peer.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -142,7 +169,7 @@ impl Api {
             Method::GET | Method::HEAD | Method::OPTIONS
         ));
         let mut warnings = Vec::new();
-        let mut response = match self.admit(&head, &target, certificate).await {
+        let mut response = match self.admit(&head, &target, peer).await {
             Ok(user) => self.dispatch(&head, &target, user, body, &mut warnings).await,
             Err(error) => Err(error),
         }
@@ -158,16 +185,22 @@ impl Api {
     }
 
     /// Says who asks, as whom, and whether they may.
-    async fn admit(
-        &self,
-        head: &Head,
-        target: &Target,
-        certificate: Option<UserInfo>,
-    ) -> Result<UserInfo, ApiError> {
+    async fn admit(&self, head: &Head, target: &Target, peer: Peer) -> Result<UserInfo, ApiError> {
         let token = head.header(AUTHORIZATION).split_once(' ');
         let token = token
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, t)| t.trim().to_owned());
+        let proxied = self
+            .front_proxy
+            .as_ref()
+            .zip(peer.proxy.as_ref())
+            .and_then(|(front, proxy)| front.user(proxy, &head.headers));
+        // A proxy that does not say who asks is nobody itself, unless its certificate is a client's as well.
+        let nobody = proxied.is_none() && peer.user.is_none() && peer.proxy.is_some();
+        if nobody && token.is_none() {
+            return Err(ApiError::unauthorized());
+        }
+        let certificate = proxied.or(peer.user);
         let credentials = Credentials { certificate, token };
         let known = self.authenticator.authenticate(&credentials).await;
         let user = match known.map_err(|_| ApiError::unauthorized())? {

@@ -110,6 +110,11 @@ impl Api {
                         .group_version(&rest.join("/"), head.header(IF_NONE_MATCH), head.style.gzip);
                 found.unwrap_or_else(respond::page_not_found)
             }
+            ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"]
+                if !self.issuer.is_discoverable() =>
+            {
+                respond::page_not_found()
+            }
             ["openid", "v1", "jwks"] => published(
                 "application/jwk-set+json",
                 &self.issuer.key_set(),

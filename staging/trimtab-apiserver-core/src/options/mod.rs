@@ -1,5 +1,6 @@
 //! The command line of an API server, named as kube-apiserver's where that has the flag.
 
+mod authentication;
 mod etcd;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,8 +13,10 @@ use trimtab_apiserver_auth::certs;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, MemoryStore, Store};
 
+pub use authentication::AuthenticationOptions;
 pub use etcd::EtcdOptions;
 
+use crate::admission::{PluginError, Plugins};
 use crate::allocators::IpRange;
 use crate::auth::Mode;
 use crate::registry::duration;
@@ -73,9 +76,25 @@ pub struct ServerOptions {
     #[arg(long)]
     pub token_auth_file: Option<PathBuf>,
 
+    /// Who sends a request
+    #[command(flatten)]
+    pub authentication: AuthenticationOptions,
+
     /// How it is decided what a user may do
     #[arg(long, value_enum, default_value = "RBAC")]
     pub authorization_mode: AuthorizationMode,
+
+    /// Admission plugins to turn on beside those that are on by default
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub enable_admission_plugins: Vec<String>,
+
+    /// Admission plugins to turn off
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub disable_admission_plugins: Vec<String>,
+
+    /// Configurations of admission plugins: an AdmissionConfiguration of apiserver.config.k8s.io/v1
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
 
     /// Whether requests without credentials are served, as system:anonymous
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -138,6 +157,9 @@ pub enum OptionsError {
     /// The token file makes no sense.
     #[error("--token-auth-file: {0}")]
     Tokens(#[from] trimtab_apiserver_auth::tokens::TokenFileError),
+    /// Flags about who sends a request make no sense.
+    #[error("{0}")]
+    Authentication(String),
     /// etcd is asked for, but not where it is.
     #[error("--storage=etcd needs --etcd-servers, such as --etcd-servers=http://127.0.0.1:2379")]
     NoEtcdServers,
@@ -155,6 +177,9 @@ pub enum OptionsError {
         /// Why.
         source: storage::Error,
     },
+    /// The admission plugins cannot be had.
+    #[error(transparent)]
+    Admission(#[from] PluginError),
     /// The server cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -170,10 +195,17 @@ impl ServerOptions {
     ///
     /// [`OptionsError`], one line that names the flag; nothing is left running.
     pub async fn start(&self) -> Result<ApiServer, OptionsError> {
+        let plugins = self.admission_plugins()?;
+        let client_ca = self.client_ca_file.as_ref();
+        let client_ca = client_ca.map(|file| read("--client-ca-file", file)).transpose()?;
+        let issuer = self.authentication.issuer(self.cert_dir().as_deref())?;
+        let front_proxy = self.authentication.front_proxy(client_ca.as_deref())?;
         let store = self.open_store().await?;
         let mut builder = ApiServer::builder(store)
             .bind(SocketAddr::new(self.bind_address, self.secure_port))
             .anonymous(self.anonymous_auth)
+            .admission_plugins(plugins)
+            .bootstrap_tokens(self.authentication.enable_bootstrap_token_auth)
             .service_cluster_ip_range(self.service_cluster_ip_range)
             .authorization(match self.authorization_mode {
                 AuthorizationMode::Rbac => Mode::Rbac,
@@ -186,8 +218,14 @@ impl ServerOptions {
             let certificate = read("--tls-cert-file", certificate)?;
             builder = builder.serving_certificate(certificate, read("--tls-private-key-file", key)?);
         }
-        if let Some(ca) = &self.client_ca_file {
-            builder = builder.client_ca(read("--client-ca-file", ca)?);
+        if let Some(ca) = client_ca {
+            builder = builder.client_ca(ca);
+        }
+        if let Some(issuer) = issuer {
+            builder = builder.issuer(issuer);
+        }
+        if let Some(proxy) = front_proxy {
+            builder = builder.front_proxy(proxy);
         }
         if let Some(file) = &self.token_auth_file {
             builder = builder.tokens(StaticTokens::from_file(file)?);
@@ -195,6 +233,14 @@ impl ServerOptions {
         let server = builder.start().await?;
         certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600)?;
         Ok(server)
+    }
+
+    fn admission_plugins(&self) -> Result<Plugins, PluginError> {
+        let plugins = Plugins::choose(&self.enable_admission_plugins, &self.disable_admission_plugins)?;
+        match &self.admission_control_config_file {
+            Some(file) => plugins.configured(file),
+            None => Ok(plugins),
+        }
     }
 
     /// Where objects are kept.

@@ -81,7 +81,8 @@ impl Call<'_> {
         self.place(&mut object)?;
         self.dedup_owners(&mut object);
         let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
-        let may_be_again = generates || hooks.allocators.concerns(&attributes);
+        let counted = hooks.accounts.concerns(&attributes);
+        let may_be_again = generates || counted || hooks.allocators.concerns(&attributes);
         for attempt in 1.. {
             let mut new = if may_be_again {
                 object.clone()
@@ -106,7 +107,12 @@ impl Call<'_> {
                 return Err(ApiError::new(500, StatusReason::Unknown, text));
             }
             meta::set(&mut new, "resourceVersion", "");
-            match self.store_new(new, allocation, options.dry_run).await? {
+            let charge = if counted {
+                hooks.accounts.charge(&attributes, &new, None).await?
+            } else {
+                None
+            };
+            match self.store_new(new, [allocation, charge], options.dry_run).await? {
                 Stored::Yes(object) => return Ok(object),
                 Stored::NameTaken(_) if generates && attempt < ATTEMPTS => {}
                 Stored::NameTaken(name) => {
@@ -143,7 +149,7 @@ impl Call<'_> {
     async fn store_new(
         &self,
         new: Value,
-        allocation: Option<Box<dyn Allocation>>,
+        allocations: Allocations,
         dry_run: bool,
     ) -> Result<Stored, ApiError> {
         let name = meta::name(&new).to_owned();
@@ -164,15 +170,10 @@ impl Call<'_> {
                 key: key.clone().into(),
             }],
         };
-        if let Some(allocation) = &allocation {
-            txn.compare.extend(allocation.conditions());
-            txn.success.extend(allocation.changes());
-        }
+        join(&allocations, &mut txn);
         let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;
         if response.succeeded {
-            if let Some(allocation) = allocation {
-                allocation.committed();
-            }
+            allocations.into_iter().flatten().for_each(Allocation::committed);
             let written = self.codec.written(new, key, stored, response.revision).await?;
             return Ok(Stored::Yes(written));
         }
@@ -182,6 +183,17 @@ impl Call<'_> {
         } else {
             Stored::AllocationLost
         })
+    }
+}
+
+/// What is written along with an object: what has been allocated for it, and what it has been counted as.
+pub(super) type Allocations = [Option<Box<dyn Allocation>>; 2];
+
+/// Makes allocations a part of a transaction.
+pub(super) fn join(allocations: &Allocations, txn: &mut Txn) {
+    for allocation in allocations.iter().flatten() {
+        txn.compare.extend(allocation.conditions());
+        txn.success.extend(allocation.changes());
     }
 }
 

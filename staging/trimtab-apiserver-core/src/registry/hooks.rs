@@ -80,6 +80,13 @@ impl Attributes {
 /// Both may be called more than once for one request when the object changes meanwhile.
 #[async_trait]
 pub trait Admission: fmt::Debug + Send + Sync {
+    /// Whether there may be anything to do about requests like this; if not, neither of the others is called. It must cost
+    /// next to nothing.
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        let _ = attributes;
+        true
+    }
+
     /// Changes an object that is about to be created or updated, or the options of a connection; `old` is what is
     /// stored. Of subresources with a kind of their own both are of that kind.
     ///
@@ -193,6 +200,47 @@ impl Allocators for NoAllocators {
     }
 
     fn released(&self, _: &Resource, _: &Value) {}
+}
+
+/// Counts what objects use against what may be used.
+#[async_trait]
+pub trait Accounts: fmt::Debug + Send + Sync {
+    /// Whether a request like this may have to be counted; if not, [`Accounts::charge`] is not called. Asked for every
+    /// create and update, and must cost next to nothing.
+    fn concerns(&self, attributes: &Attributes) -> bool;
+
+    /// Counts an object that has been admitted, against what is counted of `old`. The count is written along with the
+    /// object, or not at all; of dry runs (`attributes.dry_run`) nothing is.
+    ///
+    /// # Errors
+    ///
+    /// When the object would use more than may be used.
+    async fn charge(
+        &self,
+        attributes: &Attributes,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<Option<Box<dyn Allocation>>, ApiError>;
+}
+
+/// Counts nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoAccounts;
+
+#[async_trait]
+impl Accounts for NoAccounts {
+    fn concerns(&self, _: &Attributes) -> bool {
+        false
+    }
+
+    async fn charge(
+        &self,
+        _: &Attributes,
+        _: &Value,
+        _: Option<&Value>,
+    ) -> Result<Option<Box<dyn Allocation>>, ApiError> {
+        Ok(None)
+    }
 }
 
 /// Answers requests for a resource, or subresource, that the registry does not store: reviews, tokens.

@@ -32,6 +32,7 @@ mod delete;
 mod delete_collection;
 mod delete_options;
 mod eviction;
+pub(crate) mod followed;
 mod get;
 mod go_types;
 mod item;
@@ -63,7 +64,8 @@ use trimtab_apiserver_storage::Store;
 
 pub use annotations::AuditAnnotations;
 pub use hooks::{
-    Admission, AdmitAll, Allocation, Allocators, Attributes, NoAllocators, Operation, VirtualResource,
+    Accounts, Admission, AdmitAll, Allocation, Allocators, Attributes, NoAccounts, NoAllocators, Operation,
+    VirtualResource,
 };
 pub use resources::{ResourceTable, Resources};
 
@@ -92,6 +94,7 @@ type VirtualId = (String, String, String, String);
 struct Hooks {
     admission: Arc<dyn Admission>,
     allocators: Arc<dyn Allocators>,
+    accounts: Arc<dyn Accounts>,
 }
 
 impl fmt::Debug for Registry {
@@ -114,6 +117,7 @@ impl Registry {
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),
+                accounts: Arc::new(NoAccounts),
             }),
             virtuals: RwLock::default(),
         }
@@ -134,6 +138,11 @@ impl Registry {
     /// From now on every write is shown to `allocators`.
     pub fn set_allocators(&self, allocators: Arc<dyn Allocators>) {
         self.hooks.write().allocators = allocators;
+    }
+
+    /// From now on every write is counted by `accounts`.
+    pub fn set_accounts(&self, accounts: Arc<dyn Accounts>) {
+        self.hooks.write().accounts = accounts;
     }
 
     /// From now on requests for this resource, or below it for this subresource, go to `handler`.

@@ -6,7 +6,8 @@ use trimtab_apimachinery_schema::apply::keep_times;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
 use super::codec::Written;
-use super::hooks::{Attributes, Operation};
+use super::create::join;
+use super::hooks::{Allocation, Attributes, Operation};
 use super::options::WriteOptions;
 use super::storage::Stored;
 use super::{Answer, Call, meta, storage};
@@ -173,6 +174,11 @@ impl Call<'_> {
         self.before_update(&mut new, old)?;
         keep_times(old, &mut new);
         self.validate_change(change, &attributes, &new, old).await?;
+        let charge = if hooks.accounts.concerns(&attributes) {
+            hooks.accounts.charge(&attributes, &new, Some(old)).await?
+        } else {
+            None
+        };
         if self.ends_by_update(&new, old) {
             return self.remove_updated(key, &stored, new, options.dry_run).await;
         }
@@ -189,15 +195,11 @@ impl Call<'_> {
             success: vec![put],
             failure: Vec::new(),
         };
-        if let Some(allocation) = &allocation {
-            txn.compare.extend(allocation.conditions());
-            txn.success.extend(allocation.changes());
-        }
+        let allocations = [allocation, charge];
+        join(&allocations, &mut txn);
         let response = self.store().txn(txn).await.map_err(|e| storage::error(&e))?;
         if response.succeeded {
-            if let Some(allocation) = allocation {
-                allocation.committed();
-            }
+            allocations.into_iter().flatten().for_each(Allocation::committed);
             let key = key.to_owned();
             let written = self.codec.written(new, key, bytes, response.revision).await?;
             return Ok(Outcome::Done(written));

@@ -23,9 +23,9 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::dynamic::Surroundings;
 use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
-use crate::admission::{Chain, Reader, StoreReader};
+use crate::admission::{Around, Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
-use crate::auth::{self, Mode};
+use crate::auth::{self, FrontProxy, Mode};
 use crate::crd::{self, controller::Terminating};
 use crate::http::Api;
 use crate::metrics::Metrics;
@@ -62,6 +62,9 @@ pub enum StartError {
     /// The range of service addresses makes no sense.
     #[error(transparent)]
     ServiceRange(#[from] InvalidRange),
+    /// An admission plugin cannot be configured.
+    #[error(transparent)]
+    Admission(#[from] PluginError),
     /// What every cluster starts with cannot be written.
     #[error("the first objects cannot be written: {0}")]
     Bootstrap(String),
@@ -101,6 +104,10 @@ pub struct Builder {
     mode: Mode,
     anonymous: bool,
     service_range: Option<IpRange>,
+    plugins: Plugins,
+    bootstrap_tokens: bool,
+    front_proxy: Option<FrontProxy>,
+    issuer: Option<Issuer>,
 }
 
 impl Builder {
@@ -169,6 +176,35 @@ impl Builder {
         self
     }
 
+    /// The admission plugins; those that are on by default unless set.
+    #[must_use]
+    pub fn admission_plugins(mut self, plugins: Plugins) -> Self {
+        self.plugins = plugins;
+        self
+    }
+
+    /// Whether bootstrap tokens are believed: those of Secrets of type `bootstrap.kubernetes.io/token` in the namespace
+    /// `kube-system`. They are not, unless this says so.
+    #[must_use]
+    pub fn bootstrap_tokens(mut self, believed: bool) -> Self {
+        self.bootstrap_tokens = believed;
+        self
+    }
+
+    /// Believes authenticating proxies, which say in headers who asks.
+    #[must_use]
+    pub fn front_proxy(mut self, proxy: FrontProxy) -> Self {
+        self.front_proxy = Some(proxy);
+        self
+    }
+
+    /// Issues service account tokens by this issuer, instead of by one with a key of its own.
+    #[must_use]
+    pub fn issuer(mut self, issuer: Issuer) -> Self {
+        self.issuer = Some(issuer);
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -220,25 +256,37 @@ impl Builder {
         };
         let stop = CancellationToken::new();
         let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()));
-        let reader: Arc<dyn Reader> =
-            Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
+        let reader = StoreReader::new(self.store.clone(), registry.resources().clone());
+        let (reader, follow) = reader.following().await?;
+        let reader: Arc<dyn Reader> = Arc::new(reader);
         let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
         let unread = |error| StartError::Bootstrap(format!("what services hold: {error}"));
         allocators.repair().await.map_err(unread)?;
         registry.set_allocators(Arc::new(allocators));
-        let issuer = match self.serving.dir() {
-            Some(dir) => Issuer::open(dir)?,
-            None => Issuer::generate()?,
+        let (quotas, follow_quotas) = Quotas::load(self.store.clone(), registry.resources().clone()).await?;
+        if self.plugins.has("ResourceQuota") {
+            registry.set_accounts(Arc::new(quotas.limiting(self.plugins.limited()?)));
+        }
+        let issuer = match (self.issuer, self.serving.dir()) {
+            (Some(issuer), _) => issuer,
+            (None, Some(dir)) => Issuer::open(dir)?,
+            (None, None) => Issuer::generate()?,
         };
         let parts = auth::Parts {
             tokens: self.tokens,
             issuer,
             mode: self.mode,
+            bootstrap_tokens: self.bootstrap_tokens,
         };
         let auth = auth::start(&registry, parts, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
         let terminating = Terminating::default();
+        let plugged = Around {
+            reader: reader.clone(),
+            authorizer: auth.authorizer.clone(),
+            resources: registry.resources().clone(),
+        };
         let around = Surroundings {
             store: self.store.clone(),
             resources: registry.resources().clone(),
@@ -246,7 +294,7 @@ impl Builder {
             authorizer: auth.authorizer.clone(),
         };
         let admission = Arc::new(
-            Chain::standard(&reader)
+            Chain::of(&self.plugins, &plugged)?
                 .then(crd::NoCreation(terminating.clone()))
                 .then(auth.escalation)
                 .then(ParamAccess(around.clone())),
@@ -268,7 +316,7 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let policy_status = policies::status::start(registry.clone(), stop.clone());
-        let api = Arc::new(Api::new(
+        let api = Api::new(
             registry,
             auth.authenticator,
             auth.authorizer,
@@ -276,7 +324,8 @@ impl Builder {
             self.anonymous,
             Metrics::new(&policy_metrics, &webhook_metrics).with_store(self.store.clone()),
             stop.clone(),
-        ));
+        );
+        let api = Arc::new(api.with_front_proxy(self.front_proxy.clone()));
 
         let admin = authority.client("kubernetes-admin", MASTERS_GROUP)?;
         let trusted = match &self.serving {
@@ -285,10 +334,22 @@ impl Builder {
         };
         let mut tasks = auth.tasks;
         tasks.extend([definitions, policy_status]);
+        let ended = stop.clone();
+        tasks.push(tokio::spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                ((), ()) = async { tokio::join!(follow, follow_quotas) } => {}
+            }
+        }));
         if let Some(listener) = listener {
-            let cas: Vec<&str> = std::iter::once(authority.certificate())
+            let mut cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())
                 .collect();
+            let peers = match &self.front_proxy {
+                Some(proxy) => serving::Peers::apart(&cas, &proxy.authorities).map_err(StartError::Tls)?,
+                None => serving::Peers::default(),
+            };
+            cas.extend(self.front_proxy.as_ref().map(|proxy| proxy.authorities.as_str()));
             let config =
                 serving::server_config(&pair.certificate, &pair.key, &cas).map_err(StartError::Tls)?;
             let tls = TlsAcceptor::from(Arc::new(config));
@@ -296,6 +357,7 @@ impl Builder {
                 listener,
                 tls,
                 api.clone(),
+                Arc::new(peers),
                 stop.clone(),
                 GRACE,
             )));
@@ -336,6 +398,10 @@ impl ApiServer {
             mode: Mode::Rbac,
             anonymous: true,
             service_range: None,
+            plugins: Plugins::default(),
+            bootstrap_tokens: false,
+            front_proxy: None,
+            issuer: None,
         }
     }
 

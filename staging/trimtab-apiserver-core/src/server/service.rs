@@ -55,6 +55,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (api, user) = (self.api.clone(), self.user.clone());
-        Box::pin(async move { Ok(api.answer(request, Some(user)).await) })
+        Box::pin(async move { Ok(api.answer(request, user.into()).await) })
     }
 }

@@ -1,6 +1,7 @@
 //! Serving over TLS: the listener, connections, and a stop that lets requests finish.
 
 mod kubeconfig;
+mod peers;
 mod tls;
 
 use std::convert::Infallible;
@@ -14,12 +15,11 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use trimtab_apiserver_auth::UserInfo;
-use trimtab_apiserver_auth::x509::user_from_certificate;
 
-use crate::http::Api;
+use crate::http::{Api, Peer};
 
 pub(crate) use kubeconfig::kubeconfig;
+pub(crate) use peers::Peers;
 pub(crate) use tls::server_config;
 
 /// A client that has not finished its TLS handshake, or a request's head, after this long is cut off.
@@ -34,6 +34,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: TlsAcceptor,
     api: Arc<Api>,
+    peers: Arc<Peers>,
     stop: CancellationToken,
     grace: Duration,
 ) {
@@ -47,7 +48,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let (tls, api, watcher) = (tls.clone(), api.clone(), graceful.watcher());
-                connections.spawn(connection(stream, tls, api, watcher, stop.clone()));
+                connections.spawn(connection(stream, tls, api, peers.clone(), watcher, stop.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: some connection has to end first.
@@ -74,6 +75,7 @@ async fn connection(
     stream: TcpStream,
     tls: TlsAcceptor,
     api: Arc<Api>,
+    peers: Arc<Peers>,
     watcher: hyper_util::server::graceful::Watcher,
     stop: CancellationToken,
 ) {
@@ -87,23 +89,11 @@ async fn connection(
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         },
     };
-    let user = match stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .map(|c| user_from_certificate(c))
-    {
-        Some(Ok(user)) => Some(user),
-        Some(Err(error)) => {
-            tracing::debug!(%error, "client certificate names no user");
-            None
-        }
-        None => None,
-    };
+    let shown = stream.get_ref().1.peer_certificates();
+    let peer = shown.map(|chain| peers.of(chain)).unwrap_or_default();
     let service = service_fn(move |request| {
-        let (api, user): (Arc<Api>, Option<UserInfo>) = (api.clone(), user.clone());
-        async move { Ok::<_, Infallible>(api.answer(request, user).await) }
+        let (api, peer): (Arc<Api>, Peer) = (api.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(api.answer(request, peer).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -23,18 +25,8 @@ pub(crate) fn server_config(
         certificates(certificate).map_err(|e| format!("the serving certificate cannot be used: {e}"))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|e| format!("the serving key cannot be used: {e}"))?;
-    let mut roots = RootCertStore::empty();
-    for ca in client_cas {
-        for certificate in certificates(ca).map_err(|e| format!("the client CA cannot be used: {e}"))? {
-            roots
-                .add(certificate)
-                .map_err(|e| format!("the client CA cannot be used: {e}"))?;
-        }
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|e| format!("the client CA cannot be used: {e}"))?;
+    let roots = roots(client_cas)?;
+    let verifier = verifier(roots, &provider)?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
@@ -43,6 +35,38 @@ pub(crate) fn server_config(
         .map_err(|e| format!("the serving certificate and key do not fit: {e}"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Tells apart whose certificates clients have shown, when those of several authorities are believed for different things.
+///
+/// # Errors
+///
+/// A text that says why the authorities (PEM) cannot be used.
+pub(crate) fn client_verifier(cas: &[&str]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    verifier(roots(cas)?, &provider)
+}
+
+fn verifier(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| format!("the client CA cannot be used: {e}"))
+}
+
+fn roots(cas: &[&str]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        for certificate in certificates(ca).map_err(|e| format!("the client CA cannot be used: {e}"))? {
+            roots
+                .add(certificate)
+                .map_err(|e| format!("the client CA cannot be used: {e}"))?;
+        }
+    }
+    Ok(roots)
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -19,7 +19,7 @@ use crate::admission::forbidden;
 use crate::registry::meta;
 
 /// How far a request has come with its mutating policies.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(super) policies: Arc<Vec<Bound<Mutations>>>,
     pub(crate) progress: Progress,

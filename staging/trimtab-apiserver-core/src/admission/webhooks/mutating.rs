@@ -16,7 +16,7 @@ use crate::registry::deadline_exceeded;
 use crate::registry::hooks::Attributes;
 
 /// How far a request has come with its mutating webhooks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Round {
     hooks: Arc<Vec<Arc<Hook>>>,
     pub(crate) progress: Progress,

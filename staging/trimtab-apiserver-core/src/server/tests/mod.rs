@@ -1,5 +1,7 @@
 //! A whole server, without a listener: that its parts are put together.
 
+mod plugins;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use trimtab_apiserver_storage::{Config, EmbeddedStore, MemoryStore};
 
-use super::{ApiServer, ApiService};
+use super::{ApiServer, ApiService, Builder};
 use crate::crd::conversion::tests as conversion;
 use crate::webhook::testing::{Hook, Reply};
 
@@ -20,8 +22,18 @@ async fn server() -> ApiServer {
 
 /// Posts an object; answers code, warnings and body.
 async fn post(service: &ApiService, path: &str, body: &Value) -> (StatusCode, Vec<String>, Value) {
+    send(service, Method::POST, path, body).await
+}
+
+/// Sends an object; answers code, warnings and body.
+async fn send(
+    service: &ApiService,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> (StatusCode, Vec<String>, Value) {
     let request = Request::builder()
-        .method(Method::POST)
+        .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body.to_string())))

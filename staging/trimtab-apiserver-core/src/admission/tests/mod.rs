@@ -1,13 +1,17 @@
 //! Each plugin against objects, with other objects in a map.
 
+pub(super) mod tables;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_auth::{Decision, UserInfo};
 use trimtab_apiserver_kinds::resource::{Resource, Scope};
 use trimtab_apiserver_kinds::strategy::Strategy;
 
 use super::*;
+use crate::auth::Authorizer;
+use crate::registry::ResourceTable;
 
 #[derive(Debug)]
 struct Plain;
@@ -20,18 +24,31 @@ impl Strategy for Plain {
 
 /// Objects by group, resource, namespace, name.
 #[derive(Debug, Default)]
-struct Objects(BTreeMap<[String; 4], Value>);
+pub(in crate::admission) struct Objects(BTreeMap<[String; 4], Value>);
 
 impl Objects {
-    fn with(mut self, plural: &str, namespace: &str, object: Value) -> Self {
-        let group = match plural {
-            "priorityclasses" => "scheduling.k8s.io",
-            "storageclasses" => "storage.k8s.io",
-            _ => "",
-        };
+    pub(in crate::admission) fn with(mut self, plural: &str, namespace: &str, object: Value) -> Self {
+        let group = group_of(plural);
         let key = [group, plural, namespace, meta::name(&object)].map(str::to_owned);
         self.0.insert(key, object);
         self
+    }
+}
+
+/// The group of a resource of the tests.
+fn group_of(plural: &str) -> &'static str {
+    match plural {
+        "priorityclasses" => "scheduling.k8s.io",
+        "storageclasses" => "storage.k8s.io",
+        "deployments" => "apps",
+        "cronjobs" => "batch",
+        "ingresses" | "ingressclasses" => "networking.k8s.io",
+        "runtimeclasses" => "node.k8s.io",
+        "certificatesigningrequests" => "certificates.k8s.io",
+        "leases" => "coordination.k8s.io",
+        "csinodes" | "csidrivers" | "volumeattributesclasses" => "storage.k8s.io",
+        "resourceslices" => "resource.k8s.io",
+        _ => "",
     }
 }
 
@@ -63,19 +80,20 @@ impl Reader for Objects {
     }
 }
 
-fn named(name: &str, fields: Value) -> Value {
+pub(in crate::admission) fn named(name: &str, fields: Value) -> Value {
     let mut object = json!({"metadata": {"name": name}});
     trimtab_apimachinery_schema::patch::merge(&mut object, &fields);
     object
 }
 
-fn attributes(operation: Operation, plural: &str, namespace: &str, name: &str) -> Attributes {
+pub(in crate::admission) fn attributes(
+    operation: Operation,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Attributes {
     let resource = Resource {
-        group: if plural == "priorityclasses" {
-            "scheduling.k8s.io".to_owned()
-        } else {
-            String::new()
-        },
+        group: group_of(plural).to_owned(),
         version: "v1".to_owned(),
         kind: String::new(),
         list_kind: String::new(),
@@ -133,9 +151,41 @@ fn cluster() -> Objects {
         )
 }
 
+/// Allows nobody anything, but `admin` everything.
+#[derive(Debug)]
+struct Admin;
+
+impl Authorizer for Admin {
+    fn authorize(&self, user: &UserInfo, _: &trimtab_apiserver_auth::Attributes) -> Decision {
+        if user.name == "admin" {
+            Decision::allow("")
+        } else {
+            Decision::deny("")
+        }
+    }
+}
+
+/// What plugins work with when there is nothing else.
+pub(in crate::admission) fn around() -> Around {
+    Around {
+        reader: Arc::new(Objects::default()),
+        authorizer: Arc::new(Admin),
+        resources: Arc::new(ResourceTable::new(crate::crd::builtin())),
+    }
+}
+
+/// The plugins that are on by default.
+pub(crate) fn standard(reader: &Arc<dyn Reader>) -> Chain {
+    let around = Around {
+        reader: reader.clone(),
+        ..around()
+    };
+    Chain::of(&Plugins::default(), &around).expect("a chain")
+}
+
 async fn admit(objects: Objects, plural: &str, namespace: &str, object: Value) -> Result<Value, ApiError> {
     let reader: Arc<dyn Reader> = Arc::new(objects);
-    let chain = Chain::standard(&reader);
+    let chain = standard(&reader);
     let attributes = attributes(Operation::Create, plural, namespace, meta::name(&object));
     let mut object = object;
     chain
@@ -180,7 +230,7 @@ async fn objects_go_only_where_namespaces_are() {
 #[tokio::test(start_paused = true)]
 async fn the_systems_namespaces_stay() {
     let reader: Arc<dyn Reader> = Arc::new(cluster());
-    let chain = Chain::standard(&reader);
+    let chain = standard(&reader);
     for (name, refused) in [("default", true), ("kube-system", true), ("ns", false)] {
         let attributes = attributes(Operation::Delete, "namespaces", name, name);
         let answer = chain.validate(&attributes, None, None, &mut Vec::new()).await;

@@ -1,0 +1,266 @@
+//! Objects that are followed in the store and at hand without reading it: for what nearly every request asks for.
+//!
+//! **Invariant:** what is answered is never older than the last write that was acknowledged before it was asked for, as
+//! long as the store's watches are immediate (checked by `a_write_is_seen_at_once`). Those of a store that others keep are
+//! late by what a message takes, as kube-apiserver's informers are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::Value;
+use trimtab_apiserver_storage::{Error, EventKind, RangeRequest, Store, WatchRequest, WatchStream};
+
+/// How long to wait after the objects could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is made of the objects that are followed. Those of each prefix have its number, from 0 on; a path is what follows the
+/// prefix in a key: `name`, or `namespace/name`.
+pub(crate) trait View: Default + Send + 'static {
+    /// An object is there, or has changed.
+    fn put(&mut self, prefix: usize, path: &str, object: Value);
+
+    /// An object is no longer there.
+    fn delete(&mut self, prefix: usize, path: &str);
+}
+
+/// All objects below some prefixes, which are stored as they are served.
+pub(crate) struct Followed<V> {
+    store: Arc<dyn Store>,
+    prefixes: Vec<String>,
+    live: Mutex<Live<V>>,
+}
+
+struct Live<V> {
+    view: V,
+    /// One for each prefix.
+    watches: Vec<WatchStream>,
+    /// A watch has ended: everything must be read again.
+    broken: bool,
+    reloading: bool,
+    /// Told when a watch has something to say, whoever polled it last.
+    waker: Waker,
+}
+
+impl<V> std::fmt::Debug for Followed<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Followed")
+            .field("prefixes", &self.prefixes)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Followed ===
+
+impl<V: View> Followed<V> {
+    /// Reads what is there below the prefixes, which end in slashes.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub(crate) async fn load(store: Arc<dyn Store>, prefixes: Vec<String>) -> Result<Arc<Self>, Error> {
+        let live = Mutex::new(Live::load(&*store, &prefixes).await?);
+        Ok(Arc::new(Self {
+            store,
+            prefixes,
+            live,
+        }))
+    }
+
+    /// What there is as of now, as `look` sees it. If the watches that it lives by have ended, it is read again; until that
+    /// is done it stays as it was.
+    pub(crate) fn look<T>(self: &Arc<Self>, look: impl FnOnce(&V) -> T) -> T {
+        look(&self.live().view)
+    }
+
+    /// Keeps up with the store while nobody looks: some watches go on only while they are polled. It never ends.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        std::future::poll_fn(|cx| {
+            self.live.lock().waker.clone_from(cx.waker());
+            drop(self.live());
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    fn live(self: &Arc<Self>) -> MutexGuard<'_, Live<V>> {
+        let mut live = self.live.lock();
+        live.catch_up(&self.prefixes);
+        if live.broken && !live.reloading {
+            live.reloading = true;
+            let this = self.clone();
+            drop(live);
+            let mut reload = Box::pin(async move { this.reload().await });
+            // A local store answers at once; for any other one this goes on beside.
+            if reload.as_mut().now_or_never().is_none() {
+                tokio::spawn(reload);
+            }
+            live = self.live.lock();
+        }
+        live
+    }
+
+    async fn reload(&self) {
+        let fresh = Live::load(&*self.store, &self.prefixes).await;
+        if let Err(error) = &fresh {
+            tracing::error!(%error, prefixes = ?self.prefixes, "cannot read what is followed, trying again");
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut live = self.live.lock();
+        let waker = live.waker.clone();
+        live.reloading = false;
+        if let Ok(fresh) = fresh {
+            *live = fresh;
+            live.waker.clone_from(&waker);
+        }
+        drop(live);
+        waker.wake();
+    }
+}
+
+// === impl Live ===
+
+impl<V: View> Live<V> {
+    async fn load(store: &dyn Store, prefixes: &[String]) -> Result<Self, Error> {
+        let revision = store.revision().await?;
+        let (mut view, mut watches) = (V::default(), Vec::new());
+        for (number, prefix) in prefixes.iter().enumerate() {
+            let range = RangeRequest::prefix(prefix.clone()).at(revision);
+            for kv in store.range(range).await?.kvs {
+                put(&mut view, number, path(&kv.key, prefix), &kv.value);
+            }
+            let watch = WatchRequest::prefix(prefix.clone()).from(revision + 1);
+            watches.push(store.watch(watch).await?);
+        }
+        Ok(Self {
+            view,
+            watches,
+            broken: false,
+            reloading: false,
+            waker: Waker::noop().clone(),
+        })
+    }
+
+    /// Takes in what the watches have to say by now.
+    fn catch_up(&mut self, prefixes: &[String]) {
+        let mut cx = Context::from_waker(&self.waker);
+        for (number, (watch, prefix)) in self.watches.iter_mut().zip(prefixes).enumerate() {
+            while !self.broken
+                && let Poll::Ready(next) = watch.poll_next_unpin(&mut cx)
+            {
+                let Some(Ok(batch)) = next else {
+                    self.broken = true;
+                    break;
+                };
+                for event in batch.events {
+                    let path = path(&event.kv.key, prefix);
+                    match event.kind {
+                        EventKind::Put => put(&mut self.view, number, path, &event.kv.value),
+                        EventKind::Delete => self.view.delete(number, path),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn put(view: &mut impl View, prefix: usize, path: &str, stored: &[u8]) {
+    match serde_json::from_slice::<Value>(stored) {
+        Ok(object) => view.put(prefix, path, object),
+        Err(error) => tracing::error!(%error, path, "a stored object cannot be read"),
+    }
+}
+
+/// What follows the prefix in a key. Names are ASCII.
+fn path<'a>(key: &'a [u8], prefix: &str) -> &'a str {
+    let path = key.strip_prefix(prefix.as_bytes()).unwrap_or_default();
+    std::str::from_utf8(path).unwrap_or_default()
+}
+
+/// The objects themselves, without their managed fields, by their paths. For one prefix.
+#[derive(Debug, Default)]
+pub(crate) struct Objects(BTreeMap<String, Arc<Value>>);
+
+impl View for Objects {
+    fn put(&mut self, _: usize, path: &str, mut object: Value) {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        self.0.insert(path.to_owned(), Arc::new(object));
+    }
+
+    fn delete(&mut self, _: usize, path: &str) {
+        self.0.remove(path);
+    }
+}
+
+impl Objects {
+    /// The object at a path.
+    pub(crate) fn get(&self, path: &str) -> Option<Arc<Value>> {
+        self.0.get(path).cloned()
+    }
+
+    /// Whether there is any object in a namespace.
+    pub(crate) fn any(&self, namespace: &str) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let start = format!("{namespace}/");
+        let mut after = self.0.range(start.clone()..);
+        after.next().is_some_and(|(path, _)| path.starts_with(&start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use trimtab_apiserver_storage::{Config, MemoryStore, Op, Txn};
+
+    use super::*;
+
+    async fn run(store: &dyn Store, op: Op) -> u64 {
+        let txn = Txn {
+            success: vec![op],
+            ..Txn::default()
+        };
+        store.txn(txn).await.expect("writes").revision
+    }
+
+    #[tokio::test]
+    async fn a_write_is_seen_at_once() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Config::default()));
+        let put = |key: &str| {
+            let object = json!({"metadata": {"name": "q", "managedFields": []}, "spec": key});
+            Op::Put {
+                key: format!("/registry/quotas/{key}").into(),
+                value: object.to_string().into(),
+                ttl: None,
+            }
+        };
+        let delete = |key: &str| Op::Delete {
+            key: format!("/registry/quotas/{key}").into(),
+        };
+        run(&*store, put("a/q")).await;
+        let quotas: Arc<Followed<Objects>> =
+            Followed::load(store.clone(), vec!["/registry/quotas/".to_owned()])
+                .await
+                .expect("loads");
+        let shown = || quotas.look(|all| ["a", "a-b", "b"].map(|namespace| all.any(namespace)));
+        assert_eq!(shown(), [true, false, false]);
+        run(&*store, put("a-b/q")).await;
+        assert_eq!(shown(), [true, true, false]);
+        assert_eq!(
+            *quotas.look(|all| all.get("a-b/q")).expect("is there"),
+            json!({"metadata": {"name": "q"}, "spec": "a-b/q"})
+        );
+        let revision = run(&*store, delete("a/q")).await;
+        // Even when the watch has been cut off.
+        run(&*store, put("b/q")).await;
+        store.compact(revision + 1).await.expect("compacts");
+        assert_eq!(shown(), [false, true, true]);
+        assert_eq!(quotas.look(|all| all.get("a/q")), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Who has shown a certificate: a client, an authenticating proxy, or both.
+
+use std::sync::Arc;
+
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use trimtab_apiserver_auth::UserInfo;
+use trimtab_apiserver_auth::x509::user_from_certificate;
+
+use super::tls::client_verifier;
+use crate::http::Peer;
+
+/// Tells clients from proxies. All certificates have passed the handshake, by one authority or another.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    /// Verifiers of clients and of proxies, when there may be proxies.
+    apart: Option<[Arc<dyn ClientCertVerifier>; 2]>,
+}
+
+impl Peers {
+    /// Peers of which some may be proxies, by their authorities (PEM).
+    ///
+    /// # Errors
+    ///
+    /// A text that says why the authorities cannot be used.
+    pub(crate) fn apart(clients: &[&str], proxies: &str) -> Result<Self, String> {
+        Ok(Self {
+            apart: Some([client_verifier(clients)?, client_verifier(&[proxies])?]),
+        })
+    }
+
+    /// Who has shown this chain of certificates, its own first.
+    pub(crate) fn of(&self, chain: &[CertificateDer<'_>]) -> Peer {
+        let Some((own, others)) = chain.split_first() else {
+            return Peer::default();
+        };
+        let user: Option<UserInfo> = match user_from_certificate(own) {
+            Ok(user) => Some(user),
+            Err(error) => {
+                tracing::debug!(%error, "client certificate names no user");
+                None
+            }
+        };
+        let Some([clients, proxies]) = &self.apart else {
+            return Peer { user, proxy: None };
+        };
+        let by = |verifier: &dyn ClientCertVerifier| {
+            verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
+        };
+        let proxy = user.as_ref().map(|user| user.name.clone()).unwrap_or_default();
+        Peer {
+            user: user.filter(|_| by(&**clients)),
+            proxy: by(&**proxies).then_some(proxy),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::pem::PemObject as _;
+    use trimtab_apiserver_auth::certs::Authority;
+
+    use super::*;
+
+    #[test]
+    fn clients_and_proxies_are_told_apart_by_their_authorities() {
+        let (clients, proxies) = (Authority::generate(), Authority::generate());
+        let (clients, proxies) = (clients.expect("made"), proxies.expect("made"));
+        let apart = Peers::apart(&[clients.certificate()], proxies.certificate()).expect("usable");
+        let both = [clients.certificate(), proxies.certificate()];
+        let same = Peers::apart(&both, proxies.certificate()).expect("usable");
+        let shown = |authority: &Authority, name: &str| {
+            let pair = authority.client(name, "g").expect("made");
+            CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("PEM")
+        };
+        let who = |peers: &Peers, certificate: CertificateDer<'_>| {
+            let peer = peers.of(&[certificate]);
+            (peer.user.map(|user| user.name), peer.proxy)
+        };
+        let name = |name: &str| Some(name.to_owned());
+        let (alice, front) = (|| shown(&clients, "alice"), || shown(&proxies, "front"));
+        assert_eq!(who(&apart, alice()), (name("alice"), None));
+        assert_eq!(who(&apart, front()), (None, name("front")));
+        assert_eq!(who(&same, front()), (name("front"), name("front")));
+        assert_eq!(who(&Peers::default(), front()), (name("front"), None));
+    }
+}
