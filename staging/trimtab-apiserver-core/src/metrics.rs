@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use trimtab_apiserver_storage::Store;
 
 use crate::admission::webhooks::WebhookMetrics;
+use crate::flow::FlowMetrics;
 use crate::http::Target;
 use crate::storage_metrics::StorageMetrics;
 
@@ -112,6 +113,12 @@ impl Metrics {
     /// The same, with those of this store.
     pub(crate) fn with_store(mut self, store: Arc<dyn Store>) -> Self {
         self.registry.register_collector(Box::new(StorageMetrics(store)));
+        self
+    }
+
+    /// The same, with those of priority and fairness.
+    pub(crate) fn with_flow(mut self, flow: &FlowMetrics) -> Self {
+        flow.register(&mut self.registry);
         self
     }
 

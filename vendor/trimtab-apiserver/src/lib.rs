@@ -36,6 +36,10 @@ pub use trimtab_apiserver_core::backup;
 #[doc(inline)]
 pub use trimtab_apiserver_core::cli;
 
+/// What a server allows its clients.
+#[doc(inline)]
+pub use trimtab_apiserver_core::limits;
+
 /// The command line of an API server.
 #[doc(inline)]
 pub use trimtab_apiserver_core::options;

@@ -3,6 +3,7 @@
 //! Every request goes the same way: authenticate, impersonate, authorize, dispatch. **Invariant:** nothing is
 //! dispatched that has not been authorized (there is one place that dispatches, and it is behind [`Api::admit`]).
 
+mod held;
 mod impersonate;
 mod info;
 mod negotiate;
@@ -16,13 +17,15 @@ mod yaml;
 mod yaml_scalar;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::{ApiError, GroupResource, GroupVersionKind, StatusReason};
 use trimtab_apiserver_auth::service_account::Issuer;
@@ -35,9 +38,10 @@ use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::auth::{Authenticator, Authorizer, Credentials};
 use crate::discovery::Discovery;
+use crate::flow::{self, Classified, Digest, Flow, Permit};
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::registry::Registry;
+use crate::registry::{Registry, time_asked};
 
 pub(crate) use self::respond::Body;
 pub(crate) use self::yaml::to_yaml;
@@ -54,6 +58,8 @@ pub(crate) struct Api {
     /// Whose keys are published.
     issuer: Arc<Issuer>,
     anonymous: bool,
+    flow: Arc<Flow>,
+    request_timeout: Duration,
     discovery: Discovery,
     openapi: OpenApi,
     metrics: Metrics,
@@ -89,16 +95,46 @@ impl Head {
     }
 }
 
+/// What a server's answers are made with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// Whose keys are published.
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) anonymous: bool,
+    pub(crate) flow: Arc<Flow>,
+    /// How long a request may take that does not last.
+    pub(crate) request_timeout: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What has become known of a request on its way, whether it is refused or not.
+#[derive(Default)]
+struct Passage {
+    /// For the client.
+    warnings: Vec<String>,
+    /// By which objects it was let in, or not.
+    classified: Option<Classified>,
+    /// What it holds while it is answered.
+    permit: Permit,
+}
+
 impl Api {
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        authenticator: Arc<dyn Authenticator>,
-        authorizer: Arc<dyn Authorizer>,
-        issuer: Arc<Issuer>,
-        anonymous: bool,
-        metrics: Metrics,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            registry,
+            authenticator,
+            authorizer,
+            issuer,
+            anonymous,
+            flow,
+            request_timeout,
+            metrics,
+            stop,
+        } = parts;
         Self {
             discovery: Discovery::new(registry.resources().clone()),
             openapi: OpenApi::new(registry.resources().clone()),
@@ -108,6 +144,8 @@ impl Api {
             authorizer,
             issuer,
             anonymous,
+            flow,
+            request_timeout,
             stop,
         }
     }
@@ -139,13 +177,15 @@ impl Api {
             head.method,
             Method::GET | Method::HEAD | Method::OPTIONS
         ));
-        let mut warnings = Vec::new();
-        let mut response = match self.admit(&head, &target, certificate).await {
-            Ok(user) => self.dispatch(&head, &target, user, body, &mut warnings).await,
-            Err(error) => Err(error),
+        let mut passage = Passage::default();
+        let mut response = self
+            .serve(&head, &target, certificate, body, start, &mut passage)
+            .await
+            .unwrap_or_else(|error| respond::error(&error, head.style));
+        if let Some(classified) = &passage.classified {
+            classified.mark(&mut response);
         }
-        .unwrap_or_else(|error| respond::error(&error, head.style));
-        respond::finish(&mut response, &warnings, &audit_id);
+        respond::finish(&mut response, &passage.warnings, &audit_id);
         self.metrics.request(
             &target,
             head.method.as_str(),
@@ -155,13 +195,100 @@ impl Api {
         response
     }
 
-    /// Says who asks, as whom, and whether they may.
-    async fn admit(
+    /// Answers a request in the time that it has.
+    async fn serve<B>(
         &self,
         head: &Head,
         target: &Target,
         certificate: Option<UserInfo>,
-    ) -> Result<UserInfo, ApiError> {
+        body: B,
+        start: Instant,
+        passage: &mut Passage,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let user = self.who(head, certificate).await?;
+        let attributes = attributes(head, target);
+        if target.lasts() {
+            return self
+                .let_in(head, target, user, attributes, body, start, passage)
+                .await;
+        }
+        let end = start + time_asked(head.param("timeout"), self.request_timeout)?;
+        let answer = self.let_in(head, target, user, attributes, body, start, passage);
+        let answer = timeout_at(end, answer).await;
+        let mut response = answer.map_err(|_| {
+            // Undone or done, which nobody knows; the registry does nothing by halves.
+            ApiError::timeout("request did not complete within the allotted timeout")
+        })??;
+        let permit = std::mem::take(&mut passage.permit);
+        if response.body().size_hint().exact().is_none() {
+            // It is made as it is sent.
+            response = response.map(|body| held::to_the_end(body, permit, end));
+        }
+        Ok(response)
+    }
+
+    /// Lets a request in when there is room for it, and answers it if it may be made.
+    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
+    async fn let_in<B>(
+        &self,
+        head: &Head,
+        target: &Target,
+        user: UserInfo,
+        attributes: Attributes,
+        body: B,
+        start: Instant,
+        passage: &mut Passage,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let is_watch = attributes.verb == "watch";
+        if !self.flow.is_free(is_watch, target.lasts() && !is_watch) {
+            let digest = Digest {
+                user: &user,
+                verb: &attributes.verb,
+                is_resource: attributes.is_resource,
+                group: &attributes.group,
+                resource: &attributes.resource,
+                subresource: &attributes.subresource,
+                namespace: &attributes.namespace,
+                path: &attributes.path,
+            };
+            let width = |widest| self.width(head, target, widest);
+            let may_last = || time_asked(head.param("timeout"), self.request_timeout);
+            let may_last = || may_last().unwrap_or(self.request_timeout);
+            let (classified, permit) = self.flow.enter(&digest, width, may_last).await;
+            passage.classified = classified;
+            match permit {
+                Ok(permit) => passage.permit = permit,
+                Err(refused) => {
+                    return Ok(respond::too_many_requests(refused.retry_after));
+                }
+            }
+        }
+        self.authorize(&user, &attributes)?;
+        self.dispatch(head, target, user, body, start, passage).await
+    }
+
+    /// How many seats a request takes, if it may have so many.
+    fn width(&self, head: &Head, target: &Target, widest: u32) -> u32 {
+        match target {
+            Target::Resource(info) if matches!(info.verb.as_str(), "list" | "watch") => {
+                let size = self.registry.size_of(&info.group, &info.version, &info.resource);
+                let collection = size.map(|(objects, bytes)| flow::Collection { objects, bytes });
+                flow::of_list(info, |name| head.param(name), collection, widest)
+            }
+            _ => 1,
+        }
+    }
+
+    /// Says who asks, and as whom.
+    async fn who(&self, head: &Head, certificate: Option<UserInfo>) -> Result<UserInfo, ApiError> {
         let token = head.header(AUTHORIZATION).split_once(' ');
         let token = token
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -173,13 +300,16 @@ impl Api {
             None if self.anonymous => UserInfo::anonymous(),
             None => return Err(ApiError::unauthorized()),
         };
-        let user = impersonate::impersonate(&head.headers, user, &*self.authorizer)?;
-        let attributes = attributes(head, target);
-        let decision = self.authorizer.authorize(&user, &attributes);
+        impersonate::impersonate(&head.headers, user, &*self.authorizer)
+    }
+
+    /// Says whether they may do what they ask.
+    fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), ApiError> {
+        let decision = self.authorizer.authorize(user, attributes);
         if decision.allowed {
-            return Ok(user);
+            return Ok(());
         }
-        let mut why = attributes.refusal(&user);
+        let mut why = attributes.refusal(user);
         if !decision.reason.is_empty() {
             why = format!("{why}: {}", decision.reason);
         }
@@ -187,21 +317,22 @@ impl Api {
         Err(ApiError::forbidden(&resource, &attributes.name, why))
     }
 
-    /// Answers a request that may be made; `warnings` are for the client, whether it is refused or not.
+    /// Answers a request that may be made.
     async fn dispatch<B>(
         &self,
         head: &Head,
         target: &Target,
         user: UserInfo,
         body: B,
-        warnings: &mut Vec<String>,
+        start: Instant,
+        passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match target {
-            Target::Resource(info) => self.resource(head, info, user, body, warnings).await,
+            Target::Resource(info) => self.resource(head, info, user, body, start, passage).await,
             Target::Discovery(segments) => self.discover(head, segments),
             Target::Other => self.path(head).await,
         }
@@ -213,7 +344,8 @@ impl Api {
         info: &RequestInfo,
         user: UserInfo,
         body: B,
-        warnings: &mut Vec<String>,
+        start: Instant,
+        passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -275,6 +407,7 @@ impl Api {
             body,
             user_agent: head.header(USER_AGENT).to_owned(),
         };
+        let warnings = &mut passage.warnings;
         let response = match self.registry.answer(request, warnings).await {
             // The resource may have been removed since it was looked for.
             Err(error) if error.code == 404 => return self.missing(info, head).unwrap_or(Err(error)),
@@ -302,6 +435,8 @@ impl Api {
                 warnings: told,
             } => {
                 *warnings = told;
+                let permit = std::mem::take(&mut passage.permit);
+                let events = held::to_the_beginning(events, permit, start + self.request_timeout);
                 let until_stop = events.take_until(self.stop.clone().cancelled_owned());
                 respond::watch(until_stop, style.encoding)
             }

@@ -1,6 +1,7 @@
 //! The command line of an API server, named as kube-apiserver's where that has the flag.
 
 mod etcd;
+mod limits;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, MemoryStore, Store};
 
 pub use etcd::EtcdOptions;
+pub use limits::LimitOptions;
 
 use crate::allocators::IpRange;
 use crate::auth::Mode;
@@ -106,6 +108,10 @@ pub struct ServerOptions {
     #[arg(long, default_value = "10.0.0.0/16")]
     pub service_cluster_ip_range: IpRange,
 
+    /// What clients are allowed
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// How much is logged: 0 warnings, 2 more, 4 everything worth debugging
     #[arg(short, long = "v", default_value_t = 0)]
     pub verbosity: u8,
@@ -174,6 +180,7 @@ impl ServerOptions {
         let mut builder = ApiServer::builder(store)
             .bind(SocketAddr::new(self.bind_address, self.secure_port))
             .anonymous(self.anonymous_auth)
+            .limits(self.limits.limits())
             .service_cluster_ip_range(self.service_cluster_ip_range)
             .authorization(match self.authorization_mode {
                 AuthorizationMode::Rbac => Mode::Rbac,

@@ -134,7 +134,7 @@ impl<'a> Call<'a> {
         let deadline = if lasts {
             None
         } else {
-            Some(deadline::of(&request)?)
+            Some(deadline::of(&request, registry.timeouts.0)?)
         };
         let codec = Codec::new(&registry.resources.snapshot(), resource.clone(), deadline);
         Ok(Self {

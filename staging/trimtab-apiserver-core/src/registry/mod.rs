@@ -53,6 +53,7 @@ mod watch;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -66,9 +67,10 @@ pub use hooks::{
 pub use resources::{ResourceTable, Resources};
 
 use crate::api::{ApiRequest, ApiResponse};
+use crate::limits::Limits;
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
-pub(crate) use deadline::{duration, exceeded as deadline_exceeded};
+pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -81,6 +83,9 @@ pub struct Registry {
     caches: cache::Caches,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
+    /// How long a request may take, and how long a watch lasts whose client does not say: up to twice that, so that they do
+    /// not all end at once.
+    timeouts: (Duration, Duration),
 }
 
 /// Group, version, resource, subresource.
@@ -104,6 +109,7 @@ impl Registry {
     /// A registry of these resources over a store, which admits everything and allocates nothing.
     pub fn new(store: Arc<dyn Store>, resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let resources = Arc::new(ResourceTable::new(resources));
+        let limits = Limits::default();
         Self {
             caches: cache::Caches::new(store.clone(), resources.clone()),
             store,
@@ -114,6 +120,7 @@ impl Registry {
                 allocators: Arc::new(NoAllocators),
             }),
             virtuals: RwLock::default(),
+            timeouts: (limits.request_timeout, limits.min_request_timeout),
         }
     }
 
@@ -122,6 +129,19 @@ impl Registry {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The same registry, with how long requests may take as these limits have it.
+    #[must_use]
+    pub(crate) fn with_limits(mut self, limits: &Limits) -> Self {
+        self.timeouts = (limits.request_timeout, limits.min_request_timeout);
+        self
+    }
+
+    /// What a resource's collection comes to, if that is known without asking for it.
+    pub(crate) fn size_of(&self, group: &str, version: &str, plural: &str) -> Option<(u64, u64)> {
+        let resource = self.resources.get(group, version, plural)?;
+        self.caches.existing(&resource)?.size()
     }
 
     /// From now on every write is shown to `admission`.

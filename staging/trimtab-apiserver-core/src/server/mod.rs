@@ -25,7 +25,9 @@ use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::auth::{self, Mode};
 use crate::crd::{self, controller::Terminating};
-use crate::http::Api;
+use crate::flow::{self, Flow};
+use crate::http::{Api, Parts};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serving;
@@ -99,6 +101,7 @@ pub struct Builder {
     mode: Mode,
     anonymous: bool,
     service_range: Option<IpRange>,
+    limits: Limits,
 }
 
 impl Builder {
@@ -167,6 +170,13 @@ impl Builder {
         self
     }
 
+    /// What it allows its clients; [`Limits::default`] unless set.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -217,7 +227,7 @@ impl Builder {
             }
         };
         let stop = CancellationToken::new();
-        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()));
+        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()).with_limits(&self.limits));
         let reader: Arc<dyn Reader> =
             Arc::new(StoreReader::new(self.store.clone(), registry.resources().clone()));
         let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
@@ -247,6 +257,7 @@ impl Builder {
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
             .map_err(StartError::Bootstrap)?;
+        let flow = start_flow(&registry, &self.limits).await?;
         let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader.clone()))));
         let around = Surroundings {
             store: self.store.clone(),
@@ -261,23 +272,32 @@ impl Builder {
         let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
-        let api = Arc::new(Api::new(
+        let mut tasks = auth.tasks;
+        tasks.push(definitions);
+        if self.limits.in_flight.fair {
+            let follow = flow::follow::run(flow.clone(), registry.clone(), stop.clone());
+            tasks.push(tokio::spawn(follow));
+        }
+        let metrics = Metrics::new(&webhook_metrics)
+            .with_store(self.store.clone())
+            .with_flow(flow.metrics());
+        let api = Arc::new(Api::new(Parts {
             registry,
-            auth.authenticator,
-            auth.authorizer,
-            auth.issuer,
-            self.anonymous,
-            Metrics::new(&webhook_metrics).with_store(self.store.clone()),
-            stop.clone(),
-        ));
+            authenticator: auth.authenticator,
+            authorizer: auth.authorizer,
+            issuer: auth.issuer,
+            anonymous: self.anonymous,
+            flow,
+            request_timeout: self.limits.request_timeout,
+            metrics,
+            stop: stop.clone(),
+        }));
 
         let admin = authority.client("kubernetes-admin", MASTERS_GROUP)?;
         let trusted = match &self.serving {
             Serving::Given { pair, .. } => pair.certificate.clone(),
             _ => authority.certificate().to_owned(),
         };
-        let mut tasks = auth.tasks;
-        tasks.push(definitions);
         if let Some(listener) = listener {
             let cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())
@@ -305,6 +325,19 @@ impl Builder {
     }
 }
 
+/// Writes the flow schemas and priority levels that are missing, and lets requests in by what there is.
+async fn start_flow(registry: &Registry, limits: &Limits) -> Result<Arc<Flow>, StartError> {
+    let store = &**registry.store();
+    let failed = |error| StartError::Bootstrap(format!("flow schemas and priority levels: {error}"));
+    flow::bootstrap::ensure(store).await.map_err(failed)?;
+    let objects = flow::follow::read(store).await.map_err(failed)?;
+    Ok(Arc::new(Flow::new(
+        limits.in_flight,
+        &objects.schemas,
+        &objects.levels,
+    )))
+}
+
 /// A running API server. Dropping it stops it at once; [`ApiServer::shutdown`] lets requests finish.
 #[derive(Debug)]
 pub struct ApiServer {
@@ -329,6 +362,7 @@ impl ApiServer {
             mode: Mode::Rbac,
             anonymous: true,
             service_range: None,
+            limits: Limits::default(),
         }
     }
 

@@ -84,6 +84,14 @@ impl Caches {
     }
 }
 
+impl Caches {
+    /// The cache of a resource, if there is one.
+    pub(crate) fn existing(&self, resource: &Resource) -> Option<Arc<Cache>> {
+        let prefix = keys::resource_prefix(resource);
+        self.by_prefix.lock().get(&prefix).cloned()
+    }
+}
+
 /// The objects of one resource, and their last changes.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -100,6 +108,8 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Inner {
     items: BTreeMap<Bytes, Arc<Item>>,
+    /// What they hold, in bytes.
+    bytes: usize,
     /// Everything up to here is in it; `None` while it has nothing to show.
     revision: Option<Revision>,
     /// The items have been the same since this revision, at least.
@@ -154,6 +164,13 @@ impl Cache {
     /// How far it has come; `None` while it has nothing to show.
     pub(crate) fn revision(&self) -> Option<Revision> {
         self.inner.read().revision
+    }
+
+    /// How many objects it has, and how many bytes they are; `None` while it has nothing to show.
+    pub(crate) fn size(&self) -> Option<(u64, u64)> {
+        let inner = self.inner.read();
+        inner.revision?;
+        Some((inner.items.len() as u64, inner.bytes as u64))
     }
 
     /// Waits until it has something to show; answers whether it has.
@@ -263,6 +280,7 @@ impl Cache {
     /// Begins anew with these objects.
     fn load(&self, items: BTreeMap<Bytes, Arc<Item>>, revision: Revision) {
         let mut inner = self.inner.write();
+        inner.bytes = items.values().map(|item| item.value.len()).sum();
         inner.items = items;
         inner.revision = Some(revision);
         inner.changed = revision;
@@ -298,6 +316,9 @@ impl Cache {
                 Some(item) => inner.items.insert(key.clone(), item.clone()),
                 None => inner.items.remove(&key),
             };
+            let was = known.as_ref().map_or(0, |item| item.value.len());
+            let is = now.as_ref().map_or(0, |item| item.value.len());
+            inner.bytes = (inner.bytes + is).saturating_sub(was);
             // They are the same, but of what is known the parts have been found already.
             let before = known.or_else(|| before.map(|kv| Arc::new(Item::new(kv))));
             let change = Arc::new(Change::new(revision, key, now, before));
