@@ -13,7 +13,7 @@ pub struct Limits {
     pub min_request_timeout: Duration,
     /// Requests that one HTTP/2 connection may have open, watches included.
     pub http2_max_streams: u32,
-    /// How long a client may take for its TLS handshake, for the head of a request, and for reading what is sent.
+    /// How long a client is waited for.
     pub patience: Patience,
     /// Connections that there may be; no more are taken until one ends. The system's limit of open files is the one that is
     /// met otherwise.
@@ -36,9 +36,9 @@ pub struct InFlight {
 pub struct Patience {
     /// For its TLS handshake. kube-apiserver's takes ten seconds.
     pub handshake: Duration,
-    /// For a request's head, from the first byte of it or the end of what was before. kube-apiserver's takes 32 seconds.
+    /// For the whole head of a request, from the end of the one before it; HTTP/1. kube-apiserver's takes 32 seconds.
     pub head: Duration,
-    /// For the next request on a connection that has none; HTTP/1. kube-apiserver's takes 90 seconds.
+    /// For anything at all on a connection without open requests; HTTP/2. kube-apiserver's takes 90 seconds.
     pub idle: Duration,
     /// For it to take any of what is to be sent.
     pub write: Duration,

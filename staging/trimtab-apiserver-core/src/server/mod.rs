@@ -309,6 +309,7 @@ impl Builder {
                 listener,
                 tls,
                 api.clone(),
+                self.limits,
                 stop.clone(),
                 GRACE,
             )));
