@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod allocators;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;
@@ -24,7 +25,6 @@ mod http;
 mod metrics;
 mod openapi;
 mod serving;
-mod storage_metrics;
 mod version;
 mod webhook;
 

@@ -28,6 +28,10 @@ pub mod auth {
     pub use trimtab_apiserver_core::auth::Mode;
 }
 
+/// The audit log.
+#[doc(inline)]
+pub use trimtab_apiserver_core::audit;
+
 /// Backups of what a server stores, as files.
 #[doc(inline)]
 pub use trimtab_apiserver_core::backup;

@@ -16,12 +16,14 @@ mod tests;
 mod yaml;
 mod yaml_scalar;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use futures::future::Either;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -36,10 +38,11 @@ pub(crate) use self::info::Target;
 use self::negotiate::{Accepted, Encoding, InProtobuf, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
+use crate::audit::{Audit, Origin, Record};
 use crate::auth::{Authenticator, Authorizer, Credentials};
 use crate::discovery::Discovery;
 use crate::flow::{self, Classified, Digest, Flow, Permit};
-use crate::metrics::Metrics;
+use crate::metrics::{Asked, Metrics};
 use crate::openapi::OpenApi;
 use crate::registry::{Registry, time_asked};
 
@@ -59,6 +62,7 @@ pub(crate) struct Api {
     issuer: Arc<Issuer>,
     anonymous: bool,
     flow: Arc<Flow>,
+    audit: Option<Arc<Audit>>,
     request_timeout: Duration,
     discovery: Discovery,
     openapi: OpenApi,
@@ -70,6 +74,8 @@ pub(crate) struct Api {
 /// A request after its head has been read.
 struct Head {
     method: Method,
+    /// As it came.
+    uri: http::Uri,
     path: String,
     query: Vec<(String, String)>,
     /// The server as the client calls it: host and port.
@@ -105,10 +111,29 @@ pub(crate) struct Parts {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) anonymous: bool,
     pub(crate) flow: Arc<Flow>,
+    pub(crate) audit: Option<Arc<Audit>>,
     /// How long a request may take that does not last.
     pub(crate) request_timeout: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
+}
+
+/// Who sends a request, as far as the connection tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sender {
+    /// The user that the connection's verified client certificate names.
+    pub(crate) certificate: Option<UserInfo>,
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Sender {
+    /// A user in this process.
+    pub(crate) fn of(user: UserInfo) -> Self {
+        Self {
+            certificate: Some(user),
+            address: None,
+        }
+    }
 }
 
 /// What has become known of a request on its way, whether it is refused or not.
@@ -120,6 +145,8 @@ struct Passage {
     classified: Option<Classified>,
     /// What it holds while it is answered.
     permit: Permit,
+    /// What is written down of it, if anything is.
+    record: Option<Record>,
 }
 
 impl Api {
@@ -131,6 +158,7 @@ impl Api {
             issuer,
             anonymous,
             flow,
+            audit,
             request_timeout,
             metrics,
             stop,
@@ -145,13 +173,14 @@ impl Api {
             issuer,
             anonymous,
             flow,
+            audit,
             request_timeout,
             stop,
         }
     }
 
-    /// Answers one request. `certificate` is the user that the connection's verified client certificate names.
-    pub(crate) async fn answer<B>(&self, request: Request<B>, certificate: Option<UserInfo>) -> Response<Body>
+    /// Answers one request.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, sender: Sender) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -179,28 +208,39 @@ impl Api {
         ));
         let mut passage = Passage::default();
         let mut response = self
-            .serve(&head, &target, certificate, body, start, &mut passage)
+            .serve(&head, &target, sender, &audit_id, body, start, &mut passage)
             .await
-            .unwrap_or_else(|error| respond::error(&error, head.style));
+            .unwrap_or_else(|error| {
+                if let Some(record) = &mut passage.record {
+                    record.refused(&error);
+                }
+                respond::error(&error, head.style)
+            });
+        if let Some(mut record) = passage.record.take() {
+            record.begun(response.status().as_u16(), target.lasts());
+            if response.body().size_hint().exact().is_none() {
+                response = response.map(|body| record.with(body));
+            }
+        }
         if let Some(classified) = &passage.classified {
             classified.mark(&mut response);
         }
         respond::finish(&mut response, &passage.warnings, &audit_id);
-        self.metrics.request(
-            &target,
-            head.method.as_str(),
-            response.status().as_u16(),
-            start.elapsed(),
-        );
+        let size = response.body().size_hint().exact();
+        let code = response.status().as_u16();
+        self.metrics
+            .request(&asked(&head, &target), code, start.elapsed(), size);
         response
     }
 
     /// Answers a request in the time that it has.
+    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
     async fn serve<B>(
         &self,
         head: &Head,
         target: &Target,
-        certificate: Option<UserInfo>,
+        sender: Sender,
+        audit_id: &str,
         body: B,
         start: Instant,
         passage: &mut Passage,
@@ -209,15 +249,37 @@ impl Api {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let user = self.who(head, certificate).await?;
+        let address = sender.address;
+        let known = self.who(head, sender.certificate).await;
         let attributes = attributes(head, target);
+        if let Some(audit) = &self.audit {
+            // Who has not said who they are has done something, too.
+            let nobody = UserInfo::default();
+            let user = known.as_ref().unwrap_or(&nobody);
+            passage.record = begin(audit, audit_id, user, &attributes, head, address)?;
+        }
+        let known = known?;
+        let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
+        if let Some(record) = &mut passage.record
+            && let Some(user) = &user
+        {
+            record.impersonates(user);
+        }
+        let user = user.unwrap_or(known);
+        let annotations = passage.record.as_ref().map(|record| record.annotations().clone());
         if target.lasts() {
-            return self
-                .let_in(head, target, user, attributes, body, start, passage)
-                .await;
+            let answer = self.let_in(head, target, user, attributes, body, start, passage);
+            return match annotations {
+                Some(annotations) => annotations.scope(answer).await,
+                None => answer.await,
+            };
         }
         let end = start + time_asked(head.param("timeout"), self.request_timeout)?;
         let answer = self.let_in(head, target, user, attributes, body, start, passage);
+        let answer = match annotations {
+            Some(annotations) => Either::Left(annotations.scope(answer)),
+            None => Either::Right(answer),
+        };
         let answer = timeout_at(end, answer).await;
         let mut response = answer.map_err(|_| {
             // Undone or done, which nobody knows; the registry does nothing by halves.
@@ -267,11 +329,12 @@ impl Api {
             match permit {
                 Ok(permit) => passage.permit = permit,
                 Err(refused) => {
+                    self.metrics.terminated(&asked(head, target), 429);
                     return Ok(respond::too_many_requests(refused.retry_after));
                 }
             }
         }
-        self.authorize(&user, &attributes)?;
+        self.authorize(&user, &attributes, passage.record.as_ref())?;
         self.dispatch(head, target, user, body, start, passage).await
     }
 
@@ -287,7 +350,7 @@ impl Api {
         }
     }
 
-    /// Says who asks, and as whom.
+    /// Says who asks.
     async fn who(&self, head: &Head, certificate: Option<UserInfo>) -> Result<UserInfo, ApiError> {
         let token = head.header(AUTHORIZATION).split_once(' ');
         let token = token
@@ -295,17 +358,27 @@ impl Api {
             .map(|(_, t)| t.trim().to_owned());
         let credentials = Credentials { certificate, token };
         let known = self.authenticator.authenticate(&credentials).await;
-        let user = match known.map_err(|_| ApiError::unauthorized())? {
-            Some(user) => user.authenticated(),
-            None if self.anonymous => UserInfo::anonymous(),
-            None => return Err(ApiError::unauthorized()),
-        };
-        impersonate::impersonate(&head.headers, user, &*self.authorizer)
+        self.metrics
+            .authenticated(known.as_ref().ok().and_then(Option::as_ref));
+        match known.map_err(|_| ApiError::unauthorized())? {
+            Some(user) => Ok(user.authenticated()),
+            None if self.anonymous => Ok(UserInfo::anonymous()),
+            None => Err(ApiError::unauthorized()),
+        }
     }
 
     /// Says whether they may do what they ask.
-    fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<(), ApiError> {
+    fn authorize(
+        &self,
+        user: &UserInfo,
+        attributes: &Attributes,
+        record: Option<&Record>,
+    ) -> Result<(), ApiError> {
         let decision = self.authorizer.authorize(user, attributes);
+        self.metrics.authorized(decision.allowed);
+        if let Some(record) = record {
+            record.decided(decision.allowed, &decision.reason);
+        }
         if decision.allowed {
             return Ok(());
         }
@@ -332,15 +405,20 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match target {
-            Target::Resource(info) => self.resource(head, info, user, body, start, passage).await,
+            Target::Resource(info) => {
+                self.resource(head, target, info, user, body, start, passage)
+                    .await
+            }
             Target::Discovery(segments) => self.discover(head, segments),
             Target::Other => self.path(head).await,
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
     async fn resource<B>(
         &self,
         head: &Head,
+        target: &Target,
         info: &RequestInfo,
         user: UserInfo,
         body: B,
@@ -398,6 +476,9 @@ impl Api {
                 BodyFormat::Json
             }
         };
+        if let Some(record) = &mut passage.record {
+            record.sent(&body);
+        }
         let request = ApiRequest {
             info: info.clone(),
             query: head.query.clone(),
@@ -420,6 +501,9 @@ impl Api {
                 warnings: told,
             } => {
                 *warnings = told;
+                if let Some(record) = &mut passage.record {
+                    record.answered(&value);
+                }
                 respond::value(code, &value, style)
             }
             ApiResponse::Encoded {
@@ -428,7 +512,14 @@ impl Api {
                 warnings: told,
             } => {
                 *warnings = told;
-                respond::pieces(code, json, style)?
+                match &mut passage.record {
+                    Some(record) if record.wants_response() => {
+                        let all: Vec<Bytes> = json.collect::<Result<_, _>>()?;
+                        record.answered_pieces(&all);
+                        respond::pieces(code, Box::new(all.into_iter().map(Ok)), style)?
+                    }
+                    _ => respond::pieces(code, json, style)?,
+                }
             }
             ApiResponse::Watch {
                 events,
@@ -437,6 +528,12 @@ impl Api {
                 *warnings = told;
                 let permit = std::mem::take(&mut passage.permit);
                 let events = held::to_the_beginning(events, permit, start + self.request_timeout);
+                let watching = self.metrics.watching(&asked(head, target));
+                let events = events.inspect(move |event| {
+                    if let Some(watching) = &watching {
+                        watching.event(event.json.len());
+                    }
+                });
                 let until_stop = events.take_until(self.stop.clone().cancelled_owned());
                 respond::watch(until_stop, style.encoding)
             }
@@ -465,10 +562,44 @@ impl Api {
     }
 }
 
+/// Begins the record of a request.
+///
+/// # Errors
+///
+/// 500 when it cannot be written, and must be.
+fn begin(
+    audit: &Arc<Audit>,
+    audit_id: &str,
+    user: &UserInfo,
+    attributes: &Attributes,
+    head: &Head,
+    address: Option<IpAddr>,
+) -> Result<Option<Record>, ApiError> {
+    let origin = Origin {
+        uri: head.uri.path_and_query().map_or("", |uri| uri.as_str()),
+        headers: &head.headers,
+        address,
+    };
+    let begun = audit.begin(audit_id, user, attributes, origin);
+    begun.map_err(|_| ApiError::internal("failed to store audit event"))
+}
+
 /// The kind that a body is if it does not say.
 fn expected_kind(resource: &Resource, info: &RequestInfo) -> GroupVersionKind {
     let below = resource.subresources.iter().find(|s| s.name == info.subresource);
     below.map_or_else(|| resource.gvk(), |s| s.gvk.clone())
+}
+
+/// What a request is counted by.
+fn asked<'a>(head: &'a Head, target: &'a Target) -> Asked<'a> {
+    Asked {
+        target,
+        method: &head.method,
+        path: &head.path,
+        dry_run: head.query.iter().any(|(k, v)| k == "dryRun" && v == "All"),
+        applies: head.method == Method::PATCH
+            && head.header(CONTENT_TYPE).starts_with("application/apply-patch"),
+    }
 }
 
 fn attributes(head: &Head, target: &Target) -> Attributes {
@@ -537,6 +668,7 @@ fn read_head(parts: http::request::Parts) -> Head {
     };
     Head {
         method: parts.method,
+        uri: parts.uri,
         path,
         query,
         host,

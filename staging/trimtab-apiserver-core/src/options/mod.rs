@@ -1,5 +1,6 @@
 //! The command line of an API server, named as kube-apiserver's where that has the flag.
 
+mod audit;
 mod etcd;
 mod limits;
 
@@ -13,10 +14,12 @@ use trimtab_apiserver_auth::certs;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, MemoryStore, Store};
 
+pub use audit::{AuditMode, AuditOptions};
 pub use etcd::EtcdOptions;
 pub use limits::LimitOptions;
 
 use crate::allocators::IpRange;
+use crate::audit::PolicyError;
 use crate::auth::Mode;
 use crate::registry::duration;
 use crate::server::{ApiServer, StartError};
@@ -112,6 +115,10 @@ pub struct ServerOptions {
     #[command(flatten)]
     pub limits: LimitOptions,
 
+    /// What is written of requests
+    #[command(flatten)]
+    pub audit: AuditOptions,
+
     /// How much is logged: 0 warnings, 2 more, 4 everything worth debugging
     #[arg(short, long = "v", default_value_t = 0)]
     pub verbosity: u8,
@@ -161,6 +168,9 @@ pub enum OptionsError {
         /// Why.
         source: storage::Error,
     },
+    /// The audit policy cannot be used.
+    #[error(transparent)]
+    Audit(#[from] PolicyError),
     /// The server cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -198,6 +208,9 @@ impl ServerOptions {
         }
         if let Some(file) = &self.token_auth_file {
             builder = builder.tokens(StaticTokens::from_file(file)?);
+        }
+        if let Some(audit) = self.audit.open()? {
+            builder = builder.audit(audit);
         }
         let server = builder.start().await?;
         certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600)?;

@@ -68,6 +68,7 @@ pub use resources::{ResourceTable, Resources};
 
 use crate::api::{ApiRequest, ApiResponse};
 use crate::limits::Limits;
+pub(crate) use cache::CacheFigures;
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
 pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
@@ -136,6 +137,11 @@ impl Registry {
     pub(crate) fn with_limits(mut self, limits: &Limits) -> Self {
         self.timeouts = (limits.request_timeout, limits.min_request_timeout);
         self
+    }
+
+    /// What the caches tell of themselves.
+    pub(crate) fn cache_figures(&self) -> Vec<CacheFigures> {
+        self.caches.figures()
     }
 
     /// What a resource's collection comes to, if that is known without asking for it.

@@ -23,6 +23,7 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::webhooks::{Surroundings, WebhookMetrics, Webhooks};
 use crate::admission::{Chain, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::audit::Audit;
 use crate::auth::{self, Mode};
 use crate::crd::{self, controller::Terminating};
 use crate::flow::{self, Flow};
@@ -102,6 +103,7 @@ pub struct Builder {
     anonymous: bool,
     service_range: Option<IpRange>,
     limits: Limits,
+    audit: Option<Arc<Audit>>,
 }
 
 impl Builder {
@@ -174,6 +176,13 @@ impl Builder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Writes down what this wants of requests; nothing unless set.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(Arc::new(audit));
         self
     }
 
@@ -280,7 +289,9 @@ impl Builder {
         }
         let metrics = Metrics::new(&webhook_metrics)
             .with_store(self.store.clone())
-            .with_flow(flow.metrics());
+            .with_caches(registry.clone())
+            .with_flow(flow.metrics())
+            .with_audit(self.audit.as_deref());
         let api = Arc::new(Api::new(Parts {
             registry,
             authenticator: auth.authenticator,
@@ -288,6 +299,7 @@ impl Builder {
             issuer: auth.issuer,
             anonymous: self.anonymous,
             flow,
+            audit: self.audit,
             request_timeout: self.limits.request_timeout,
             metrics,
             stop: stop.clone(),
@@ -364,6 +376,7 @@ impl ApiServer {
             anonymous: true,
             service_range: None,
             limits: Limits::default(),
+            audit: None,
         }
     }
 

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
-use crate::http::{Api, Body};
+use crate::http::{Api, Body, Sender};
 
 /// Answers requests without a network: what a client is given as its transport. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -55,6 +55,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (api, user) = (self.api.clone(), self.user.clone());
-        Box::pin(async move { Ok(api.answer(request, Some(user)).await) })
+        Box::pin(async move { Ok(api.answer(request, Sender::of(user)).await) })
     }
 }

@@ -19,12 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::x509::user_from_certificate;
 
 use self::activity::Activity;
 use self::watched::Watched;
-use crate::http::Api;
+use crate::http::{Api, Sender};
 use crate::limits::{Limits, Patience};
 
 pub(crate) use kubeconfig::kubeconfig;
@@ -93,6 +92,7 @@ async fn connection(
     limits: Limits,
     stop: CancellationToken,
 ) {
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
     let _ = stream.set_nodelay(true); // without it answers wait; nothing depends on it
     let Patience {
         handshake,
@@ -123,13 +123,17 @@ async fn connection(
         }
         None => None,
     };
+    let sender = Sender {
+        certificate: user,
+        address,
+    };
     let activity = Activity::new();
     let requests = activity.clone();
     let service = service_fn(move |request| {
-        let (api, user): (Arc<Api>, Option<UserInfo>) = (api.clone(), user.clone());
+        let (api, sender) = (api.clone(), sender.clone());
         let open = requests.open();
         async move {
-            let response = api.answer(request, user).await;
+            let response = api.answer(request, sender).await;
             Ok::<_, Infallible>(response.map(|body| open.with(body)))
         }
     });

@@ -14,6 +14,7 @@
 //! - **Optional**: a cache that is not there, or not there yet, is never an error: readers go to the store instead.
 
 mod change;
+mod figures;
 mod follow;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,10 @@ use trimtab_apiserver_storage::{Revision, Store};
 
 use self::change::Arrived;
 pub(crate) use self::change::{Change, Sight, encode, line, partial_line};
-use self::watcher::Watcher;
+pub(crate) use self::figures::CacheFigures;
+use self::figures::Counts;
 pub(crate) use self::watcher::{CacheWatch, Woken};
+use self::watcher::{Pushed, Watcher};
 use super::item::Item;
 use super::{ResourceTable, keys};
 
@@ -103,6 +106,7 @@ pub(crate) struct Cache {
     /// How far it has come, for those who wait; `None` while it has nothing to show.
     reached: watch::Sender<Option<Revision>>,
     follower: Mutex<Option<JoinHandle<()>>>,
+    counts: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -146,6 +150,7 @@ impl Cache {
             inner: RwLock::default(),
             reached: watch::Sender::new(None),
             follower: Mutex::default(),
+            counts: Counts::default(),
         });
         let task = follow::follow(Arc::downgrade(&cache), Arc::downgrade(store), table.clone());
         *cache.follower.lock() = Some(tokio::spawn(task));
@@ -280,6 +285,8 @@ impl Cache {
     /// Begins anew with these objects.
     fn load(&self, items: BTreeMap<Bytes, Arc<Item>>, revision: Revision) {
         let mut inner = self.inner.write();
+        Counts::add(&self.counts.initializations, 1);
+        Counts::add(&self.counts.initial, items.len());
         inner.bytes = items.values().map(|item| item.value.len()).sum();
         inner.items = items;
         inner.revision = Some(revision);
@@ -305,6 +312,8 @@ impl Cache {
         if inner.revision.is_none() {
             return;
         }
+        Counts::add(&self.counts.received, arrived.len());
+        let (mut dispatched, mut terminated) = (0, 0);
         for Arrived {
             revision,
             key,
@@ -324,7 +333,13 @@ impl Cache {
             let change = Arc::new(Change::new(revision, key, now, before));
             for scope in scopes(&self.prefix, &change.key) {
                 for watcher in inner.watchers.get(scope).into_iter().flatten() {
-                    if change.revision > watcher.after() && watcher.push(&change) {
+                    if change.revision <= watcher.after() {
+                        continue;
+                    }
+                    let pushed = watcher.push(&change);
+                    dispatched += usize::from(pushed != Pushed::TooMany);
+                    terminated += usize::from(pushed == Pushed::TooMany);
+                    if pushed != Pushed::Behind {
                         awake.push(watcher.clone());
                     }
                 }
@@ -334,6 +349,8 @@ impl Cache {
         }
         inner.revision = inner.revision.max(Some(revision));
         drop(inner);
+        Counts::add(&self.counts.dispatched, dispatched);
+        Counts::add(&self.counts.terminated, terminated);
         self.reached.send_if_modified(|reached| {
             let before = *reached;
             *reached = before.max(Some(revision));
