@@ -1,15 +1,11 @@
 //! What the HTTP half hands to the registry, and what it gets back: requests and responses without HTTP.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
-
-use crate::registry::AuditAnnotations;
 
 /// A request for a resource, parsed from its path and method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,8 +82,6 @@ pub struct ApiRequest {
     pub body: Bytes,
     /// The client's user agent: the field manager of those who name none is its first word.
     pub user_agent: String,
-    /// Where to note what is said of the request in records; `None` for nowhere.
-    pub audit: Option<Arc<AuditAnnotations>>,
 }
 
 impl ApiRequest {

@@ -2,27 +2,29 @@
 //!
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 //!
-//! A request goes one way: `serving` (TLS) → `http` (authenticate, impersonate, authorize, negotiate) → `registry`
-//! (decode, default, admit, validate, store) and back. `crd` adds to what the registry serves, and takes away from
-//! it, as definitions of custom resources come and go. `server` puts the parts together.
+//! A request goes one way: `serving` (TLS) → `http` (authenticate, impersonate, let in by `flow`, authorize, negotiate)
+//! → `registry` (decode, default, admit, validate, store) and back. `crd` adds to what the registry serves, and takes
+//! away from it, as definitions of custom resources come and go. `server` puts the parts together.
 
 pub mod admission;
 pub mod allocators;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;
+pub mod limits;
 pub mod options;
 pub mod registry;
 pub mod server;
 
 mod crd;
 mod discovery;
+mod flow;
 mod http;
 mod metrics;
 mod openapi;
 mod serving;
-mod storage_metrics;
 mod version;
 mod webhook;
 

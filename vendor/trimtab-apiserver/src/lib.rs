@@ -34,6 +34,10 @@ pub mod auth {
     pub use trimtab_apiserver_core::auth::{FrontProxy, Mode};
 }
 
+/// The audit log.
+#[doc(inline)]
+pub use trimtab_apiserver_core::audit;
+
 /// Backups of what a server stores, as files.
 #[doc(inline)]
 pub use trimtab_apiserver_core::backup;
@@ -41,6 +45,10 @@ pub use trimtab_apiserver_core::backup;
 /// What binaries around a server share.
 #[doc(inline)]
 pub use trimtab_apiserver_core::cli;
+
+/// What a server allows its clients.
+#[doc(inline)]
+pub use trimtab_apiserver_core::limits;
 
 /// The command line of an API server.
 #[doc(inline)]

@@ -58,7 +58,6 @@ impl Cluster {
             dry_run: false,
             options: Value::Null,
             deadline: None,
-            audit: None,
         };
         Self {
             store,

@@ -7,19 +7,19 @@ use trimtab_apiserver_auth::{Attributes, UserInfo};
 
 use crate::auth::Authorizer;
 
-/// The user as whom the request is made: the one given, or the one that its headers ask for.
+/// The user as whom the request is made, if its headers ask for another.
 ///
 /// # Errors
 ///
 /// 400 when headers ask for groups, a UID or extras without a user; 403 when `user` may not be who they ask for.
 pub(crate) fn impersonate(
     headers: &HeaderMap,
-    user: UserInfo,
+    user: &UserInfo,
     authorizer: &dyn Authorizer,
-) -> Result<UserInfo, ApiError> {
+) -> Result<Option<UserInfo>, ApiError> {
     let wanted = wanted(headers);
     if wanted == UserInfo::default() {
-        return Ok(user);
+        return Ok(None);
     }
     if wanted.name.is_empty() {
         return Err(ApiError::bad_request(format!(
@@ -39,10 +39,10 @@ pub(crate) fn impersonate(
             is_resource: true,
             path: String::new(),
         };
-        if authorizer.authorize(&user, &attributes).allowed {
+        if authorizer.authorize(user, &attributes).allowed {
             return Ok(());
         }
-        let why = attributes.refusal(&user);
+        let why = attributes.refusal(user);
         Err(ApiError::forbidden(
             &GroupResource::new(group, resource),
             name,
@@ -77,7 +77,7 @@ pub(crate) fn impersonate(
     if !impersonated.is_in(AUTHENTICATED_GROUP) && !impersonated.is_in(UNAUTHENTICATED_GROUP) {
         impersonated.groups.push(group.to_owned());
     }
-    Ok(impersonated)
+    Ok(Some(impersonated))
 }
 
 fn wanted(headers: &HeaderMap) -> UserInfo {

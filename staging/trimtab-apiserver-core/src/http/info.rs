@@ -13,6 +13,22 @@ pub(crate) enum Target {
     Other,
 }
 
+/// Subresources that reach through an object to something that runs, for as long as that is wanted.
+const CONNECTIONS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+
+impl Target {
+    /// Whether the answer goes on until one of both ends it: a watch, or a connection to a pod.
+    pub(crate) fn lasts(&self) -> bool {
+        match self {
+            Self::Resource(info) => {
+                let first = info.subresource.split('/').next().unwrap_or_default();
+                info.verb == "watch" || CONNECTIONS.contains(&first)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Reads the method and the decoded path. `watch` says whether the query asks for a watch.
 pub(crate) fn parse(method: &str, path: &str, watch: bool, named: Option<&str>) -> Target {
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();

@@ -3,6 +3,7 @@
 //! Every request goes the same way: authenticate, impersonate, authorize, dispatch. **Invariant:** nothing is
 //! dispatched that has not been authorized (there is one place that dispatches, and it is behind [`Api::admit`]).
 
+mod held;
 mod impersonate;
 mod info;
 mod negotiate;
@@ -16,15 +17,19 @@ mod yaml;
 mod yaml_scalar;
 
 use std::future::Future as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::Either;
 use futures::{StreamExt as _, stream};
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::{ApiError, GroupResource, GroupVersionKind, StatusReason};
 use trimtab_apiserver_auth::service_account::Issuer;
@@ -35,11 +40,13 @@ pub(crate) use self::info::Target;
 use self::negotiate::{Accepted, Encoding, InProtobuf, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
+use crate::audit::{Audit, Origin, Record};
 use crate::auth::{Authenticator, Authorizer, Credentials, FrontProxy};
 use crate::discovery::Discovery;
-use crate::metrics::Metrics;
+use crate::flow::{self, Classified, Digest, Flow, Permit};
+use crate::metrics::{Asked, Metrics};
 use crate::openapi::OpenApi;
-use crate::registry::Registry;
+use crate::registry::{Registry, time_asked};
 
 pub(crate) use self::respond::Body;
 pub(crate) use self::yaml::to_yaml;
@@ -56,6 +63,9 @@ pub(crate) struct Api {
     /// Whose keys are published.
     issuer: Arc<Issuer>,
     anonymous: bool,
+    flow: Arc<Flow>,
+    audit: Option<Arc<Audit>>,
+    request_timeout: Duration,
     discovery: Discovery,
     openapi: OpenApi,
     metrics: Metrics,
@@ -64,20 +74,22 @@ pub(crate) struct Api {
     stop: CancellationToken,
 }
 
-/// Who is at the other end of a connection, by the certificate that it has shown.
+/// Who is at the other end of a connection, as far as that tells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     /// The user that a certificate of the clients' authorities names.
     pub(crate) user: Option<UserInfo>,
     /// The common name in a certificate of the proxies' authorities.
     pub(crate) proxy: Option<String>,
+    /// `None` for users in this process.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl From<UserInfo> for Peer {
     fn from(user: UserInfo) -> Self {
         Self {
             user: Some(user),
-            proxy: None,
+            ..Self::default()
         }
     }
 }
@@ -85,6 +97,8 @@ impl From<UserInfo> for Peer {
 /// A request after its head has been read.
 struct Head {
     method: Method,
+    /// As it came.
+    uri: http::Uri,
     path: String,
     query: Vec<(String, String)>,
     /// The server as the client calls it: host and port.
@@ -110,16 +124,53 @@ impl Head {
     }
 }
 
+/// What a server's answers are made with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// Whose keys are published.
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) anonymous: bool,
+    /// Which proxies are believed.
+    pub(crate) front_proxy: Option<FrontProxy>,
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) audit: Option<Arc<Audit>>,
+    /// How long a request may take that does not last.
+    pub(crate) request_timeout: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What has become known of a request on its way, whether it is refused or not.
+#[derive(Default)]
+struct Passage {
+    /// For the client.
+    warnings: Vec<String>,
+    /// By which objects it was let in, or not.
+    classified: Option<Classified>,
+    /// What it holds while it is answered.
+    permit: Permit,
+    /// What is written down of it, if anything is.
+    record: Option<Record>,
+}
+
 impl Api {
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        authenticator: Arc<dyn Authenticator>,
-        authorizer: Arc<dyn Authorizer>,
-        issuer: Arc<Issuer>,
-        anonymous: bool,
-        metrics: Metrics,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            registry,
+            authenticator,
+            authorizer,
+            issuer,
+            anonymous,
+            front_proxy,
+            flow,
+            audit,
+            request_timeout,
+            metrics,
+            stop,
+        } = parts;
         Self {
             discovery: Discovery::new(registry.resources().clone()),
             openapi: OpenApi::new(registry.resources().clone()),
@@ -129,16 +180,12 @@ impl Api {
             authorizer,
             issuer,
             anonymous,
-            front_proxy: None,
+            front_proxy,
+            flow,
+            audit,
+            request_timeout,
             stop,
         }
-    }
-
-    /// Believes these proxies, too.
-    #[must_use]
-    pub(crate) fn with_front_proxy(mut self, front_proxy: Option<FrontProxy>) -> Self {
-        self.front_proxy = front_proxy;
-        self
     }
 
     /// Answers one request of this peer.
@@ -168,24 +215,152 @@ impl Api {
             head.method,
             Method::GET | Method::HEAD | Method::OPTIONS
         ));
-        let mut warnings = Vec::new();
-        let mut response = match self.admit(&head, &target, peer).await {
-            Ok(user) => self.dispatch(&head, &target, user, body, &mut warnings).await,
-            Err(error) => Err(error),
+        let mut passage = Passage::default();
+        let mut response = self
+            .serve(&head, &target, peer, &audit_id, body, start, &mut passage)
+            .await
+            .unwrap_or_else(|error| {
+                if let Some(record) = &mut passage.record {
+                    record.refused(&error);
+                }
+                respond::error(&error, head.style)
+            });
+        if let Some(mut record) = passage.record.take() {
+            record.begun(response.status().as_u16(), target.lasts());
+            if response.body().size_hint().exact().is_none() {
+                response = response.map(|body| record.with(body));
+            }
         }
-        .unwrap_or_else(|error| respond::error(&error, head.style));
-        respond::finish(&mut response, &warnings, &audit_id);
-        self.metrics.request(
-            &target,
-            head.method.as_str(),
-            response.status().as_u16(),
-            start.elapsed(),
-        );
+        if let Some(classified) = &passage.classified {
+            classified.mark(&mut response);
+        }
+        respond::finish(&mut response, &passage.warnings, &audit_id);
+        let size = response.body().size_hint().exact();
+        let code = response.status().as_u16();
+        self.metrics
+            .request(&asked(&head, &target), code, start.elapsed(), size);
         response
     }
 
-    /// Says who asks, as whom, and whether they may.
-    async fn admit(&self, head: &Head, target: &Target, peer: Peer) -> Result<UserInfo, ApiError> {
+    /// Answers a request in the time that it has.
+    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
+    async fn serve<B>(
+        &self,
+        head: &Head,
+        target: &Target,
+        peer: Peer,
+        audit_id: &str,
+        body: B,
+        start: Instant,
+        passage: &mut Passage,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let address = peer.address;
+        let known = self.who(head, peer).await;
+        let attributes = attributes(head, target);
+        if let Some(audit) = &self.audit {
+            // Who has not said who they are has done something, too.
+            let nobody = UserInfo::default();
+            let user = known.as_ref().unwrap_or(&nobody);
+            passage.record = begin(audit, audit_id, user, &attributes, head, address)?;
+        }
+        let known = known?;
+        let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
+        if let Some(record) = &mut passage.record
+            && let Some(user) = &user
+        {
+            record.impersonates(user);
+        }
+        let user = user.unwrap_or(known);
+        let annotations = passage.record.as_ref().map(|record| record.annotations().clone());
+        if target.lasts() {
+            let answer = self.let_in(head, target, user, attributes, body, start, passage);
+            return match annotations {
+                Some(annotations) => annotations.scope(answer).await,
+                None => answer.await,
+            };
+        }
+        let end = start + time_asked(head.param("timeout"), self.request_timeout)?;
+        let answer = self.let_in(head, target, user, attributes, body, start, passage);
+        let answer = match annotations {
+            Some(annotations) => Either::Left(annotations.scope(answer)),
+            None => Either::Right(answer),
+        };
+        let answer = timeout_at(end, answer).await;
+        let mut response = answer.map_err(|_| {
+            // Undone or done, which nobody knows; the registry does nothing by halves.
+            ApiError::timeout("request did not complete within the allotted timeout")
+        })??;
+        let permit = std::mem::take(&mut passage.permit);
+        if response.body().size_hint().exact().is_none() {
+            // It is made as it is sent.
+            response = response.map(|body| held::to_the_end(body, permit, end));
+        }
+        Ok(response)
+    }
+
+    /// Lets a request in when there is room for it, and answers it if it may be made.
+    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
+    async fn let_in<B>(
+        &self,
+        head: &Head,
+        target: &Target,
+        user: UserInfo,
+        attributes: Attributes,
+        body: B,
+        start: Instant,
+        passage: &mut Passage,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let is_watch = attributes.verb == "watch";
+        if !self.flow.is_free(is_watch, target.lasts() && !is_watch) {
+            let digest = Digest {
+                user: &user,
+                verb: &attributes.verb,
+                is_resource: attributes.is_resource,
+                group: &attributes.group,
+                resource: &attributes.resource,
+                subresource: &attributes.subresource,
+                namespace: &attributes.namespace,
+                path: &attributes.path,
+            };
+            let width = |widest| self.width(head, target, widest);
+            let may_last = || time_asked(head.param("timeout"), self.request_timeout);
+            let may_last = || may_last().unwrap_or(self.request_timeout);
+            let (classified, permit) = self.flow.enter(&digest, width, may_last).await;
+            passage.classified = classified;
+            match permit {
+                Ok(permit) => passage.permit = permit,
+                Err(refused) => {
+                    self.metrics.terminated(&asked(head, target), 429);
+                    return Ok(respond::too_many_requests(refused.retry_after));
+                }
+            }
+        }
+        self.authorize(&user, &attributes, passage.record.as_ref())?;
+        self.dispatch(head, target, user, body, start, passage).await
+    }
+
+    /// How many seats a request takes, if it may have so many.
+    fn width(&self, head: &Head, target: &Target, widest: u32) -> u32 {
+        match target {
+            Target::Resource(info) if matches!(info.verb.as_str(), "list" | "watch") => {
+                let size = self.registry.size_of(&info.group, &info.version, &info.resource);
+                let collection = size.map(|(objects, bytes)| flow::Collection { objects, bytes });
+                flow::of_list(info, |name| head.param(name), collection, widest)
+            }
+            _ => 1,
+        }
+    }
+
+    /// Says who asks.
+    async fn who(&self, head: &Head, peer: Peer) -> Result<UserInfo, ApiError> {
         let token = head.header(AUTHORIZATION).split_once(' ');
         let token = token
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -203,18 +378,31 @@ impl Api {
         let certificate = proxied.or(peer.user);
         let credentials = Credentials { certificate, token };
         let known = self.authenticator.authenticate(&credentials).await;
-        let user = match known.map_err(|_| ApiError::unauthorized())? {
-            Some(user) => user.authenticated(),
-            None if self.anonymous => UserInfo::anonymous(),
-            None => return Err(ApiError::unauthorized()),
-        };
-        let user = impersonate::impersonate(&head.headers, user, &*self.authorizer)?;
-        let attributes = attributes(head, target);
-        let decision = self.authorizer.authorize(&user, &attributes);
-        if decision.allowed {
-            return Ok(user);
+        self.metrics
+            .authenticated(known.as_ref().ok().and_then(Option::as_ref));
+        match known.map_err(|_| ApiError::unauthorized())? {
+            Some(user) => Ok(user.authenticated()),
+            None if self.anonymous => Ok(UserInfo::anonymous()),
+            None => Err(ApiError::unauthorized()),
         }
-        let mut why = attributes.refusal(&user);
+    }
+
+    /// Says whether they may do what they ask.
+    fn authorize(
+        &self,
+        user: &UserInfo,
+        attributes: &Attributes,
+        record: Option<&Record>,
+    ) -> Result<(), ApiError> {
+        let decision = self.authorizer.authorize(user, attributes);
+        self.metrics.authorized(decision.allowed);
+        if let Some(record) = record {
+            record.decided(decision.allowed, &decision.reason);
+        }
+        if decision.allowed {
+            return Ok(());
+        }
+        let mut why = attributes.refusal(user);
         if !decision.reason.is_empty() {
             why = format!("{why}: {}", decision.reason);
         }
@@ -222,33 +410,40 @@ impl Api {
         Err(ApiError::forbidden(&resource, &attributes.name, why))
     }
 
-    /// Answers a request that may be made; `warnings` are for the client, whether it is refused or not.
+    /// Answers a request that may be made.
     async fn dispatch<B>(
         &self,
         head: &Head,
         target: &Target,
         user: UserInfo,
         body: B,
-        warnings: &mut Vec<String>,
+        start: Instant,
+        passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match target {
-            Target::Resource(info) => self.resource(head, info, user, body, warnings).await,
+            Target::Resource(info) => {
+                self.resource(head, target, info, user, body, start, passage)
+                    .await
+            }
             Target::Discovery(segments) => self.discover(head, segments),
             Target::Other => self.path(head).await,
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
     async fn resource<B>(
         &self,
         head: &Head,
+        target: &Target,
         info: &RequestInfo,
         user: UserInfo,
         body: B,
-        warnings: &mut Vec<String>,
+        start: Instant,
+        passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -301,8 +496,10 @@ impl Api {
                 BodyFormat::Json
             }
         };
+        if let Some(record) = &mut passage.record {
+            record.sent(&body);
+        }
         let request = ApiRequest {
-            audit: None,
             info: info.clone(),
             query: head.query.clone(),
             user,
@@ -311,6 +508,7 @@ impl Api {
             body,
             user_agent: head.header(USER_AGENT).to_owned(),
         };
+        let warnings = &mut passage.warnings;
         let response = match self.registry.answer(request, warnings).await {
             // The resource may have been removed since it was looked for.
             Err(error) if error.code == 404 => return self.missing(info, head).unwrap_or(Err(error)),
@@ -323,6 +521,9 @@ impl Api {
                 warnings: told,
             } => {
                 *warnings = told;
+                if let Some(record) = &mut passage.record {
+                    record.answered(&value);
+                }
                 respond::value(code, &value, style)
             }
             ApiResponse::Encoded {
@@ -331,14 +532,29 @@ impl Api {
                 warnings: told,
             } => {
                 *warnings = told;
-                respond::pieces(code, json, style)?
+                match &mut passage.record {
+                    Some(record) if record.wants_response() => {
+                        let all: Vec<Bytes> = json.collect::<Result<_, _>>()?;
+                        record.answered_pieces(&all);
+                        respond::pieces(code, Box::new(all.into_iter().map(Ok)), style)?
+                    }
+                    _ => respond::pieces(code, json, style)?,
+                }
             }
             ApiResponse::Watch {
                 events,
                 warnings: told,
             } => {
                 *warnings = told;
-                let (mut events, mut stop) = (events, Box::pin(self.stop.clone().cancelled_owned()));
+                let permit = std::mem::take(&mut passage.permit);
+                let events = held::to_the_beginning(events, permit, start + self.request_timeout);
+                let watching = self.metrics.watching(&asked(head, target));
+                let mut events = events.inspect(move |event| {
+                    if let Some(watching) = &watching {
+                        watching.event(event.json.len());
+                    }
+                });
+                let mut stop = Box::pin(self.stop.clone().cancelled_owned());
                 // Whether the server stops is asked only when there is nothing to tell: asking has its price.
                 let until_stop = stream::poll_fn(move |cx| match events.poll_next_unpin(cx) {
                     Poll::Pending => stop.as_mut().poll(cx).map(|()| None),
@@ -371,10 +587,44 @@ impl Api {
     }
 }
 
+/// Begins the record of a request.
+///
+/// # Errors
+///
+/// 500 when it cannot be written, and must be.
+fn begin(
+    audit: &Arc<Audit>,
+    audit_id: &str,
+    user: &UserInfo,
+    attributes: &Attributes,
+    head: &Head,
+    address: Option<IpAddr>,
+) -> Result<Option<Record>, ApiError> {
+    let origin = Origin {
+        uri: head.uri.path_and_query().map_or("", |uri| uri.as_str()),
+        headers: &head.headers,
+        address,
+    };
+    let begun = audit.begin(audit_id, user, attributes, origin);
+    begun.map_err(|_| ApiError::internal("failed to store audit event"))
+}
+
 /// The kind that a body is if it does not say.
 fn expected_kind(resource: &Resource, info: &RequestInfo) -> GroupVersionKind {
     let below = resource.subresources.iter().find(|s| s.name == info.subresource);
     below.map_or_else(|| resource.gvk(), |s| s.gvk.clone())
+}
+
+/// What a request is counted by.
+fn asked<'a>(head: &'a Head, target: &'a Target) -> Asked<'a> {
+    Asked {
+        target,
+        method: &head.method,
+        path: &head.path,
+        dry_run: head.query.iter().any(|(k, v)| k == "dryRun" && v == "All"),
+        applies: head.method == Method::PATCH
+            && head.header(CONTENT_TYPE).starts_with("application/apply-patch"),
+    }
 }
 
 fn attributes(head: &Head, target: &Target) -> Attributes {
@@ -443,6 +693,7 @@ fn read_head(parts: http::request::Parts) -> Head {
     };
     Head {
         method: parts.method,
+        uri: parts.uri,
         path,
         query,
         host,

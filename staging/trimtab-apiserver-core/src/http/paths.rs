@@ -13,6 +13,7 @@ use super::negotiate;
 use super::respond::{self, Body};
 use super::{Api, Head};
 use crate::discovery::Aggregated;
+use crate::flow::dump;
 use crate::openapi::protobuf;
 
 /// How long the store may take to say that it is there; kube-apiserver gives its etcd as long.
@@ -76,6 +77,7 @@ impl Api {
                 | ["openapi", ..]
                 | ["openid", "v1", "jwks"]
                 | [".well-known", "openid-configuration"]
+                | ["debug", "api_priority_and_fairness", _]
         );
         if known && !reads {
             return Err(method_not_allowed());
@@ -129,6 +131,11 @@ impl Api {
                     head.style.gzip,
                 )
             }
+            ["debug", "api_priority_and_fairness", name] => {
+                let table = self.flow.table();
+                let dumped = table.and_then(|table| table.dump(name));
+                dumped.map_or_else(respond::page_not_found, |text| respond::text(200, text))
+            }
             _ => respond::page_not_found(),
         })
     }
@@ -153,6 +160,8 @@ impl Api {
             "/version",
         ];
         let mut paths = self.discovery.paths();
+        let dumps = dump::NAMES.iter().map(|name| format!("{}{name}", dump::PREFIX));
+        paths.extend(dumps.filter(|_| self.flow.table().is_some()));
         paths.extend(fixed.iter().map(|p| (*p).to_owned()));
         paths.sort();
         paths

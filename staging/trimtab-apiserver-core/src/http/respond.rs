@@ -95,6 +95,13 @@ pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
     response
 }
 
+/// 429, as kube-apiserver words it.
+pub(crate) fn too_many_requests(retry_after: u64) -> Response<Body> {
+    let mut response = text(429, "Too many requests, please try again later.\n");
+    set(&mut response, RETRY_AFTER, &retry_after.to_string());
+    response
+}
+
 /// 404 for paths that lead nowhere.
 pub(crate) fn page_not_found() -> Response<Body> {
     text(404, "404 page not found\n")

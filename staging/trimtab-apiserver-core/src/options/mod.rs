@@ -1,7 +1,9 @@
 //! The command line of an API server, named as kube-apiserver's where that has the flag.
 
+mod audit;
 mod authentication;
 mod etcd;
+mod limits;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,11 +15,14 @@ use trimtab_apiserver_auth::certs;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_storage::{self as storage, EmbeddedStore, EtcdStore, MemoryStore, Store};
 
+pub use audit::{AuditMode, AuditOptions};
 pub use authentication::AuthenticationOptions;
 pub use etcd::EtcdOptions;
+pub use limits::LimitOptions;
 
 use crate::admission::{PluginError, Plugins};
 use crate::allocators::IpRange;
+use crate::audit::PolicyError;
 use crate::auth::Mode;
 use crate::registry::duration;
 use crate::server::{ApiServer, StartError};
@@ -125,6 +130,14 @@ pub struct ServerOptions {
     #[arg(long, default_value = "10.0.0.0/16")]
     pub service_cluster_ip_range: IpRange,
 
+    /// What clients are allowed
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
+    /// What is written of requests
+    #[command(flatten)]
+    pub audit: AuditOptions,
+
     /// How much is logged: 0 warnings, 2 more, 4 everything worth debugging
     #[arg(short, long = "v", default_value_t = 0)]
     pub verbosity: u8,
@@ -180,6 +193,9 @@ pub enum OptionsError {
     /// The admission plugins cannot be had.
     #[error(transparent)]
     Admission(#[from] PluginError),
+    /// The audit policy cannot be used.
+    #[error(transparent)]
+    Audit(#[from] PolicyError),
     /// The server cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -206,6 +222,7 @@ impl ServerOptions {
             .anonymous(self.anonymous_auth)
             .admission_plugins(plugins)
             .bootstrap_tokens(self.authentication.enable_bootstrap_token_auth)
+            .limits(self.limits.limits())
             .service_cluster_ip_range(self.service_cluster_ip_range)
             .authorization(match self.authorization_mode {
                 AuthorizationMode::Rbac => Mode::Rbac,
@@ -229,6 +246,9 @@ impl ServerOptions {
         }
         if let Some(file) = &self.token_auth_file {
             builder = builder.tokens(StaticTokens::from_file(file)?);
+        }
+        if let Some(audit) = self.audit.open()? {
+            builder = builder.audit(audit);
         }
         let server = builder.start().await?;
         certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600)?;

@@ -134,7 +134,7 @@ impl<'a> Call<'a> {
         let deadline = if lasts {
             None
         } else {
-            Some(deadline::of(&request)?)
+            Some(deadline::of(&request, registry.timeouts.0)?)
         };
         let codec = Codec::new(&registry.resources.snapshot(), resource.clone(), deadline);
         Ok(Self {
@@ -270,7 +270,6 @@ impl<'a> Call<'a> {
             dry_run,
             options,
             deadline: self.deadline,
-            audit: self.request.audit.clone(),
         }
     }
 

@@ -8,22 +8,29 @@ use trimtab_apimachinery_meta::ApiError;
 
 use crate::api::ApiRequest;
 
-/// What a request may take when it says nothing; kube-apiserver's `--request-timeout`.
-const USUAL: Duration = Duration::from_secs(60);
 /// What a write of one object may take; kube-apiserver's `requestTimeoutUpperBound`.
 const WRITE: Duration = Duration::from_secs(34);
 
-/// When the request has to be answered.
+/// When the request has to be answered, if requests may take as long as `usual`.
 ///
 /// # Errors
 ///
 /// 400 when it says how long it may take in a way that cannot be understood.
-pub(super) fn of(request: &ApiRequest) -> Result<Instant, ApiError> {
+pub(super) fn of(request: &ApiRequest, usual: Duration) -> Result<Instant, ApiError> {
     let longest = match request.info.verb.as_str() {
-        "create" | "update" | "patch" | "delete" => WRITE,
-        _ => USUAL,
+        "create" | "update" | "patch" | "delete" => WRITE.min(usual),
+        _ => usual,
     };
-    let asked = match request.param("timeout") {
+    Ok(Instant::now() + asked(request.param("timeout"), longest)?)
+}
+
+/// How long a request may take that asks for this and gets `longest` at most.
+///
+/// # Errors
+///
+/// 400 when what it asks for cannot be understood.
+pub(crate) fn asked(timeout: Option<&str>, longest: Duration) -> Result<Duration, ApiError> {
+    let asked = match timeout {
         None | Some("") => Duration::ZERO,
         Some(text) => duration(text).ok_or_else(|| {
             ApiError::bad_request(format!(
@@ -31,12 +38,11 @@ pub(super) fn of(request: &ApiRequest) -> Result<Instant, ApiError> {
             ))
         })?,
     };
-    let lasts = if asked.is_zero() {
+    Ok(if asked.is_zero() {
         longest
     } else {
         asked.min(longest)
-    };
-    Ok(Instant::now() + lasts)
+    })
 }
 
 /// 504: the request has taken all its time.
@@ -116,7 +122,7 @@ mod tests {
                 ..ApiRequest::default()
             };
             let millis = |end: Instant| end.duration_since(Instant::now()).as_millis();
-            match (of(&request), expected) {
+            match (of(&request, Duration::from_secs(60)), expected) {
                 (Ok(end), Ok(expected)) => assert_eq!(millis(end), expected, "{verb} {timeout:?}"),
                 (Err(error), Err(why)) => {
                     let text = format!("invalid timeout specified in the request URL - {why}");

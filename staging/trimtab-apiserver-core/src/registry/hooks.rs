@@ -11,7 +11,7 @@ use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Compare, Op};
 
-use super::{AuditAnnotations, Registry};
+use super::Registry;
 use crate::api::{ApiRequest, ApiResponse};
 
 /// What a request does to an object.
@@ -61,8 +61,6 @@ pub struct Attributes {
     pub options: Value,
     /// When the request has to be answered; `None` when it may last.
     pub deadline: Option<Instant>,
-    /// Where to note what is said of the request in records; `None` when there are none.
-    pub audit: Option<Arc<AuditAnnotations>>,
 }
 
 impl Attributes {

@@ -16,7 +16,6 @@ pub mod keys;
 pub mod meta;
 pub mod resources;
 
-mod annotations;
 mod before_update;
 mod binding;
 mod cache;
@@ -55,6 +54,7 @@ mod watch;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -62,7 +62,6 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::Store;
 
-pub use annotations::AuditAnnotations;
 pub use hooks::{
     Accounts, Admission, AdmitAll, Allocation, Allocators, Attributes, NoAccounts, NoAllocators, Operation,
     VirtualResource,
@@ -70,9 +69,11 @@ pub use hooks::{
 pub use resources::{ResourceTable, Resources};
 
 use crate::api::{ApiRequest, ApiResponse};
+use crate::limits::Limits;
+pub(crate) use cache::CacheFigures;
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
-pub(crate) use deadline::{duration, exceeded as deadline_exceeded};
+pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -85,6 +86,9 @@ pub struct Registry {
     caches: cache::Caches,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
+    /// How long a request may take, and how long a watch lasts whose client does not say: up to twice that, so that they do
+    /// not all end at once.
+    timeouts: (Duration, Duration),
 }
 
 /// Group, version, resource, subresource.
@@ -109,6 +113,7 @@ impl Registry {
     /// A registry of these resources over a store, which admits everything and allocates nothing.
     pub fn new(store: Arc<dyn Store>, resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let resources = Arc::new(ResourceTable::new(resources));
+        let limits = Limits::default();
         Self {
             caches: cache::Caches::new(store.clone(), resources.clone()),
             store,
@@ -120,6 +125,7 @@ impl Registry {
                 accounts: Arc::new(NoAccounts),
             }),
             virtuals: RwLock::default(),
+            timeouts: (limits.request_timeout, limits.min_request_timeout),
         }
     }
 
@@ -128,6 +134,24 @@ impl Registry {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The same registry, with how long requests may take as these limits have it.
+    #[must_use]
+    pub(crate) fn with_limits(mut self, limits: &Limits) -> Self {
+        self.timeouts = (limits.request_timeout, limits.min_request_timeout);
+        self
+    }
+
+    /// What the caches tell of themselves.
+    pub(crate) fn cache_figures(&self) -> Vec<CacheFigures> {
+        self.caches.figures()
+    }
+
+    /// What a resource's collection comes to, if that is known without asking for it.
+    pub(crate) fn size_of(&self, group: &str, version: &str, plural: &str) -> Option<(u64, u64)> {
+        let resource = self.resources.get(group, version, plural)?;
+        self.caches.existing(&resource)?.size()
     }
 
     /// From now on every write is shown to `admission`.

@@ -28,9 +28,6 @@ use super::view::Filter;
 use super::{Answer, Call, Registry, ResourceTable, shape, storage};
 use crate::api::{ApiRequest, ApiResponse, OutputShape, WatchEvent};
 
-/// How long a watch lasts whose client does not say: between one and two times this, so that they do not all end at
-/// once. As kube-apiserver's `--min-request-timeout`.
-const SHORTEST: Duration = Duration::from_secs(1800);
 /// How often a quiet watch is told how far the server has come.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long before its end a watch is told how far it has come.
@@ -336,7 +333,7 @@ impl Watching {
         let now = Instant::now();
         let lasts = options
             .timeout_seconds
-            .map_or_else(|| jittered(SHORTEST), Duration::from_secs);
+            .map_or_else(|| jittered(registry.timeouts.1), Duration::from_secs);
         let mut watching = Self {
             view,
             store: registry.store.clone(),

@@ -25,9 +25,12 @@ use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
 use crate::admission::{Around, Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::audit::Audit;
 use crate::auth::{self, FrontProxy, Mode};
 use crate::crd::{self, controller::Terminating};
-use crate::http::Api;
+use crate::flow::{self, Flow};
+use crate::http::{Api, Parts};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serving;
@@ -108,6 +111,8 @@ pub struct Builder {
     bootstrap_tokens: bool,
     front_proxy: Option<FrontProxy>,
     issuer: Option<Issuer>,
+    limits: Limits,
+    audit: Option<Arc<Audit>>,
 }
 
 impl Builder {
@@ -205,6 +210,20 @@ impl Builder {
         self
     }
 
+    /// What it allows its clients; [`Limits::default`] unless set.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Writes down what this wants of requests; nothing unless set.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(Arc::new(audit));
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -255,7 +274,7 @@ impl Builder {
             }
         };
         let stop = CancellationToken::new();
-        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()));
+        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()).with_limits(&self.limits));
         let reader = StoreReader::new(self.store.clone(), registry.resources().clone());
         let (reader, follow) = reader.following().await?;
         let reader: Arc<dyn Reader> = Arc::new(reader);
@@ -304,6 +323,7 @@ impl Builder {
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
             .map_err(StartError::Bootstrap)?;
+        let flow = start_flow(&registry, &self.limits).await?;
         let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader))));
         let (policy_metrics, webhook_metrics) = (
             Arc::new(PolicyMetrics::default()),
@@ -315,25 +335,15 @@ impl Builder {
         let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
-        let policy_status = policies::status::start(registry.clone(), stop.clone());
-        let api = Api::new(
-            registry,
-            auth.authenticator,
-            auth.authorizer,
-            auth.issuer,
-            self.anonymous,
-            Metrics::new(&policy_metrics, &webhook_metrics).with_store(self.store.clone()),
-            stop.clone(),
-        );
-        let api = Arc::new(api.with_front_proxy(self.front_proxy.clone()));
-
-        let admin = authority.client("kubernetes-admin", MASTERS_GROUP)?;
-        let trusted = match &self.serving {
-            Serving::Given { pair, .. } => pair.certificate.clone(),
-            _ => authority.certificate().to_owned(),
-        };
         let mut tasks = auth.tasks;
-        tasks.extend([definitions, policy_status]);
+        tasks.extend([
+            definitions,
+            policies::status::start(registry.clone(), stop.clone()),
+        ]);
+        if self.limits.in_flight.fair {
+            let follow = flow::follow::run(flow.clone(), registry.clone(), stop.clone());
+            tasks.push(tokio::spawn(follow));
+        }
         let ended = stop.clone();
         tasks.push(tokio::spawn(async move {
             tokio::select! {
@@ -341,6 +351,30 @@ impl Builder {
                 ((), ()) = async { tokio::join!(follow, follow_quotas) } => {}
             }
         }));
+        let metrics = Metrics::new(&policy_metrics, &webhook_metrics)
+            .with_store(self.store.clone())
+            .with_caches(registry.clone())
+            .with_flow(flow.metrics())
+            .with_audit(self.audit.as_deref());
+        let api = Arc::new(Api::new(Parts {
+            registry,
+            authenticator: auth.authenticator,
+            authorizer: auth.authorizer,
+            issuer: auth.issuer,
+            anonymous: self.anonymous,
+            front_proxy: self.front_proxy.clone(),
+            flow,
+            audit: self.audit,
+            request_timeout: self.limits.request_timeout,
+            metrics,
+            stop: stop.clone(),
+        }));
+
+        let admin = authority.client("kubernetes-admin", MASTERS_GROUP)?;
+        let trusted = match &self.serving {
+            Serving::Given { pair, .. } => pair.certificate.clone(),
+            _ => authority.certificate().to_owned(),
+        };
         if let Some(listener) = listener {
             let mut cas: Vec<&str> = std::iter::once(authority.certificate())
                 .chain(self.client_ca.as_deref())
@@ -358,6 +392,7 @@ impl Builder {
                 tls,
                 api.clone(),
                 Arc::new(peers),
+                self.limits,
                 stop.clone(),
                 GRACE,
             )));
@@ -372,6 +407,19 @@ impl Builder {
             tasks,
         })
     }
+}
+
+/// Writes the flow schemas and priority levels that are missing, and lets requests in by what there is.
+async fn start_flow(registry: &Registry, limits: &Limits) -> Result<Arc<Flow>, StartError> {
+    let store = &**registry.store();
+    let failed = |error| StartError::Bootstrap(format!("flow schemas and priority levels: {error}"));
+    flow::bootstrap::ensure(store).await.map_err(failed)?;
+    let objects = flow::follow::read(store).await.map_err(failed)?;
+    Ok(Arc::new(Flow::new(
+        limits.in_flight,
+        &objects.schemas,
+        &objects.levels,
+    )))
 }
 
 /// A running API server. Dropping it stops it at once; [`ApiServer::shutdown`] lets requests finish.
@@ -402,6 +450,8 @@ impl ApiServer {
             bootstrap_tokens: false,
             front_proxy: None,
             issuer: None,
+            limits: Limits::default(),
+            audit: None,
         }
     }
 

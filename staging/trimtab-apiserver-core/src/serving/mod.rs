@@ -1,33 +1,43 @@
 //! Serving over TLS: the listener, connections, and a stop that lets requests finish.
 
+mod activity;
 mod kubeconfig;
 mod peers;
+#[cfg(test)]
+mod tests;
 mod tls;
+mod watched;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::activity::Activity;
+use self::watched::Watched;
 use crate::http::{Api, Peer};
+use crate::limits::{Limits, Patience};
 
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use peers::Peers;
 pub(crate) use tls::server_config;
 
-/// A client that has not finished its TLS handshake, or a request's head, after this long is cut off.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that one HTTP/2 connection may have open, watches included; kube-apiserver's default.
-const MAX_STREAMS: u32 = 250;
-/// An idle HTTP/2 connection is asked for a sign of life this often.
+/// An HTTP/2 connection with open requests is asked for a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// What the head of a request may come to, in bytes. One that asks for a user's many groups is long.
+const MOST_HEAD: u32 = 64 * 1024;
+/// HTTP/1 reads heads and bodies into a buffer of at most so many bytes: a head is never longer.
+const MOST_BUFFER: usize = 256 * 1024;
+/// Requests that a client may have reset before they were looked at; more, and the connection ends. That of h2.
+const MOST_RESETS: usize = 20;
 
 /// Serves connections until `stop`; then lets requests finish, for `grace` at most.
 pub(crate) async fn serve(
@@ -35,20 +45,30 @@ pub(crate) async fn serve(
     tls: TlsAcceptor,
     api: Arc<Api>,
     peers: Arc<Peers>,
+    limits: Limits,
     stop: CancellationToken,
     grace: Duration,
 ) {
-    let graceful = GracefulShutdown::new();
     let connections = tokio_util::task::TaskTracker::new();
+    // Who comes beyond that waits in the system's queue, until somebody goes.
+    let places = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
-        let accepted = tokio::select! {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accepted => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let (tls, api, watcher) = (tls.clone(), api.clone(), graceful.watcher());
-                connections.spawn(connection(stream, tls, api, peers.clone(), watcher, stop.clone()));
+                let (tls, api, peers) = (tls.clone(), api.clone(), peers.clone());
+                let (stop, limits) = (stop.clone(), limits.clone());
+                connections.spawn(async move {
+                    connection(stream, tls, api, &peers, limits, stop).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: some connection has to end first.
@@ -59,11 +79,7 @@ pub(crate) async fn serve(
     }
     drop(listener);
     connections.close();
-    let ended = async {
-        graceful.shutdown().await;
-        connections.wait().await;
-    };
-    if tokio::time::timeout(grace, ended).await.is_err() {
+    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
         tracing::warn!(
             open = connections.len(),
             "requests did not finish in time and are cut off"
@@ -75,12 +91,19 @@ async fn connection(
     stream: TcpStream,
     tls: TlsAcceptor,
     api: Arc<Api>,
-    peers: Arc<Peers>,
-    watcher: hyper_util::server::graceful::Watcher,
+    peers: &Peers,
+    limits: Limits,
     stop: CancellationToken,
 ) {
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
     let _ = stream.set_nodelay(true); // without it answers wait; nothing depends on it
-    let handshake = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream));
+    let Patience {
+        handshake,
+        head,
+        idle,
+        write,
+    } = limits.patience;
+    let handshake = tokio::time::timeout(handshake, tls.accept(stream));
     let stream = tokio::select! {
         () = stop.cancelled() => return,
         done = handshake => match done {
@@ -90,26 +113,66 @@ async fn connection(
         },
     };
     let shown = stream.get_ref().1.peer_certificates();
-    let peer = shown.map(|chain| peers.of(chain)).unwrap_or_default();
+    let peer = Peer {
+        address,
+        ..shown.map(|chain| peers.of(chain)).unwrap_or_default()
+    };
+    let activity = Activity::new();
+    let requests = activity.clone();
     let service = service_fn(move |request| {
-        let (api, peer): (Arc<Api>, Peer) = (api.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(api.answer(request, peer).await) }
+        let (api, peer) = (api.clone(), peer.clone());
+        let open = requests.open();
+        async move {
+            let response = api.answer(request, peer).await;
+            Ok::<_, Infallible>(response.map(|body| open.with(body)))
+        }
     });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(KEEP_ALIVE)
-        .adaptive_window(true);
-    let served = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .into_owned();
-    if let Err(error) = watcher.watch(served).await {
+    // What they have agreed on is what is spoken. To look at the first bytes for it would have no time limit.
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = TokioIo::new(Watched::new(stream, write));
+    let ended = if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_max_streams)
+            .max_header_list_size(MOST_HEAD)
+            .max_pending_accept_reset_streams(MOST_RESETS)
+            .keep_alive_interval(KEEP_ALIVE)
+            .adaptive_window(true);
+        let mut served = pin!(builder.serve_connection(stream, service));
+        tokio::select! {
+            ended = served.as_mut() => ended,
+            () = either(stop.cancelled(), activity.idle_for(idle)) => {
+                // What is being answered is answered to its end.
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .max_buf_size(MOST_BUFFER)
+            // It begins at the end of the request before, so that it is how long a connection may be idle, too.
+            .header_read_timeout(head);
+        let mut served = pin!(builder.serve_connection(stream, service).with_upgrades());
+        tokio::select! {
+            ended = served.as_mut() => ended,
+            () = stop.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Waits for one of the two.
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
     }
 }

@@ -42,7 +42,10 @@ impl Peers {
             }
         };
         let Some([clients, proxies]) = &self.apart else {
-            return Peer { user, proxy: None };
+            return Peer {
+                user,
+                ..Peer::default()
+            };
         };
         let by = |verifier: &dyn ClientCertVerifier| {
             verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
@@ -51,6 +54,7 @@ impl Peers {
         Peer {
             user: user.filter(|_| by(&**clients)),
             proxy: by(&**proxies).then_some(proxy),
+            address: None,
         }
     }
 }

@@ -111,6 +111,52 @@ fn validate_service(service: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Queues among which hands can be dealt by a hash of 60 bits.
+fn validate_queuing(queuing: &Value, at: &FieldPath) -> Vec<FieldError> {
+    const MOST_QUEUES: i64 = 10_000_000;
+    const HASH_BITS: f64 = 60.0;
+    let number = |field: &str| int(&queuing[field]);
+    let (length, queues, hand) = (number("queueLengthLimit"), number("queues"), number("handSize"));
+    // What both are is small enough to be exact.
+    let bits = ((queues.max(1) as f64).log2() * hand as f64).ceil();
+    let positive = "must be positive".to_owned();
+    let wrong = [
+        (
+            "queueLengthLimit",
+            length,
+            (length <= 0).then(|| positive.clone()),
+        ),
+        (
+            "queues",
+            queues,
+            match queues {
+                ..=0 => Some(positive.clone()),
+                1..=MOST_QUEUES => None,
+                _ => Some(format!("must not be greater than {MOST_QUEUES}")),
+            },
+        ),
+        (
+            "handSize",
+            hand,
+            if hand <= 0 {
+                Some(positive)
+            } else if hand > queues {
+                Some(format!("should not be greater than queues ({queues})"))
+            } else if bits > HASH_BITS {
+                Some(format!(
+                    "required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {HASH_BITS}"
+                ))
+            } else {
+                None
+            },
+        ),
+    ];
+    wrong
+        .into_iter()
+        .filter_map(|(field, value, why)| Some(FieldError::invalid(&at.child(field), value, why?)))
+        .collect()
+}
+
 /// The rules of a kind of `flowcontrol.apiserver.k8s.io`.
 pub(super) fn flow_control(kind: &str) -> Option<Rules> {
     let ordinary = Rules {
@@ -311,7 +357,7 @@ fn validate_limited(limited: &Value, at: &FieldPath) -> Vec<FieldError> {
             let why = "must not be empty if limited.limitResponse.type is Limited";
             errors.push(FieldError::required(&queuing_at, why));
         }
-        "Queue" => {}
+        "Queue" => errors.extend(validate_queuing(queuing, &queuing_at)),
         other => {
             let at = at_response.child("type");
             errors.push(FieldError::not_supported(&at, other, &["Queue", "Reject"]));
@@ -382,5 +428,49 @@ mod tests {
             "spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty",
         ];
         assert_eq!(told(&validate_schema(&schema)), expected);
+    }
+
+    #[test]
+    fn queues_are_such_that_hands_can_be_dealt() {
+        for (queues, hand, length, wanted) in [
+            (64, 6, 50, ""),
+            (1, 1, 1, ""),
+            (
+                -1,
+                6,
+                0,
+                "queueLengthLimit: Invalid value: 0: must be positive|queues: Invalid value: -1: must be positive|\
+                        handSize: Invalid value: 6: should not be greater than queues (-1)",
+            ),
+            (
+                10_000_001,
+                2,
+                1,
+                "queues: Invalid value: 10000001: must not be greater than 10000000",
+            ),
+            (
+                4,
+                5,
+                1,
+                "handSize: Invalid value: 5: should not be greater than queues (4)",
+            ),
+            (
+                64,
+                11,
+                1,
+                "handSize: Invalid value: 11: required entropy bits of deckSize 64 and handSize 11 should not be \
+                         greater than 60",
+            ),
+            (64, -1, 1, "handSize: Invalid value: -1: must be positive"),
+        ] {
+            let queuing = json!({"queues": queues, "handSize": hand, "queueLengthLimit": length});
+            let errors = told(&validate_queuing(&queuing, &FieldPath::new("q")));
+            let wanted: Vec<String> = wanted
+                .split('|')
+                .filter(|text| !text.is_empty())
+                .map(|text| format!("q.{text}"))
+                .collect();
+            assert_eq!(errors, wanted, "{queuing}");
+        }
     }
 }

@@ -26,6 +26,7 @@ pub use standards::{Template, Violation, violations};
 
 use self::standards::{details, reasons};
 use super::Reader;
+use crate::audit;
 use crate::registry::hooks::{Admission, Attributes, Operation};
 use crate::registry::meta;
 
@@ -156,21 +157,22 @@ impl PodSecurity {
             violations
         };
         let enforced = if enforce {
+            audit::annotate("pod-security.kubernetes.io/enforce-policy", || {
+                policy.enforce.to_string()
+            });
             found(policy.enforce)
         } else {
             Vec::new()
         };
         let audited = found(policy.audit);
         if !audited.is_empty() {
-            tracing::info!(
-                resource = attributes.resource.plural,
-                namespace = attributes.namespace,
-                name = attributes.name,
-                user = attributes.user.name,
-                standard = %policy.audit,
-                violations = details(&audited),
-                "would violate PodSecurity",
-            );
+            audit::annotate("pod-security.kubernetes.io/audit-violations", || {
+                format!(
+                    "would violate PodSecurity \"{}\": {}",
+                    policy.audit,
+                    details(&audited)
+                )
+            });
         }
         if !enforced.is_empty() {
             let why = format!(

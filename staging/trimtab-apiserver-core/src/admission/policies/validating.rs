@@ -16,7 +16,7 @@ use super::params;
 use super::passage::{Passage, View};
 use super::policy::{Binding, Bound, Policy, Validation, Validations};
 use crate::admission::forbidden;
-use crate::registry::hooks::Attributes;
+use crate::audit;
 
 /// How long a computed message may be, in bytes (`MaxEvaluatedMessageExpressionSizeBytes`).
 const LONGEST_MESSAGE: usize = 5 << 10;
@@ -55,7 +55,6 @@ struct Denial {
 
 /// What all policies have found.
 struct Findings<'a> {
-    attributes: &'a Attributes,
     metrics: &'a PolicyMetrics,
     denial: Option<Denial>,
 }
@@ -70,7 +69,6 @@ pub(super) async fn dispatch(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let mut findings = Findings {
-        attributes: passage.attributes,
         metrics,
         denial: None,
     };
@@ -365,24 +363,21 @@ impl Findings<'_> {
 
     /// Notes what has failed for whoever keeps records.
     fn audit_failure(&self, policy: &Policy, binding: &Binding, index: usize, message: &str) {
-        if let Some(audit) = &self.attributes.audit {
+        audit::annotate(FAILURE, || {
             let text = |text: &str| Value::from(text);
-            let value = format!(
+            format!(
                 r#"[{{"message":{},"policy":{},"binding":{},"expressionIndex":{index},"validationActions":{}}}]"#,
                 text(message),
                 text(&policy.name),
                 text(&binding.name),
                 Value::from(binding.actions.clone()),
-            );
-            audit.add(FAILURE, value);
-        }
+            )
+        });
     }
 
     fn annotate(&self, policy: &Policy, annotations: BTreeMap<String, Vec<String>>) {
-        if let Some(audit) = &self.attributes.audit {
-            for (key, values) in annotations {
-                audit.add(&format!("{}/{key}", policy.name), values.join(", "));
-            }
+        for (key, values) in annotations {
+            audit::annotate(&format!("{}/{key}", policy.name), || values.join(", "));
         }
     }
 }

@@ -122,7 +122,6 @@ pub(in crate::admission) fn attributes(
         dry_run: false,
         options: Value::Null,
         deadline: None,
-        audit: None,
     }
 }
 

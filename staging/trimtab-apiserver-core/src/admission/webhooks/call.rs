@@ -11,6 +11,7 @@ use super::Webhooks;
 use super::hook::Hook;
 use super::review::{self, Response, Role, Version};
 use crate::admission::dynamic::{self, Asking, Namespace, Sight, versions};
+use crate::audit;
 use crate::registry::Resources;
 use crate::registry::hooks::Attributes;
 use crate::webhook;
@@ -163,6 +164,9 @@ impl<'a> Passage<'a> {
         })?;
         let response = review::read(&answer, version, &uid, role)
             .map_err(|why| Failure::calling(format!("received invalid webhook response: {why}"), 503))?;
+        for (key, value) in &response.annotations {
+            audit::annotate(&format!("{}/{key}", hook.name), || value.clone());
+        }
         Ok(response)
     }
 

@@ -6,8 +6,6 @@
 //!
 //! **Invariant:** a request sees every configuration whose write was acknowledged before it began (checked by
 //! `a_configuration_counts_from_the_next_request_on`).
-//!
-//! Left out is what needs parts that this server does not have: audit annotations are read by nobody.
 
 mod call;
 mod hook;

@@ -62,6 +62,8 @@ pub(super) struct Response {
     /// A `Status`, or null.
     pub(super) result: Value,
     pub(super) warnings: Vec<String>,
+    /// For the audit log.
+    pub(super) annotations: Vec<(String, String)>,
 }
 
 /// Whether a webhook may change the object.
@@ -136,6 +138,7 @@ pub(super) fn read(answer: &Value, version: Version, uid: &str, role: Role) -> R
         patch_type: patch_type.unwrap_or_default(),
         result: response.object("status")?,
         warnings: response.texts("warnings")?,
+        annotations: response.named_texts("auditAnnotations")?,
     })
 }
 
@@ -181,6 +184,21 @@ impl<'v> Fields<'v> {
                 "v1.Status",
             )),
         }
+    }
+
+    fn named_texts(&self, field: &str) -> Result<Vec<(String, String)>, String> {
+        let at = format!("AdmissionResponse.response.{field}");
+        let map = match self.get(field) {
+            None => return Ok(Vec::new()),
+            Some(Value::Object(map)) => map,
+            Some(other) => return Err(misfit(other, &at, "map[string]string")),
+        };
+        map.iter()
+            .map(|(name, value)| match value {
+                Value::String(text) => Ok((name.clone(), text.clone())),
+                other => Err(misfit(other, &at, "string")),
+            })
+            .collect()
     }
 
     fn texts(&self, field: &str) -> Result<Vec<String>, String> {

@@ -14,6 +14,7 @@
 //! - **Optional**: a cache that is not there, or not there yet, is never an error: readers go to the store instead.
 
 mod change;
+mod figures;
 mod follow;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,10 @@ use trimtab_apiserver_storage::{Revision, Store};
 
 use self::change::Arrived;
 pub(crate) use self::change::{Change, Sight, encode, line, partial_line};
-use self::watcher::Watcher;
+pub(crate) use self::figures::CacheFigures;
+use self::figures::Counts;
 pub(crate) use self::watcher::{CacheWatch, Woken};
+use self::watcher::{Pushed, Watcher};
 use super::item::Item;
 use super::{ResourceTable, keys};
 
@@ -84,6 +87,14 @@ impl Caches {
     }
 }
 
+impl Caches {
+    /// The cache of a resource, if there is one.
+    pub(crate) fn existing(&self, resource: &Resource) -> Option<Arc<Cache>> {
+        let prefix = keys::resource_prefix(resource);
+        self.by_prefix.lock().get(&prefix).cloned()
+    }
+}
+
 /// The objects of one resource, and their last changes.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -95,11 +106,14 @@ pub(crate) struct Cache {
     /// How far it has come, for those who wait; `None` while it has nothing to show.
     reached: watch::Sender<Option<Revision>>,
     follower: Mutex<Option<JoinHandle<()>>>,
+    counts: Counts,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     items: BTreeMap<Bytes, Arc<Item>>,
+    /// What they hold, in bytes.
+    bytes: usize,
     /// Everything up to here is in it; `None` while it has nothing to show.
     revision: Option<Revision>,
     /// The items have been the same since this revision, at least.
@@ -136,6 +150,7 @@ impl Cache {
             inner: RwLock::default(),
             reached: watch::Sender::new(None),
             follower: Mutex::default(),
+            counts: Counts::default(),
         });
         let task = follow::follow(Arc::downgrade(&cache), Arc::downgrade(store), table.clone());
         *cache.follower.lock() = Some(tokio::spawn(task));
@@ -154,6 +169,13 @@ impl Cache {
     /// How far it has come; `None` while it has nothing to show.
     pub(crate) fn revision(&self) -> Option<Revision> {
         self.inner.read().revision
+    }
+
+    /// How many objects it has, and how many bytes they are; `None` while it has nothing to show.
+    pub(crate) fn size(&self) -> Option<(u64, u64)> {
+        let inner = self.inner.read();
+        inner.revision?;
+        Some((inner.items.len() as u64, inner.bytes as u64))
     }
 
     /// Waits until it has something to show; answers whether it has.
@@ -263,6 +285,9 @@ impl Cache {
     /// Begins anew with these objects.
     fn load(&self, items: BTreeMap<Bytes, Arc<Item>>, revision: Revision) {
         let mut inner = self.inner.write();
+        Counts::add(&self.counts.initializations, 1);
+        Counts::add(&self.counts.initial, items.len());
+        inner.bytes = items.values().map(|item| item.value.len()).sum();
         inner.items = items;
         inner.revision = Some(revision);
         inner.changed = revision;
@@ -287,6 +312,8 @@ impl Cache {
         if inner.revision.is_none() {
             return;
         }
+        Counts::add(&self.counts.received, arrived.len());
+        let (mut dispatched, mut terminated) = (0, 0);
         for Arrived {
             revision,
             key,
@@ -298,12 +325,21 @@ impl Cache {
                 Some(item) => inner.items.insert(key.clone(), item.clone()),
                 None => inner.items.remove(&key),
             };
+            let was = known.as_ref().map_or(0, |item| item.value.len());
+            let is = now.as_ref().map_or(0, |item| item.value.len());
+            inner.bytes = (inner.bytes + is).saturating_sub(was);
             // They are the same, but of what is known the parts have been found already.
             let before = known.or_else(|| before.map(|kv| Arc::new(Item::new(kv))));
             let change = Arc::new(Change::new(revision, key, now, before));
             for scope in scopes(&self.prefix, &change.key) {
                 for watcher in inner.watchers.get(scope).into_iter().flatten() {
-                    if change.revision > watcher.after() && watcher.push(&change) {
+                    if change.revision <= watcher.after() {
+                        continue;
+                    }
+                    let pushed = watcher.push(&change);
+                    dispatched += usize::from(pushed != Pushed::TooMany);
+                    terminated += usize::from(pushed == Pushed::TooMany);
+                    if pushed != Pushed::Behind {
                         awake.push(watcher.clone());
                     }
                 }
@@ -313,6 +349,8 @@ impl Cache {
         }
         inner.revision = inner.revision.max(Some(revision));
         drop(inner);
+        Counts::add(&self.counts.dispatched, dispatched);
+        Counts::add(&self.counts.terminated, terminated);
         self.reached.send_if_modified(|reached| {
             let before = *reached;
             *reached = before.max(Some(revision));

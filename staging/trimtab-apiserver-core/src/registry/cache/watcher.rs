@@ -16,6 +16,17 @@ use super::{Cache, Change};
 /// A watcher that leaves more changes than this lying is cut off: it is to come again, from where it is.
 pub(super) const MOST_WAITING: usize = 10_000;
 
+/// What becomes of a change that a watcher is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nothing else waits: the watcher has to be woken.
+    First,
+    /// It waits behind others, or the watcher wants no more.
+    Behind,
+    /// Too much waits: the watcher has been ended, and has to be woken to see it.
+    TooMany,
+}
+
 /// What the cache and one watch share.
 #[derive(Debug)]
 pub(super) struct Watcher {
@@ -64,20 +75,24 @@ impl Watcher {
         is_in && change.revision > self.after
     }
 
-    /// Adds a change. Answers whether the watcher has to be woken for it.
-    pub(super) fn push(&self, change: &Arc<Change>) -> bool {
+    /// Adds a change.
+    pub(super) fn push(&self, change: &Arc<Change>) -> Pushed {
         let mut slot = self.slot.lock();
         if slot.ended {
-            return false;
+            return Pushed::Behind;
         }
         if slot.waiting.len() >= MOST_WAITING {
             // What is left out of the middle would be worse than an end.
             slot.ended = true;
             slot.waiting = VecDeque::new();
-            return true;
+            return Pushed::TooMany;
         }
         slot.waiting.push_back(change.clone());
-        slot.waiting.len() == 1
+        if slot.waiting.len() == 1 {
+            Pushed::First
+        } else {
+            Pushed::Behind
+        }
     }
 
     pub(super) fn wake(&self) {

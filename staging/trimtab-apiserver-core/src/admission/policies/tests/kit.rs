@@ -1,13 +1,12 @@
 //! Policies and bindings, stored in few words.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::admission::kit::{Answer, CONFIGURATIONS, Server};
 use crate::api::{ApiRequest, BodyFormat, RequestInfo};
-use crate::registry::AuditAnnotations;
+use crate::audit::Annotations;
 
 /// Values in the place of others.
 pub(super) fn changed(mut value: Value, change: &Value) -> Value {
@@ -103,7 +102,7 @@ pub(super) async fn make(server: &Server, name: &str) -> (u16, String) {
 
 /// Creates a ConfigMap in `default` and answers what was noted of that.
 pub(super) async fn noted(server: &Server, name: &str) -> BTreeMap<String, String> {
-    let audit = Arc::new(AuditAnnotations::default());
+    let audit = Annotations::default();
     let request = ApiRequest {
         info: RequestInfo {
             verb: "create".to_owned(),
@@ -117,9 +116,9 @@ pub(super) async fn noted(server: &Server, name: &str) -> BTreeMap<String, Strin
         body: json!({"metadata": {"name": name}, "data": {"k": "v"}})
             .to_string()
             .into(),
-        audit: Some(audit.clone()),
         ..ApiRequest::default()
     };
-    server.registry.handle(request).await.expect("is admitted");
-    audit.take()
+    let answer = audit.clone().scope(server.registry.handle(request)).await;
+    answer.expect("is admitted");
+    audit.all()
 }

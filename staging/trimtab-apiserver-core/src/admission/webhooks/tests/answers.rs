@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::admission::kit::{Answer, Server, hook, patch, reply, rules, yes};
+use crate::audit::Annotations;
 use crate::webhook::testing::{Hook, Reply};
 
 /// A server with one webhook of that kind for ConfigMaps, as `change` says, which answers in this way.
@@ -248,6 +249,28 @@ async fn warnings_reach_the_client() {
     .await;
     let (code, _, warnings) = server.make("a").await;
     assert_eq!((code, warnings), (201, vec!["w".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_webhooks_say_for_the_audit_log_is_noted_under_their_names() {
+    for (kind, allowed) in [("mutating", true), ("validating", true), ("validating", false)] {
+        let (server, _hook) = with(kind, json!({}), move |asked| {
+            reply(
+                asked,
+                json!({"allowed": allowed, "auditAnnotations": {"why": "so"}}),
+            )
+        })
+        .await;
+        let noted = Annotations::default();
+        let (code, ..) = noted.clone().scope(server.make("a")).await;
+        assert_eq!(code < 300, allowed, "{kind}");
+        let noted = noted.all();
+        let said: Vec<_> = noted
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(said, [("h.example.com/why", "so")], "{kind}");
+    }
 }
 
 #[tokio::test]

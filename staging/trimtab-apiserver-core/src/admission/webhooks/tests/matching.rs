@@ -34,7 +34,6 @@ fn request(text: &str) -> Attributes {
         dry_run: false,
         options: Value::Null,
         deadline: None,
-        audit: None,
     }
 }
 

@@ -1,0 +1,183 @@
+//! The audit log: who did what, when, and what came of it, as far as a policy wants it written down.
+//!
+//! A request that the policy is silent about costs one look at the policy; without a policy it costs nothing. What takes
+//! part in a request, as admission does, adds to its events by [`annotate`].
+
+mod event;
+mod file;
+mod policy;
+mod record;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use trimtab_apiserver_auth::{Attributes, UserInfo};
+
+pub use self::file::Rotation;
+pub use self::policy::{Level, Policy, PolicyError, Stage};
+pub(crate) use self::record::Record;
+use self::sink::Sink;
+pub use self::sink::{LogConfig, Mode};
+
+tokio::task_local! {
+    /// What is to be said of the request that this task answers.
+    static ANNOTATIONS: Annotations;
+}
+
+/// What is said of a request beside what is known of every one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Annotations(Arc<Mutex<BTreeMap<String, String>>>);
+
+/// Adds an annotation to the audit events of the request that this task answers, if it has any. What has been said under a
+/// key stays as it is. `value` is asked for only if it is wanted.
+///
+/// Keys are names with a domain, as `validation.policy.admission.k8s.io/validation_failure`.
+pub fn annotate(key: &str, value: impl FnOnce() -> String) {
+    let _ = ANNOTATIONS.try_with(|annotations| annotations.add(key, value)); // most requests have none
+}
+
+impl Annotations {
+    pub(crate) fn add(&self, key: &str, value: impl FnOnce() -> String) {
+        let mut annotations = self.0.lock();
+        if annotations.contains_key(key) {
+            tracing::debug!(key, "an audit annotation has a value already");
+            return;
+        }
+        annotations.insert(key.to_owned(), value());
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<String, String> {
+        self.0.lock().clone()
+    }
+
+    /// Does something with these as the annotations of the request that this task answers.
+    pub(crate) fn scope<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        ANNOTATIONS.scope(self, work)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLevel {
+    level: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPlugin {
+    plugin: &'static str,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    events: Counter,
+    errors: Family<OfPlugin, Counter>,
+    levels: Family<OfLevel, Counter>,
+    rejected: Counter,
+}
+
+impl Figures {
+    fn lost(&self, count: usize) {
+        let of = OfPlugin { plugin: "log" };
+        self.errors.get_or_create(&of).inc_by(count as u64);
+    }
+}
+
+/// Writes down what a policy wants.
+#[derive(Debug)]
+pub struct Audit {
+    policy: Policy,
+    sink: Sink,
+    figures: Figures,
+}
+
+/// Who sends a request, as far as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    pub(crate) uri: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Audit {
+    /// Writes what this policy wants to this log.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub fn new(policy: Policy, log: &LogConfig) -> io::Result<Self> {
+        let figures = Figures::default();
+        let counted = figures.clone();
+        Ok(Self {
+            policy,
+            sink: Sink::open(log, move |count| counted.lost(count))?,
+            figures,
+        })
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("apiserver_audit");
+        let figures = self.figures.clone();
+        // The encoder adds the suffix `_total`.
+        registry.register("event", "Audit events that were written", figures.events);
+        registry.register("error", "Audit events that were lost", figures.errors);
+        registry.register("level", "Requests by how much of them is written", figures.levels);
+        registry.register(
+            "requests_rejected",
+            "Requests refused because they could not be written down",
+            figures.rejected,
+        );
+    }
+
+    /// Begins the record of a request, if the policy wants one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, and must be.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        audit_id: &str,
+        user: &UserInfo,
+        request: &Attributes,
+        origin: Origin<'_>,
+    ) -> io::Result<Option<Record>> {
+        let verdict = self.policy.judge(user, request);
+        let level = verdict.level;
+        let of = OfLevel {
+            level: level.as_str(),
+        };
+        self.figures.levels.get_or_create(&of).inc();
+        if level == Level::None {
+            return Ok(None);
+        }
+        let record = Record::new(self.clone(), verdict, audit_id, user, request, origin);
+        if let Err(error) = record.received()
+            && self.sink.is_strict()
+        {
+            self.figures.rejected.inc();
+            record.forget();
+            return Err(error);
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes an event.
+    fn write(&self, event: &event::Event) -> io::Result<()> {
+        self.figures.events.inc();
+        let written = self.sink.write(event.line());
+        if let Err(error) = &written {
+            tracing::error!(%error, "an audit event cannot be written");
+            self.figures.lost(1);
+        }
+        written
+    }
+}
