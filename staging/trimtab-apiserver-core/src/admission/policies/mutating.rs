@@ -1,5 +1,6 @@
 //! Mutating policies: one after the other, each with what the ones before it have made of the object.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +12,6 @@ use trimtab_apimachinery_schema::structural::{Activation, COST_OF_POLICY, Expres
 use trimtab_apimachinery_schema::{Schema, apply};
 
 use super::metrics::{ErrorType, PolicyMetrics};
-use super::params;
 use super::passage::Passage;
 use super::policy::{Binding, Bound, Mutations, Policy};
 use crate::admission::dynamic::{Progress, Sight, versions};
@@ -60,29 +60,19 @@ pub(super) async fn dispatch(
     let policies = round.policies.clone();
     let invocations = invocations(passage, &policies, object, old, &mut errors).await;
     if !invocations.is_empty() {
-        let namespace = passage.namespace_object().await?;
-        let mut patched = false;
+        let mut turns = Turns {
+            passage,
+            metrics,
+            progress: &mut round.progress,
+            old,
+            namespace: passage.namespace_object().await?,
+            errors: &mut errors,
+            patched: false,
+        };
         for invocation in &invocations {
-            let before = object.clone();
-            patched |= invoke(
-                passage,
-                metrics,
-                invocation,
-                round,
-                object,
-                old,
-                &namespace,
-                &mut errors,
-            )
-            .await?;
-            if before != *object {
-                round.progress.change();
-            }
-            if invocation.does.again {
-                round.progress.ask_again(&invocation.id());
-            }
+            turns.invoke(invocation, object).await?;
         }
-        if patched {
+        if turns.patched {
             round.progress.change();
         }
         round.progress.leave(Some(object));
@@ -101,32 +91,18 @@ async fn invocations<'p>(
     let mut invocations = Vec::new();
     for Bound { policy, bindings } in policies {
         let (policy, does) = &**policy;
-        let sight = match passage.sight(&policy.constraints, Some(object), old).await {
-            Ok(Some(sight)) => sight,
+        let (sight, resource) = match passage.concerned(policy, Some(object), old).await {
+            Ok(Some(concerned)) => concerned,
             Ok(None) => continue,
             Err(why) => {
                 errors.misconfigured(policy, None, &why);
                 continue;
             }
         };
-        let resource = policy.params.as_ref().map(|kind| params::resource(kind, passage));
-        let resource = match resource.transpose() {
-            Ok(resource) => resource,
-            Err(why) => {
-                errors.misconfigured(policy, None, &why);
-                continue;
-            }
-        };
         for binding in bindings {
-            let concerns = match &binding.resources {
-                Some(resources) => passage.sight(resources, Some(object), old).await,
-                None => Ok(Some(sight.clone())),
-            };
-            let params = match concerns {
-                Ok(None) => continue,
-                Ok(Some(_)) => params::collect(resource.as_ref(), binding.params.as_ref(), passage).await,
-                Err(why) => Err(why),
-            };
+            let params = passage
+                .brought(binding, resource.as_ref(), Some(object), old)
+                .await;
             match params {
                 Ok(params) => invocations.extend(params.into_iter().map(|params| Invocation {
                     policy,
@@ -142,72 +118,79 @@ async fn invocations<'p>(
     invocations
 }
 
-/// Has one policy change the object; answers whether it has applied anything.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "they are the request, and what has come of it so far"
-)]
-async fn invoke(
-    passage: &Passage<'_>,
-    metrics: &PolicyMetrics,
-    invocation: &Invocation<'_>,
-    round: &Round,
-    object: &mut Value,
-    old: Option<&Value>,
-    namespace: &Value,
-    errors: &mut Errors,
-) -> Result<bool, ApiError> {
-    let Invocation {
-        policy,
-        does,
-        binding,
-        sight,
-        params,
-    } = invocation;
-    let params = params.as_ref().unwrap_or(&Value::Null);
-    let mut view = match passage.view(sight, Some(object), old).await {
-        Ok(view) => view,
-        Err(error) => {
-            errors.misconfigured(policy, None, &error.to_string());
-            return Ok(false);
-        }
-    };
-    match passage.conditions_hold(policy, passage.inputs(&view, params, namespace)) {
-        Ok(true) if round.progress.has_turn(&invocation.id()) => {}
-        Ok(_) => return Ok(false),
-        Err(why) => {
-            errors.failed(policy, binding, &why);
-            return Ok(false);
-        }
-    }
-    let mut patched = false;
-    for mutation in &does.mutations {
-        let start = Instant::now();
-        let activation = Activation::new(&policy.composition, passage.inputs(&view, params, namespace));
-        let shown = view.shown.object.as_deref();
-        let outcome = match shown {
-            Some(shown) => mutate(passage, sight, mutation, &activation, shown),
-            None => return Ok(patched),
-        };
-        drop(activation);
-        let type_ = outcome.as_ref().err().map_or(ErrorType::None, Failure::type_);
-        metrics.mutated(&policy.name, &binding.name, type_, start.elapsed());
-        match outcome {
-            Ok(changed) => {
-                view.shown.object = Some(std::borrow::Cow::Owned(changed));
-                patched = true;
+/// One round of a request, policy after policy.
+struct Turns<'t> {
+    passage: &'t Passage<'t>,
+    metrics: &'t PolicyMetrics,
+    progress: &'t mut Progress,
+    old: Option<&'t Value>,
+    namespace: Value,
+    errors: &'t mut Errors,
+    /// Whether anything has been applied.
+    patched: bool,
+}
+
+impl Turns<'_> {
+    /// Has one policy change the object, if it is its turn.
+    async fn invoke(&mut self, invocation: &Invocation<'_>, object: &mut Value) -> Result<(), ApiError> {
+        let Invocation {
+            policy,
+            does,
+            binding,
+            sight,
+            params,
+        } = invocation;
+        let (passage, id) = (self.passage, invocation.id());
+        let params = params.as_ref().unwrap_or(&Value::Null);
+        let mut view = match passage.view(sight, Some(object), self.old).await {
+            Ok(view) => view,
+            Err(error) => {
+                self.errors.misconfigured(policy, None, &error.to_string());
+                return Ok(());
             }
-            Err(Failure::Policy(why)) => errors.failed(policy, binding, &why),
-            Err(Failure::Request(error)) => return Err(error),
+        };
+        match passage.conditions_hold(policy, passage.inputs(&view, params, &self.namespace)) {
+            Ok(true) if self.progress.has_turn(&id) => {}
+            Ok(_) => return Ok(()),
+            Err(why) => {
+                self.errors.failed(policy, binding, &why);
+                return Ok(());
+            }
         }
+        let mut applied = false;
+        for mutation in &does.mutations {
+            let start = Instant::now();
+            let inputs = passage.inputs(&view, params, &self.namespace);
+            let activation = Activation::new(&policy.composition, inputs);
+            let outcome = mutate(passage, sight, mutation, &activation, inputs.object);
+            let type_ = outcome.as_ref().err().map_or(ErrorType::None, Failure::type_);
+            self.metrics
+                .mutated(&policy.name, &binding.name, type_, start.elapsed());
+            match outcome {
+                Ok(changed) => {
+                    view.shown.object = Some(Cow::Owned(changed));
+                    applied = true;
+                }
+                Err(Failure::Policy(why)) => self.errors.failed(policy, binding, &why),
+                Err(Failure::Request(error)) => return Err(error),
+            }
+        }
+        if applied && let Some(changed) = view.shown.object {
+            self.patched = true;
+            let changed = changed.into_owned();
+            let own = &passage.attributes.resource;
+            let (seen, attributes) = (&sight.resource, passage.attributes);
+            let back = versions::convert(&passage.resources, seen, own, attributes, &changed).await?;
+            if *back != *object {
+                self.progress.change();
+            }
+            *object = back.into_owned();
+        }
+        if does.again {
+            self.progress.ask_again(&id);
+        }
+        Ok(())
     }
-    if patched && let Some(changed) = view.shown.object {
-        let (own, attributes) = (&passage.attributes.resource, passage.attributes);
-        let changed = changed.into_owned();
-        let back = versions::convert(&passage.resources, &sight.resource, own, attributes, &changed).await?;
-        *object = back.into_owned();
-    }
-    Ok(patched)
 }
 
 /// A mutation that has not worked.

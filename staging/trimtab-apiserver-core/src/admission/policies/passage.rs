@@ -8,8 +8,10 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apimachinery_schema::structural::{
     Activation, Authorizer, COST_OF_CONDITIONS, EvaluationError, Inputs, Output,
 };
+use trimtab_apiserver_kinds::resource::Resource;
 
-use super::policy::{MatchResources, Policy};
+use super::params;
+use super::policy::{Binding, MatchResources, Policy};
 use crate::admission::dynamic::versions::{self, Shown};
 use crate::admission::dynamic::{self, Asking, Namespace, Sight, Surroundings};
 use crate::registry::Resources;
@@ -78,6 +80,44 @@ impl<'a> Passage<'a> {
         }
         of.objects.as_ref().map_err(Clone::clone)?;
         Ok(Some(sight))
+    }
+
+    /// How a policy sees the request, and the resource of its params; `None` when it is not about it.
+    ///
+    /// # Errors
+    ///
+    /// A text that says why that cannot be known.
+    pub(super) async fn concerned(
+        &self,
+        policy: &Policy,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<Option<(Sight, Option<Arc<Resource>>)>, String> {
+        let Some(sight) = self.sight(&policy.constraints, object, old).await? else {
+            return Ok(None);
+        };
+        let resource = policy.params.as_ref().map(|kind| params::resource(kind, self));
+        Ok(Some((sight, resource.transpose()?)))
+    }
+
+    /// What a binding has its policy evaluated with, each by itself; nothing when it is not about the request.
+    ///
+    /// # Errors
+    ///
+    /// A text that says why that cannot be known, or params cannot be had.
+    pub(super) async fn brought(
+        &self,
+        binding: &Binding,
+        resource: Option<&Arc<Resource>>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<Vec<Option<Value>>, String> {
+        if let Some(resources) = &binding.resources
+            && self.sight(resources, object, old).await?.is_none()
+        {
+            return Ok(Vec::new());
+        }
+        params::collect(resource, binding.params.as_ref(), self).await
     }
 
     /// The request as expressions see it whose policy has this sight of it.

@@ -12,7 +12,6 @@ use trimtab_apimachinery_schema::structural::{
 };
 
 use super::metrics::{ErrorType, PolicyMetrics};
-use super::params;
 use super::passage::{Passage, View};
 use super::policy::{Binding, Bound, Policy, Validation, Validations};
 use crate::admission::forbidden;
@@ -74,17 +73,9 @@ pub(super) async fn dispatch(
     };
     for Bound { policy, bindings } in policies {
         let (policy, does) = &**policy;
-        let sight = match passage.sight(&policy.constraints, object, old).await {
-            Ok(Some(sight)) => sight,
+        let (sight, resource) = match passage.concerned(policy, object, old).await {
+            Ok(Some(concerned)) => concerned,
             Ok(None) => continue,
-            Err(why) => {
-                findings.misconfigured(policy, None, &why);
-                continue;
-            }
-        };
-        let resource = policy.params.as_ref().map(|kind| params::resource(kind, passage));
-        let resource = match resource.transpose() {
-            Ok(resource) => resource,
             Err(why) => {
                 findings.misconfigured(policy, None, &why);
                 continue;
@@ -93,16 +84,8 @@ pub(super) async fn dispatch(
         let mut view: Option<View<'_>> = None;
         let mut annotations: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for binding in bindings {
-            let concerns = match &binding.resources {
-                Some(resources) => passage.sight(resources, object, old).await,
-                None => Ok(Some(sight.clone())),
-            };
-            let params = match concerns {
-                Ok(None) => continue,
-                Ok(Some(_)) => params::collect(resource.as_ref(), binding.params.as_ref(), passage).await,
-                Err(why) => Err(why),
-            };
-            let params = match params {
+            let params = match passage.brought(binding, resource.as_ref(), object, old).await {
+                Ok(params) if params.is_empty() => continue,
                 Ok(params) => params,
                 Err(why) => {
                     findings.misconfigured(policy, Some(binding), &why);

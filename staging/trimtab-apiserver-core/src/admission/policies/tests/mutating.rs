@@ -219,6 +219,20 @@ async fn webhooks_are_asked_again_only_when_the_object_is_another_one() {
 }
 
 #[tokio::test]
+async fn only_those_are_asked_again_that_were_asked() {
+    let server = Server::new().await;
+    let condition = json!([{"name": "c", "expression": "has(object.data.names)"}]);
+    let again = json!({"reinvocationPolicy": "IfNeeded", "matchConditions": condition});
+    mutating(&server, "a", &[&append("a")], again).await;
+    mutating(&server, "b", &[&append("b")], json!({})).await;
+    for name in ["a", "b"] {
+        bind(&server, "mutating", name, json!({})).await;
+    }
+    let (code, made, _) = server.make("m").await;
+    assert_eq!((code, &made["data"]["names"]), (201, &json!("b")), "{made}");
+}
+
+#[tokio::test]
 async fn bindings_and_params_are_each_a_turn() {
     let server = Server::new().await;
     server
