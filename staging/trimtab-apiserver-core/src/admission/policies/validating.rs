@@ -147,7 +147,7 @@ fn judge(passage: &Passage<'_>, policy: &Policy, does: &Validations, inputs: Inp
     }
     let activation = Activation::new(&policy.composition, inputs);
     let mut budget = COST_OF_POLICY;
-    let mut failures = Vec::new();
+    let (mut failures, mut ran_out) = (Vec::new(), false);
     for (i, validation) in does.validations.iter().enumerate() {
         let start = Instant::now();
         let failure = match activation.evaluate(&validation.expression, &mut budget) {
@@ -156,14 +156,13 @@ fn judge(passage: &Passage<'_>, policy: &Policy, does: &Validations, inputs: Inp
             Err(error @ EvaluationError::OutOfBudget) => {
                 // Nothing more can be said.
                 failures = vec![(0, Some(Failure::error(error.to_string(), start.elapsed())))];
+                ran_out = true;
                 break;
             }
             Err(error) => Some(Failure::error(error.to_string(), start.elapsed())),
         };
         failures.push((i, failure));
     }
-    let ran_out =
-        matches!(failures.as_slice(), [(_, Some(failure))] if failure.error == ErrorType::OutOfBudget);
     for (i, failure) in failures {
         let (failure, is_error) = match (failure, does.validations.get(i)) {
             (Some(failure), _) => (failure, true),

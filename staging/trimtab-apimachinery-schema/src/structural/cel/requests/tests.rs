@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::super::library::DOCUMENTED;
 use super::super::library::authorizers::{Authorizer, Check, Decision};
 use super::*;
 
@@ -356,6 +357,19 @@ fn mutations_come_to_json() {
             (got, expected) => panic!("{expression}: {got:?} instead of {expected:?}"),
         }
     }
+}
+
+#[test]
+fn counting_changes_nothing_else() {
+    let mut wrong = Vec::new();
+    for expression in DOCUMENTED {
+        let mut budget = COST_OF_POLICY;
+        let got = evaluate(&[], expression, Returns::Bool, &mut budget);
+        if got != Ok(Output::Bool(true)) || budget == COST_OF_POLICY {
+            wrong.push((*expression, got));
+        }
+    }
+    assert_eq!(wrong, []);
 }
 
 #[test]
