@@ -22,6 +22,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use trimtab_apimachinery_meta::names;
 use trimtab_apiserver_auth::{Attributes, UserInfo};
 
 pub use self::file::Rotation;
@@ -42,13 +43,18 @@ pub(crate) struct Annotations(Arc<Mutex<BTreeMap<String, String>>>);
 /// Adds an annotation to the audit events of the request that this task answers, if it has any. What has been said under a
 /// key stays as it is. `value` is asked for only if it is wanted.
 ///
-/// Keys are names with a domain, as `validation.policy.admission.k8s.io/validation_failure`.
+/// Keys are names with a domain, as `validation.policy.admission.k8s.io/validation_failure`. What is no such key is not noted,
+/// as with kube-apiserver, and is told of in the log.
 pub fn annotate(key: &str, value: impl FnOnce() -> String) {
     let _ = ANNOTATIONS.try_with(|annotations| annotations.add(key, value)); // most requests have none
 }
 
 impl Annotations {
     pub(crate) fn add(&self, key: &str, value: impl FnOnce() -> String) {
+        if !key.contains('/') || !names::qualified_name(key).is_empty() {
+            tracing::warn!(key, "an audit annotation has a key that is none; it is not noted");
+            return;
+        }
         let mut annotations = self.0.lock();
         if annotations.contains_key(key) {
             tracing::debug!(key, "an audit annotation has a value already");

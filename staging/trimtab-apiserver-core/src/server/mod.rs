@@ -331,7 +331,9 @@ impl Builder {
         );
         let policies = Arc::new(Policies::new(around.clone(), policy_metrics.clone()));
         let webhooks = Arc::new(Webhooks::new(around, clients.clone(), webhook_metrics.clone()));
-        registry.set_admission(Arc::new(admission.with_dynamic(policies, webhooks)));
+        registry.set_admission(Arc::new(
+            admission.with_dynamic(policies.clone(), webhooks.clone()),
+        ));
         let definitions = crd::controller::start(&registry, terminating, clients, stop.clone())
             .await
             .map_err(StartError::Bootstrap)?;
@@ -348,7 +350,7 @@ impl Builder {
         tasks.push(tokio::spawn(async move {
             tokio::select! {
                 () = ended.cancelled() => {}
-                ((), ()) = async { tokio::join!(follow, follow_quotas) } => {}
+                _ = async { tokio::join!(follow, follow_quotas, policies.follow(), webhooks.follow()) } => {}
             }
         }));
         let metrics = Metrics::new(&policy_metrics, &webhook_metrics)

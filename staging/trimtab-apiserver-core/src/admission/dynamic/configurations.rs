@@ -1,29 +1,33 @@
-//! Configurations as the store has them: read once, followed by watches, and looked at only when they have changed.
-//!
-//! A request costs nothing but a comparison of two numbers as long as nobody writes configurations.
+//! Configurations as the store has them: read once, followed by watches, and put together only when they have changed.
 //!
 //! **Invariant:** what [`Configurations::current`] answers is never older than the last write that was acknowledged before it
-//! was called, as long as the store's watches are immediate (checked by `a_configuration_counts_from_the_next_request_on`).
-//! Those of a store that others keep are late by what a message takes, as kube-apiserver's are.
+//! was called, as long as the store's watches are immediate (checked by `a_configuration_counts_from_the_next_request_on`
+//! and `whoever_has_written_sees_it_whatever_others_do`). Those of a store that others keep are late by what a message
+//! takes, as kube-apiserver's are.
+//!
+//! Watches are asked every time, which takes tens of nanoseconds, rather than when they have said that they have something: a
+//! store may acknowledge a write before it has woken everybody.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_storage::{EventKind, RangeRequest, Store, WatchRequest, WatchStream};
+use trimtab_apiserver_storage::{Error, EventKind, RangeRequest, Store, WatchRequest, WatchStream};
 
 use crate::registry::{keys, storage};
 
 /// How often it is read anew because a watch has ended at once.
 const ATTEMPTS: usize = 8;
+/// How long to wait after configurations could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What configurations are read as: each by itself, and all together.
 pub(crate) trait Kinds: fmt::Debug + Send + Sync + 'static {
@@ -44,35 +48,20 @@ pub(crate) trait Kinds: fmt::Debug + Send + Sync + 'static {
 /// The configurations of some kinds.
 pub(crate) struct Configurations<K: Kinds> {
     store: Arc<dyn Store>,
-    known: ArcSwap<Known<K::All>>,
-    woken: Arc<Woken>,
-    /// What keeps `known` up to date; `None` when it has to be read.
-    live: Mutex<Option<Live<K>>>,
+    state: Mutex<State<K>>,
 }
 
-/// How often watches had something to say. It begins at one, so that what has never been read is not up to date.
-#[derive(Debug)]
-struct Woken(AtomicU64);
-
-/// All configurations, as they were when watches had had something to say so often.
-#[derive(Debug, Default)]
-struct Known<A> {
-    woken: u64,
-    all: Arc<A>,
+struct State<K: Kinds> {
+    /// `None` when it has to be read.
+    live: Option<Live<K>>,
+    /// Told when a watch has something to say, whoever polled it last.
+    waker: Waker,
 }
 
 struct Live<K: Kinds> {
     watches: Vec<WatchStream>,
     parts: Vec<BTreeMap<Bytes, K::One>>,
-    waker: Waker,
-    /// Whether it has just been read.
-    is_new: bool,
-}
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Release);
-    }
+    all: Arc<K::All>,
 }
 
 impl<K: Kinds> fmt::Debug for Configurations<K> {
@@ -85,11 +74,13 @@ impl<K: Kinds> fmt::Debug for Configurations<K> {
 
 impl<K: Kinds> Configurations<K> {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        let state = State {
+            live: None,
+            waker: Waker::noop().clone(),
+        };
         Self {
             store,
-            known: ArcSwap::default(),
-            woken: Arc::new(Woken(AtomicU64::new(1))),
-            live: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -102,20 +93,13 @@ impl<K: Kinds> Configurations<K> {
     /// When they have to be read and cannot.
     pub(crate) async fn current(&self) -> Result<Arc<K::All>, ApiError> {
         for _ in 0..ATTEMPTS {
-            let known = self.known.load();
-            let woken = self.woken.0.load(Ordering::Acquire);
-            if known.woken == woken {
-                return Ok(known.all.clone());
-            }
-            drop(known);
-            if let Some(all) = self.catch_up(woken) {
+            if let Some(all) = self.state.lock().catch_up() {
                 return Ok(all);
             }
-            let waker = Waker::from(self.woken.clone());
-            let read = Live::load(&*self.store, waker).await;
+            let read = Live::load(&*self.store).await;
             let read = read.map_err(|error| storage::error(&error))?;
             // Whoever was faster has something that is followed already.
-            self.live.lock().get_or_insert(read);
+            self.state.lock().live.get_or_insert(read);
         }
         let of = K::PLURALS.join(" and ");
         Err(ApiError::internal(format_args!(
@@ -123,29 +107,41 @@ impl<K: Kinds> Configurations<K> {
         )))
     }
 
+    /// Keeps up with the store while nobody asks: some watches go on only while they are polled.
+    pub(crate) async fn follow(&self) {
+        loop {
+            if let Err(error) = self.current().await {
+                tracing::warn!(%error, of = ?K::PLURALS, "cannot read configurations of admission; trying again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            poll_fn(|context| {
+                let mut state = self.state.lock();
+                state.waker.clone_from(context.waker());
+                match state.catch_up() {
+                    Some(_) => Poll::Pending,
+                    None => Poll::Ready(()),
+                }
+            })
+            .await;
+        }
+    }
+}
+
+impl<K: Kinds> State<K> {
     /// Takes in what the watches have to say; `None` if there are none, or one has ended.
-    fn catch_up(&self, woken: u64) -> Option<Arc<K::All>> {
-        let mut live = self.live.lock();
-        let following = live.as_mut()?;
-        let Some(changed) = following.catch_up() else {
-            *live = None;
+    fn catch_up(&mut self) -> Option<Arc<K::All>> {
+        let live = self.live.as_mut()?;
+        if live.catch_up(&mut Context::from_waker(&self.waker)).is_none() {
+            self.live = None;
             return None;
-        };
-        let all = if changed {
-            Arc::new(K::all(&following.parts))
-        } else {
-            self.known.load().all.clone()
-        };
-        self.known.store(Arc::new(Known {
-            woken,
-            all: all.clone(),
-        }));
-        Some(all)
+        }
+        Some(live.all.clone())
     }
 }
 
 impl<K: Kinds> Live<K> {
-    async fn load(store: &dyn Store, waker: Waker) -> Result<Self, trimtab_apiserver_storage::Error> {
+    async fn load(store: &dyn Store) -> Result<Self, Error> {
         let revision = store.revision().await?;
         let (mut watches, mut parts) = (Vec::new(), Vec::new());
         for (kind, plural) in K::PLURALS.iter().enumerate() {
@@ -163,19 +159,17 @@ impl<K: Kinds> Live<K> {
             );
         }
         Ok(Self {
+            all: Arc::new(K::all(&parts)),
             watches,
             parts,
-            waker,
-            is_new: true,
         })
     }
 
-    /// Whether anything has changed; `None` when a watch has ended.
-    fn catch_up(&mut self) -> Option<bool> {
-        let mut context = Context::from_waker(&self.waker);
-        let mut changed = std::mem::take(&mut self.is_new);
+    /// Takes in what the watches have to say; `None` when one has ended.
+    fn catch_up(&mut self, context: &mut Context<'_>) -> Option<()> {
+        let mut changed = false;
         for (kind, (watch, parts)) in self.watches.iter_mut().zip(&mut self.parts).enumerate() {
-            while let Poll::Ready(next) = watch.poll_next_unpin(&mut context) {
+            while let Poll::Ready(next) = watch.poll_next_unpin(context) {
                 for event in next?.ok()?.events {
                     changed = true;
                     let read = match event.kind {
@@ -189,7 +183,10 @@ impl<K: Kinds> Live<K> {
                 }
             }
         }
-        Some(changed)
+        if changed {
+            self.all = Arc::new(K::all(&self.parts));
+        }
+        Some(())
     }
 }
 

@@ -58,6 +58,11 @@ impl Policies {
         }
     }
 
+    /// Keeps up with the store; ends when it is dropped.
+    pub(crate) async fn follow(&self) {
+        tokio::join!(self.mutating.follow(), self.validating.follow());
+    }
+
     /// The first round of mutating policies.
     ///
     /// # Errors

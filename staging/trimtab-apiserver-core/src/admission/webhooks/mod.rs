@@ -51,6 +51,11 @@ impl Webhooks {
         }
     }
 
+    /// Keeps up with the store; ends when it is dropped.
+    pub(crate) async fn follow(&self) {
+        tokio::join!(self.mutating.follow(), self.validating.follow());
+    }
+
     /// The first round of calls of mutating webhooks.
     ///
     /// # Errors
