@@ -31,7 +31,8 @@ enum State {
 }
 
 /// All plugins of kube-apiserver 1.36 in its order, and what becomes of them here. `StorageObjectInUseProtection` is on
-/// there: it needs a controller, without which no claim can be deleted.
+/// there: without the controllers that take its finalizers away no claim could be deleted, and where they run they protect
+/// what is not protected.
 const KNOWN: [(&str, State); 41] = [
     ("AlwaysAdmit", State::Off),
     ("NamespaceAutoProvision", State::Absent),
