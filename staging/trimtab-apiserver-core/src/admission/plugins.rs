@@ -13,6 +13,7 @@ use super::{
     ExtendedResourceToleration, LimitAntiAffinity, LimitRanger, Limited, NamespaceExists, NamespaceLifecycle,
     NodeRestriction, OwnerPermissions, PodNodeSelector, PodResize, PodSecurity, PodSecurityConfig,
     PodTopologyLabels, Priority, Reader, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
+    TolerationRestriction,
 };
 use crate::auth::Authorizer;
 use crate::registry::ResourceTable;
@@ -49,7 +50,7 @@ const KNOWN: [(&str, State); 41] = [
     ("PodNodeSelector", State::Off),
     ("Priority", State::On),
     ("DefaultTolerationSeconds", State::On),
-    ("PodTolerationRestriction", State::Absent),
+    ("PodTolerationRestriction", State::Off),
     ("EventRateLimit", State::Off),
     ("ExtendedResourceToleration", State::Off),
     ("DefaultStorageClass", State::On),
@@ -273,6 +274,7 @@ impl Chain {
             }
             "Priority" => self.then(Priority::new(reader())),
             "DefaultTolerationSeconds" => self.then(DefaultTolerations),
+            "PodTolerationRestriction" => self.then(TolerationRestriction::new(reader(), config)?),
             "EventRateLimit" => match config {
                 Value::Null => return Err("it needs limits, by --admission-control-config-file".to_owned()),
                 config => self.then(EventRateLimit::new(config)?),
