@@ -9,6 +9,8 @@
 //!   them go.
 //! - `serviceaccount-controller` and `root-ca-certificate-publisher-controller` give every namespace its default service
 //!   account and the certificates of the server.
+//! - `persistentvolumeclaim-protection-controller` and `persistentvolume-protection-controller` keep what is deleted and still
+//!   used until it no longer is.
 //!
 //! What holds, by name:
 //!
@@ -28,6 +30,7 @@ mod live;
 mod namespace;
 mod options;
 mod pool;
+mod protection;
 mod resources;
 mod set;
 mod standing;

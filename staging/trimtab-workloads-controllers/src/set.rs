@@ -13,7 +13,7 @@ use trimtab_client_cache::informer::InformerFactory;
 
 use crate::Options;
 use crate::context::{Context, InvalidController};
-use crate::{garbage_collector, namespace, standing};
+use crate::{garbage_collector, namespace, protection, standing};
 
 /// How long [`run`] waits for a server. kube-controller-manager's figure.
 const SERVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 type Run = fn(Context) -> BoxFuture<'static, Result<(), InvalidController>>;
 
 /// Every controller: its name, the short name that kube-controller-manager takes too, and what it runs.
-const CONTROLLERS: [(&str, &str, Run); 4] = [
+const CONTROLLERS: [(&str, &str, Run); 6] = [
     (garbage_collector::NAME, "garbagecollector", |context| {
         garbage_collector::run(context).boxed()
     }),
@@ -37,6 +37,12 @@ const CONTROLLERS: [(&str, &str, Run); 4] = [
     }),
     (namespace::NAME, "namespace", |context| {
         namespace::run(context).boxed()
+    }),
+    (protection::CLAIMS, "pvc-protection", |context| {
+        protection::claims(context).boxed()
+    }),
+    (protection::VOLUMES, "pv-protection", |context| {
+        protection::volumes(context).boxed()
     }),
 ];
 

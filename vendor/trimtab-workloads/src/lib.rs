@@ -1,4 +1,4 @@
-//! The built-in controllers: garbage collection, namespace deletion, default service accounts.
+//! The built-in controllers: garbage collection, namespace deletion, default service accounts, protection of volumes.
 //!
 //! They run beside any API server, as kube-controller-manager's do:
 //!

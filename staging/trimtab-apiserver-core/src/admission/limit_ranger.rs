@@ -1,12 +1,12 @@
 //! Limit ranges: what a namespace's containers, pods and claims may ask for, and what they get when they ask for
 //! nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use trimtab_apimachinery_meta::{ApiError, Quantity};
+use trimtab_apimachinery_meta::ApiError;
+use trimtab_apimachinery_meta::quota::{Amounts, add, amounts};
 
 use super::{Reader, creates, forbidden};
 use crate::registry::hooks::{Admission, Attributes};
@@ -123,24 +123,6 @@ fn fill_in<'a>(pod: &mut Value, limits: impl Iterator<Item = &'a Value>) {
     }
 }
 
-/// Amounts by resource.
-type Amounts = BTreeMap<String, Quantity>;
-
-fn amounts(value: &Value) -> Amounts {
-    let amount = |v: &Value| {
-        v.as_str()
-            .map_or_else(|| v.to_string(), str::to_owned)
-            .parse()
-            .ok()
-    };
-    value
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(k, v)| Some((k.clone(), amount(v)?)))
-        .collect()
-}
-
 fn containers<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
     pod["spec"][list].as_array().into_iter().flatten()
 }
@@ -148,18 +130,15 @@ fn containers<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = &'a Value>
 /// What the pod as a whole asks for: its containers together, or its largest init container.
 fn pod_total(pod: &Value, field: &str) -> Amounts {
     let of = |container: &Value| amounts(&container["resources"][field]);
-    let add = |mut sum: Amounts, more: Amounts| {
-        for (resource, amount) in more {
-            let total = sum.get(&resource).copied().unwrap_or_default() + amount;
-            sum.insert(resource, total);
-        }
+    let with = |mut sum: Amounts, more: Amounts| {
+        add(&mut sum, &more);
         sum
     };
     let sidecars = containers(pod, "initContainers").filter(|c| c["restartPolicy"] == "Always");
     let mut total = containers(pod, "containers")
         .chain(sidecars)
         .map(of)
-        .fold(Amounts::new(), add);
+        .fold(Amounts::new(), with);
     for init in containers(pod, "initContainers").filter(|c| c["restartPolicy"] != "Always") {
         for (resource, amount) in of(init) {
             let most = total.get(&resource).copied().unwrap_or_default().max(amount);

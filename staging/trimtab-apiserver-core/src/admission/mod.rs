@@ -32,6 +32,7 @@ mod services;
 mod storage_class;
 #[cfg(test)]
 mod tests;
+mod toleration_restriction;
 mod tolerations;
 mod volumes;
 pub(crate) mod webhooks;
@@ -64,6 +65,7 @@ pub use runtime_class::RuntimeClass;
 pub use service_accounts::ServiceAccounts;
 pub use services::{DefaultIngressClass, DenyExternalIps};
 pub use storage_class::DefaultStorageClass;
+pub use toleration_restriction::TolerationRestriction;
 pub use tolerations::DefaultTolerations;
 pub use volumes::{ClaimResize, StorageProtection};
 use webhooks::Webhooks;

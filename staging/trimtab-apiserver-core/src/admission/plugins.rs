@@ -13,6 +13,7 @@ use super::{
     ExtendedResourceToleration, LimitAntiAffinity, LimitRanger, Limited, NamespaceExists, NamespaceLifecycle,
     NodeRestriction, OwnerPermissions, PodNodeSelector, PodResize, PodSecurity, PodSecurityConfig,
     PodTopologyLabels, Priority, Reader, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
+    TolerationRestriction,
 };
 use crate::auth::Authorizer;
 use crate::registry::ResourceTable;
@@ -31,7 +32,8 @@ enum State {
 }
 
 /// All plugins of kube-apiserver 1.36 in its order, and what becomes of them here. `StorageObjectInUseProtection` is on
-/// there: it needs a controller, without which no claim can be deleted.
+/// there: without the controllers that take its finalizers away no claim could be deleted, and where they run they protect
+/// what is not protected.
 const KNOWN: [(&str, State); 41] = [
     ("AlwaysAdmit", State::Off),
     ("NamespaceAutoProvision", State::Absent),
@@ -48,7 +50,7 @@ const KNOWN: [(&str, State); 41] = [
     ("PodNodeSelector", State::Off),
     ("Priority", State::On),
     ("DefaultTolerationSeconds", State::On),
-    ("PodTolerationRestriction", State::Absent),
+    ("PodTolerationRestriction", State::Off),
     ("EventRateLimit", State::Off),
     ("ExtendedResourceToleration", State::Off),
     ("DefaultStorageClass", State::On),
@@ -276,6 +278,7 @@ impl Chain {
             }
             "Priority" => self.then(Priority::new(reader())),
             "DefaultTolerationSeconds" => self.then(DefaultTolerations),
+            "PodTolerationRestriction" => self.then(TolerationRestriction::new(reader(), config)?),
             "EventRateLimit" => match config {
                 Value::Null => return Err("it needs limits, by --admission-control-config-file".to_owned()),
                 config => self.then(EventRateLimit::new(config)?),

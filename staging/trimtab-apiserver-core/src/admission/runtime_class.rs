@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::{ApiError, quota};
 
+use super::tolerations::merge;
 use super::{Reader, creates, forbidden};
 use crate::registry::hooks::{Admission, Attributes};
 
@@ -119,46 +120,4 @@ fn schedule(attributes: &Attributes, pod: &mut Value, scheduling: &Value) -> Res
         pod["spec"]["tolerations"] = Value::Array(merge(&[own, more].concat()));
     }
     Ok(())
-}
-
-/// Tolerations without those that others cover; of equal ones the first.
-fn merge(all: &[Value]) -> Vec<Value> {
-    let mut merged: Vec<Value> = Vec::new();
-    for (n, toleration) in all.iter().enumerate() {
-        let before = merged.iter().any(|other| covers(other, toleration));
-        let after = all[n + 1..]
-            .iter()
-            .any(|other| other != toleration && covers(other, toleration));
-        if !before && !after {
-            merged.push(toleration.clone());
-        }
-    }
-    merged
-}
-
-/// Whether one toleration tolerates all that another does.
-fn covers(wide: &Value, narrow: &Value) -> bool {
-    let of = |toleration: &Value, field: &str| toleration[field].as_str().unwrap_or_default().to_owned();
-    let (key, operator, effect) = (of(wide, "key"), of(wide, "operator"), of(wide, "effect"));
-    if wide == narrow {
-        return true;
-    }
-    if of(narrow, "key") != key && !(key.is_empty() && operator == "Exists") {
-        return false;
-    }
-    if of(narrow, "effect") != effect && !effect.is_empty() {
-        return false;
-    }
-    let seconds = |toleration: &Value| toleration["tolerationSeconds"].as_i64();
-    if effect == "NoExecute"
-        && let Some(most) = seconds(wide)
-        && seconds(narrow).is_none_or(|seconds| seconds > most)
-    {
-        return false;
-    }
-    match operator.as_str() {
-        "Exists" => true,
-        "Equal" | "" => of(narrow, "operator") == "Equal" && of(narrow, "value") == of(wide, "value"),
-        _ => false,
-    }
 }

@@ -1,4 +1,5 @@
-//! Default tolerations: a pod stays five minutes on a node that is not ready or cannot be reached.
+//! Tolerations: a pod stays five minutes on a node that is not ready or cannot be reached; and how tolerations are put
+//! together.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -52,5 +53,47 @@ impl Admission for DefaultTolerations {
         ));
         spec.insert("tolerations".to_owned(), Value::Array(tolerations));
         Ok(())
+    }
+}
+
+/// Tolerations without those that others cover; of equal ones the first.
+pub(super) fn merge(all: &[Value]) -> Vec<Value> {
+    let mut merged: Vec<Value> = Vec::new();
+    for (n, toleration) in all.iter().enumerate() {
+        let before = merged.iter().any(|other| covers(other, toleration));
+        let after = all[n + 1..]
+            .iter()
+            .any(|other| other != toleration && covers(other, toleration));
+        if !before && !after {
+            merged.push(toleration.clone());
+        }
+    }
+    merged
+}
+
+/// Whether one toleration tolerates all that another does.
+pub(super) fn covers(wide: &Value, narrow: &Value) -> bool {
+    let of = |toleration: &Value, field: &str| toleration[field].as_str().unwrap_or_default().to_owned();
+    let (key, operator, effect) = (of(wide, "key"), of(wide, "operator"), of(wide, "effect"));
+    if wide == narrow {
+        return true;
+    }
+    if of(narrow, "key") != key && !(key.is_empty() && operator == "Exists") {
+        return false;
+    }
+    if of(narrow, "effect") != effect && !effect.is_empty() {
+        return false;
+    }
+    let seconds = |toleration: &Value| toleration["tolerationSeconds"].as_i64();
+    if effect == "NoExecute"
+        && let Some(most) = seconds(wide)
+        && seconds(narrow).is_none_or(|seconds| seconds > most)
+    {
+        return false;
+    }
+    match operator.as_str() {
+        "Exists" => true,
+        "Equal" | "" => of(narrow, "operator") == "Equal" && of(narrow, "value") == of(wide, "value"),
+        _ => false,
     }
 }

@@ -292,3 +292,57 @@ async fn every_namespace_has_its_service_account_while_it_lives() {
     );
     set.shut_down().await.expect("nothing to do");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_used_outlasts_its_deletion() {
+    let claim_finalizer = json!(["kubernetes.io/pvc-protection"]);
+    let volume_finalizer = json!(["kubernetes.io/pv-protection"]);
+    let pod = json!({"spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "used"}}]}});
+    for failures in [0, 5] {
+        let server = Server::default();
+        server.put("persistentvolumeclaims/used", json!({}));
+        server.put(
+            "persistentvolumeclaims/idle",
+            json!({"finalizers": ["example.com/own"]}),
+        );
+        server.put_whole("pods/p", &pod);
+        server.put_whole("persistentvolumes/bound", &json!({"status": {"phase": "Bound"}}));
+        server.faults(|faults| faults.failures = failures);
+        let claims = started(&server, "pvc-protection").await;
+        let volumes = started(&server, "pv-protection").await;
+        sleep(LONG).await;
+        let finalizers =
+            |path: &str| server.get(path).expect("it is there")["metadata"]["finalizers"].clone();
+        assert_eq!(finalizers("persistentvolumeclaims/used"), claim_finalizer);
+        assert_eq!(
+            finalizers("persistentvolumeclaims/idle"),
+            json!(["example.com/own", "kubernetes.io/pvc-protection"])
+        );
+        assert_eq!(finalizers("persistentvolumes/bound"), volume_finalizer);
+        for path in [
+            "persistentvolumeclaims/used",
+            "persistentvolumeclaims/idle",
+            "persistentvolumes/bound",
+        ] {
+            server.delete(path, "Background");
+        }
+        server.faults(|faults| faults.failures = failures);
+        sleep(LONG).await;
+        assert_eq!(finalizers("persistentvolumeclaims/used"), claim_finalizer);
+        assert_eq!(
+            finalizers("persistentvolumeclaims/idle"),
+            json!(["example.com/own"])
+        );
+        assert_eq!(finalizers("persistentvolumes/bound"), volume_finalizer);
+        server.delete("pods/p", "Background");
+        server.put_whole(
+            "persistentvolumes/bound",
+            &json!({"status": {"phase": "Released"}}),
+        );
+        sleep(LONG).await;
+        let left = ["persistentvolumeclaims/used", "persistentvolumes/bound"].map(|path| server.get(path));
+        assert_eq!(left, [None, None], "{:?}", server.log());
+        claims.shut_down().await.expect("nothing to do");
+        volumes.shut_down().await.expect("nothing to do");
+    }
+}

@@ -78,6 +78,14 @@ impl Server {
             .expect("users write without conditions")
     }
 
+    /// Makes or changes an object in whole as a user does.
+    pub(super) fn put_whole(&self, path: &str, object: &Value) {
+        let mut state = self.0.lock();
+        state
+            .merge(&id(path), object)
+            .expect("users write without conditions");
+    }
+
     /// Deletes an object as a user does.
     pub(super) fn delete(&self, path: &str, policy: &str) {
         let options = json!({ "propagationPolicy": policy });
@@ -336,7 +344,7 @@ impl State {
 fn id(path: &str) -> Id {
     let mut parts = path.split('/');
     let (plural, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let namespace = if plural == "namespaces" {
+    let namespace = if matches!(plural, "namespaces" | "persistentvolumes") {
         ""
     } else {
         parts.next().unwrap_or("ns")

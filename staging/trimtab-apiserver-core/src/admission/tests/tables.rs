@@ -307,6 +307,96 @@ async fn pods_with_extended_resources_tolerate_their_taints() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_tolerate_what_their_namespace_has_them_tolerate_and_allows() {
+    let t = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoSchedule"});
+    let pressure = || t("node.kubernetes.io/memory-pressure");
+    let namespace = |defaults: Option<Value>, allowed: Option<Value>| {
+        let mut annotations = json!({});
+        if let Some(defaults) = defaults {
+            annotations["scheduler.alpha.kubernetes.io/defaultTolerations"] = json!(defaults.to_string());
+        }
+        if let Some(allowed) = allowed {
+            annotations["scheduler.alpha.kubernetes.io/tolerationsWhitelist"] = json!(allowed.to_string());
+        }
+        named("ns", json!({"metadata": {"annotations": annotations}}))
+    };
+    let config = json!({"default": [t("c")], "whitelist": [t("c"), t("own"), pressure()]});
+    let asking = json!([{"name": "c", "resources": {"requests": {"cpu": "1"}}}]);
+    let idle = json!([{"name": "c"}]);
+    let conflict = |scope: &str| {
+        format!(
+            "403 pods \"p\" is forbidden: pod tolerations (possibly merged with namespace default tolerations) conflict with its {scope} whitelist"
+        )
+    };
+    let (of_namespace, of_cluster) = (conflict("namespace"), conflict("cluster"));
+    for (defaults, allowed, config, containers, own, wanted) in [
+        (
+            Some(json!([t("d")])),
+            None,
+            Value::Null,
+            &idle,
+            json!([t("own")]),
+            Ok(json!([t("own"), t("d")])),
+        ),
+        (
+            Some(json!([t("own")])),
+            None,
+            Value::Null,
+            &idle,
+            json!([t("own")]),
+            Ok(json!([t("own")])),
+        ),
+        (
+            Some(json!([])),
+            None,
+            config.clone(),
+            &idle,
+            json!([t("own")]),
+            Ok(json!([t("own")])),
+        ),
+        (
+            None,
+            None,
+            config.clone(),
+            &asking,
+            json!([t("own")]),
+            Ok(json!([t("own"), t("c"), pressure()])),
+        ),
+        (
+            None,
+            None,
+            config.clone(),
+            &idle,
+            json!([t("other")]),
+            Err(of_cluster.as_str()),
+        ),
+        (
+            None,
+            Some(json!([t("x")])),
+            Value::Null,
+            &idle,
+            json!([t("other")]),
+            Err(of_namespace.as_str()),
+        ),
+        (
+            None,
+            Some(json!([])),
+            config,
+            &idle,
+            json!([t("other")]),
+            Ok(json!([t("other"), t("c")])),
+        ),
+    ] {
+        let objects = Objects::default().with("namespaces", "", namespace(defaults, allowed));
+        let plugin = TolerationRestriction::new(reader(objects), &config).expect("a plugin");
+        let with = |tolerations: Value| pod(json!({"containers": containers, "tolerations": tolerations}));
+        check(&plugin, create("pods", with(own)), wanted.map(with)).await;
+    }
+    let wrong = TolerationRestriction::new(reader(Objects::default()), &json!({"default": "a"}));
+    assert_eq!(wrong.expect_err("refused"), "default: want a list of tolerations");
+}
+
+#[tokio::test(start_paused = true)]
 async fn storage_outlasts_its_use() {
     let held = |finalizers: Value| named("v", json!({"metadata": {"finalizers": finalizers}}));
     for (path, finalizer) in [

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde_json::{Value, json};
+use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
 use super::{ApiServer, Builder, post, send};
@@ -135,5 +136,25 @@ async fn bootstrap_tokens_are_believed_where_that_is_said() {
                 assert_eq!(status["user"]["groups"], groups);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn tokens_last_no_longer_than_the_server_says() {
+    let issuer = Issuer::generate().expect("a key").lasting(Some(7200));
+    let server = start(|builder| builder.issuer(issuer)).await;
+    let service = server.service();
+    let path = "/api/v1/namespaces/default/serviceaccounts";
+    assert_eq!(post(&service, path, &account()).await.0, StatusCode::CREATED);
+    let path = "/api/v1/namespaces/default/serviceaccounts/a/token";
+    for (asked, lasts, warned) in [(3600, 3600, 0), (7200, 7200, 0), (86400, 7200, 1)] {
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": asked}});
+        let (code, warnings, answer) = post(&service, path, &request).await;
+        assert_eq!(
+            (code, warnings.len()),
+            (StatusCode::CREATED, warned),
+            "{answer} {warnings:?}"
+        );
+        assert_eq!(answer["spec"]["expirationSeconds"], lasts, "{answer}");
     }
 }
