@@ -48,10 +48,12 @@ pub(super) fn compile(expression: &str) -> Result<Program, String> {
 /// As [`compile`], with the functions of that environment.
 pub(super) fn compile_in(env: &Env, expression: &str) -> Result<Program, String> {
     env.compile(expression).map_err(|errors| {
-        format!(
-            "compilation failed: {}",
-            errors.to_string().replace("\n| ", "\n | ")
-        )
+        let errors = errors.to_string();
+        if errors.contains("Recursion limit of 96 exceeded") {
+            let limit = "compilation failed: ERROR: <input>:-1:0: expression recursion limit exceeded: 96";
+            return limit.to_owned();
+        }
+        format!("compilation failed: {}", errors.replace("\n| ", "\n | "))
     })
 }
 

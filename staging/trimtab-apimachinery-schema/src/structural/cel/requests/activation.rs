@@ -14,7 +14,7 @@ use super::super::{rule, value};
 use super::expression::{Compiled, Expression, Output, Returns};
 use super::meter::{self, Spending};
 use super::shared::{Shared, Variables};
-use super::{COST_OF_ONE, Composition, patches};
+use super::{COST_OF_ONE, Composition, depth, patches};
 
 /// What the names of expressions stand for.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,9 @@ impl<'a> Activation<'a> {
             .compiled()
             .map_err(|fault| EvaluationError::Failed(format!("compilation error: {fault}")))?;
         self.prepare(compiled);
-        let (result, cost) = self.scope.run(compiled, self.scope.variables.len());
+        let end = self.scope.variables.len();
+        let ran = depth::with_room(compiled.levels, || self.scope.run(compiled, end));
+        let (result, cost) = ran.map_err(EvaluationError::Failed)?;
         let variables = self.scope.cost.swap(0, Ordering::Relaxed);
         let left = budget.checked_sub(variables.saturating_add(cost));
         *budget = left.unwrap_or_default();

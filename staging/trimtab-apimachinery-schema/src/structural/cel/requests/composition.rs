@@ -24,7 +24,9 @@ impl Composition {
     pub fn add_variable(&mut self, name: &str, expression: &str) -> Option<String> {
         let expression = self.compile(expression, Returns::Anything);
         let fault = expression.fault().map(str::to_owned);
-        self.declarations.declare(name, expression.kind().cloned());
+        let levels = expression.compiled().map_or(0, |compiled| compiled.levels);
+        self.declarations
+            .declare(name, expression.kind().cloned(), levels);
         Arc::make_mut(&mut self.variables).push((name.to_owned(), expression));
         fault
     }

@@ -15,6 +15,8 @@ pub struct Declarations {
     pub(super) patches: bool,
     /// The policy's variables; `None` where there is no such name.
     variables: Option<Vec<(String, Kind)>>,
+    /// How deep each of them is, with those that it looks at.
+    levels: Vec<usize>,
 }
 
 impl Default for Declarations {
@@ -25,6 +27,7 @@ impl Default for Declarations {
             authorizer: true,
             patches: false,
             variables: None,
+            levels: Vec::new(),
         }
     }
 }
@@ -77,10 +80,18 @@ impl Declarations {
         self
     }
 
-    /// Declares a variable of the policy; `None` for a type that is not known.
-    pub(super) fn declare(&mut self, name: &str, kind: Option<Kind>) {
+    /// Declares a variable of the policy, so many levels deep; `None` for a type that is not known.
+    pub(super) fn declare(&mut self, name: &str, kind: Option<Kind>, levels: usize) {
         let variable = (name.to_owned(), kind.unwrap_or(Kind::Dyn));
         self.variables.get_or_insert_default().push(variable);
+        self.levels.push(levels);
+    }
+
+    /// How deep the deepest of some variables is.
+    pub(super) fn levels(&self, variables: &[String]) -> usize {
+        let all = self.variables.iter().flatten().zip(&self.levels);
+        let named = all.filter(|((name, _), _)| variables.contains(name));
+        named.map(|(_, levels)| *levels).max().unwrap_or_default()
     }
 
     /// All names with their types.

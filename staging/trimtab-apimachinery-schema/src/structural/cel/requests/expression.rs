@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::types::Kind;
 use super::super::{checker, library, rule};
-use super::{Declarations, meter};
+use super::{Declarations, depth, meter};
 
 /// What an expression must come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Expression {
 pub(super) struct Compiled {
     pub(super) program: IdedExpr,
     kind: Kind,
+    /// How deep it is, with the variables that it looks at.
+    pub(super) levels: usize,
     /// The names that it uses, of those that an activation has values for.
     pub(super) names: Vec<String>,
     patches: bool,
@@ -75,7 +77,10 @@ impl Expression {
     pub fn new(text: &str, declarations: &Declarations, returns: Returns) -> Self {
         Self {
             text: text.to_owned(),
-            compiled: compile(text, declarations, returns).map(Arc::new),
+            compiled: depth::with_room(depth::of_text(text), || compile(text, declarations, returns))
+                .map_err(|why| format!("compilation failed: {why}"))
+                .flatten()
+                .map(Arc::new),
             returns,
         }
     }
@@ -117,6 +122,7 @@ fn env(patches: bool) -> &'static Arc<Env> {
 
 fn compile(text: &str, declarations: &Declarations, returns: Returns) -> Result<Compiled, String> {
     let parsed = rule::compile_in(env(declarations.patches), text)?;
+    let measured = depth::measure(parsed.expression()).map_err(|why| format!("compilation failed: {why}"))?;
     let kind = checker::check_request(
         &parsed,
         &declarations.names(),
@@ -134,6 +140,7 @@ fn compile(text: &str, declarations: &Declarations, returns: Returns) -> Result<
     Ok(Compiled {
         program,
         kind,
+        levels: measured.levels + declarations.levels(&measured.variables),
         names,
         patches: declarations.patches,
     })

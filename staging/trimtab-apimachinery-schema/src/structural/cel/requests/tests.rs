@@ -429,3 +429,48 @@ fn budgets_are_used_up_by_variables_too() {
         )
     );
 }
+
+#[test]
+fn what_is_deep_has_room_and_what_is_too_deep_is_refused() {
+    let nested = |open: &str, close: &str, levels: usize| {
+        format!(
+            "{}true{} != {open}{close}",
+            open.repeat(levels),
+            close.repeat(levels)
+        )
+    };
+    for expression in [
+        nested("(", ")", 90).replace(" != ()", ""),
+        nested("[", "]", 90),
+        format!("1{} > 0", "+1".repeat(240)),
+        format!("true{}", "&&true".repeat(2000)),
+        format!("{}true", "!".repeat(200)),
+    ] {
+        let got = come_to(&[], &expression, Returns::Bool);
+        assert_eq!(got, Ok(Output::Bool(true)), "{expression}");
+    }
+    let depth = "max recursion depth exceeded";
+    for (expression, why) in [
+        (format!("1{} > 0", "+1".repeat(300)), depth),
+        (nested("(", ")", 5000), depth),
+        (nested("[", "]", 300), "expression recursion limit exceeded: 96"),
+    ] {
+        let got = come_to(&[], &expression, Returns::Bool);
+        let expected = format!("compilation error: compilation failed: ERROR: <input>:-1:0: {why}");
+        assert_eq!(got, Err(expected), "{expression}");
+    }
+    let chain = |length: usize| -> Vec<(String, String)> {
+        let step = |i: usize| format!("[variables.v{}].map(x, x + 1)[0]", i - 1);
+        let of = |i: usize| if i == 0 { "1".to_owned() } else { step(i) };
+        (0..length).map(|i| (format!("v{i}"), of(i))).collect()
+    };
+    let chain_of = chain(100);
+    let variables: Vec<(&str, &str)> = chain_of.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(
+        come_to(&variables, "variables.v99 == 100", Returns::Bool),
+        Ok(Output::Bool(true))
+    );
+    let chain_of = chain(2000);
+    let variables: Vec<(&str, &str)> = chain_of.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert!(come_to(&variables, "variables.v1999 == 2000", Returns::Bool).is_err());
+}
