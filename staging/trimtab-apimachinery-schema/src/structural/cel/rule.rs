@@ -7,6 +7,7 @@ use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Program, Value as CelValue};
 use trimtab_apimachinery_meta::field::FieldPath;
 
+use super::depth;
 use super::library;
 use super::path;
 use crate::Schema;
@@ -47,6 +48,12 @@ pub(super) fn compile(expression: &str) -> Result<Program, String> {
 
 /// As [`compile`], with the functions of that environment.
 pub(super) fn compile_in(env: &Env, expression: &str) -> Result<Program, String> {
+    if depth::is_too_deep(expression) {
+        let most = depth::MOST_LEVELS;
+        return Err(format!(
+            "compilation failed: ERROR: <input>:-1:0: expression recursion limit exceeded: {most}"
+        ));
+    }
     env.compile(expression).map_err(|errors| {
         format!(
             "compilation failed: {}",
