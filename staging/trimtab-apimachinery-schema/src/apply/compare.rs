@@ -1,5 +1,7 @@
 //! What changed between two versions of an object, as field sets.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::path::{Element, equal};
@@ -189,15 +191,13 @@ fn maps(
 
 fn lists(schema: &Schema, old: &[Value], new: &[Value]) -> Result<Change, String> {
     let (old, new) = (grouped(schema, old)?, grouped(schema, new)?);
-    let only_new = new
-        .iter()
-        .filter(|(name, _)| !old.iter().any(|(other, _)| other == name));
+    let (old_names, new_names) = (Names::of(&old), Names::of(&new));
+    let only_new = new.iter().filter(|(name, _)| old_names.find(name).is_none());
     let none: &[&Value] = &[];
     let mut changes = Changes::default();
     for (name, _) in old.iter().chain(only_new) {
-        let of = |side: &[(Element, Vec<&Value>)]| side.iter().position(|(other, _)| other == name);
-        let old = of(&old).map_or(none, |at| &old[at].1);
-        let new = of(&new).map_or(none, |at| &new[at].1);
+        let old = old_names.find(name).map_or(none, |at| &old[at].1);
+        let new = new_names.find(name).map_or(none, |at| &new[at].1);
         changes.note(elements(items(schema), old, new)?, || name.clone());
     }
     Ok(changes.below())
@@ -227,13 +227,50 @@ fn elements(schema: &Schema, old: &[&Value], new: &[&Value]) -> Result<Change, S
     Ok(change)
 }
 
+/// The elements of a name.
+type Group<'a> = (Element, Vec<&'a Value>);
+
+/// Lists that are longer are not gone through for each of their elements.
+const LONG: usize = 32;
+
+/// Where names are among groups.
+enum Names<'g, 'a> {
+    Few(&'g [Group<'a>]),
+    Many(BTreeMap<&'g Element, usize>),
+}
+
+impl<'g, 'a> Names<'g, 'a> {
+    fn of(groups: &'g [Group<'a>]) -> Self {
+        if groups.len() <= LONG {
+            return Self::Few(groups);
+        }
+        let names = groups.iter().enumerate().map(|(at, (name, _))| (name, at));
+        Self::Many(names.collect())
+    }
+
+    fn find(&self, wanted: &Element) -> Option<usize> {
+        match self {
+            Self::Few(groups) => groups.iter().position(|(name, _)| name == wanted),
+            Self::Many(names) => names.get(wanted).copied(),
+        }
+    }
+}
+
 /// The elements of a list by name, names in order of their first occurrence.
-fn grouped<'a>(schema: &Schema, list: &'a [Value]) -> Result<Vec<(Element, Vec<&'a Value>)>, String> {
-    let mut groups: Vec<(Element, Vec<&Value>)> = Vec::with_capacity(list.len());
+fn grouped<'a>(schema: &Schema, list: &'a [Value]) -> Result<Vec<Group<'a>>, String> {
+    let mut groups: Vec<Group<'_>> = Vec::with_capacity(list.len());
+    let mut known: BTreeMap<Element, usize> = BTreeMap::new();
     for (index, item) in list.iter().enumerate() {
         let name = element_of(schema, item).map_err(|text| format!("element {index}: {text}"))?;
-        match groups.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, group)) => group.push(item),
+        let at = if list.len() <= LONG {
+            groups.iter().position(|(other, _)| *other == name)
+        } else {
+            let next = groups.len();
+            let at = *known.entry(name.clone()).or_insert(next);
+            (at < next).then_some(at)
+        };
+        match at {
+            Some(at) => groups[at].1.push(item),
             None => groups.push((name, vec![item])),
         }
     }

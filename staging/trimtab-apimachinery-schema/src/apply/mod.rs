@@ -3,7 +3,8 @@
 //! [`apply`] carries out an apply request; [`track_update`] keeps `metadata.managedFields` right for every other
 //! write. Both are pure. Clauses, each with a property test:
 //!
-//! - *Idempotent*: applying the same configuration again changes nothing, times included.
+//! - *Idempotent*: applying the same configuration again changes nothing, times included, unless the first time has left
+//!   nobody who owns anything: what is there then is given an owner, as with every object that is not tracked yet.
 //! - *Described*: `managedFields` names only fields that the object has.
 //! - *Undisturbed*: without force, an apply never changes a field that someone else owns, nor removes it, unless with
 //!   the whole list element that it is in, which nobody owns any more.

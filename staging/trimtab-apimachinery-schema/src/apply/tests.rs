@@ -616,7 +616,9 @@ proptest! {
     fn apply_is_idempotent(steps in any_steps()) {
         let mut fault = None;
         run(&steps, |_, next, step, write| {
-            if step.kind != 2 {
+            // Of what nobody owns, an apply finds an owner.
+            let is_owned = next.pointer("/metadata/managedFields").is_some();
+            if step.kind != 2 && is_owned {
                 let again = apply(&schema(), Some(next), &thing(step.config.clone()), &Write { now: "2031-01-01T00:00:00Z".to_owned(), ..write.clone() });
                 if again.as_ref() != Ok(next) {
                     fault = Some(format!("{step:?}\n{next}\n{again:?}"));

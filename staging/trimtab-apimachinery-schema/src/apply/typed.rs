@@ -1,5 +1,7 @@
 //! A value and its schema: whether they fit, which fields the value mentions, and the value without some of them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::path::Element;
@@ -149,11 +151,15 @@ fn collect(schema: &Schema, value: &Value, path: &mut Vec<Element>, set: &mut Fi
         }
         (Shape::List(schema), Value::Array(list)) => {
             let elements: Vec<_> = list.iter().map(|item| element_of(schema, item).ok()).collect();
+            let mut counts: BTreeMap<&Element, usize> = BTreeMap::new();
+            for element in elements.iter().flatten() {
+                *counts.entry(element).or_default() += 1;
+            }
             for (item, element) in list.iter().zip(&elements) {
                 let Some(element) = element else { continue };
                 path.push(element.clone());
                 // Elements of the same key cannot be told apart; they are owned together.
-                if elements.iter().filter(|e| e.as_ref() == Some(element)).count() == 1 {
+                if counts.get(element) == Some(&1) {
                     collect(items(schema), item, path, set);
                 }
                 set.insert(path);

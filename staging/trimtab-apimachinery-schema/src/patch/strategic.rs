@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::PatchError;
-use super::order::{MergeKey, arrange};
+use super::order::{MergeKey, Places, arrange};
 use crate::go;
 use crate::schema::Schema;
 
@@ -121,9 +121,11 @@ fn merge_list(
         )?
     } else {
         let mut both = old.clone();
+        let mut places = Places::of(&both, MergeKey(""));
         for element in &new {
-            if !both.contains(element) {
+            if places.find(&both, element).is_none() {
                 both.push(element.clone());
+                places.added(&both);
             }
         }
         both
@@ -179,16 +181,20 @@ fn merge_elements(
     new: Vec<Value>,
     key: MergeKey<'_>,
 ) -> Result<Vec<Value>, PatchError> {
+    let mut places = Places::of(&old, key);
     for element in new {
         if key.of(&element).is_none() {
             return Err(no_merge_key(&element, key));
         }
-        match (key.position(&old, &element), element) {
+        match (places.find(&old, &element), element) {
             (Some(at), Value::Object(fields)) => {
                 let target = old[at].as_object().cloned().unwrap_or_default();
                 old[at] = Value::Object(merge_object(schema, target, fields)?);
             }
-            (_, element) => old.push(element),
+            (_, element) => {
+                old.push(element);
+                places.added(&old);
+            }
         }
     }
     Ok(old)
@@ -283,7 +289,8 @@ fn delete_from_list(object: &mut Fields, field: &str, gone: &Value) -> Result<()
     if same_kind(list, gone)? {
         return Err(malformed(BAD_PRIMITIVE_LIST));
     }
-    list.retain(|element| !gone.contains(element));
+    let places = Places::of(gone, MergeKey(""));
+    list.retain(|element| places.find(gone, element).is_none());
     Ok(())
 }
 

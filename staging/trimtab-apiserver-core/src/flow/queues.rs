@@ -10,8 +10,8 @@
 //! - **Seats kept**: the requests that are executing hold no more seats than there are, but for one that is wider than
 //!   all and runs alone, and until those have ended that were started when there were more.
 //! - **Busy**: no request waits whose turn it is and whose seats are free.
-//! - **Fair**: no flow starves: between two queues that both have requests waiting, the work that has been served differs by no
-//!   more than what their widest requests are.
+//! - **Fair**: no flow starves: between two queues that both have requests waiting, the work that has been served differs
+//!   by no more than their widest requests, and what one was let in with before the other was there.
 //! - **Bounded**: a queue is no longer than its limit.
 
 use std::collections::{HashMap, VecDeque};
@@ -320,7 +320,8 @@ impl FairQueues {
             return;
         }
         // By what is served, and not by what there is: seats that are kept free for a wide request serve nobody, and
-        // virtual time that ran ahead of the queues would have no memory of who was served less.
+        // virtual time that ran ahead of the queues would have no memory of who was served less. kube-apiserver's runs by
+        // what there is.
         let rate = f64::from(self.total.seats) / self.active.len() as f64;
         self.virtual_now += passed * rate;
     }

@@ -1,8 +1,11 @@
 //! The HTTP half: from a request's bytes to a call of the registry, and back.
 //!
-//! Every request goes the same way: authenticate, impersonate, authorize, dispatch. **Invariant:** nothing is
-//! dispatched that has not been authorized (there is one place that dispatches, and it is behind [`Api::admit`]).
+//! Every request goes the same way: authenticate, impersonate, let in, authorize, dispatch. **Invariant:** nothing is
+//! dispatched that has not been authorized (there is one place that dispatches, in `admit`, and it is behind
+//! `Api::authorize`).
 
+mod admit;
+mod head;
 mod held;
 mod impersonate;
 mod info;
@@ -23,30 +26,29 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::Either;
 use futures::{StreamExt as _, stream};
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, Method, Request, Response};
+use http::header::USER_AGENT;
+use http::{Method, Request, Response};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trimtab_apimachinery_meta::{ApiError, GroupResource, GroupVersionKind, StatusReason};
+use trimtab_apimachinery_meta::{ApiError, GroupVersionKind};
+use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::service_account::Issuer;
-use trimtab_apiserver_auth::{Attributes, UserInfo};
 use trimtab_apiserver_kinds::resource::Resource;
 
+use self::head::{Head, asked, read_body, read_head};
 pub(crate) use self::info::Target;
-use self::negotiate::{Accepted, Encoding, InProtobuf, Written};
+use self::negotiate::{Encoding, InProtobuf, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
-use crate::audit::{Audit, Origin, Record};
-use crate::auth::{Authenticator, Authorizer, Credentials, FrontProxy};
+use crate::audit::{Audit, Record};
+use crate::auth::{Authenticator, Authorizer, FrontProxy};
 use crate::discovery::Discovery;
-use crate::flow::{self, Classified, Digest, Flow, Permit};
-use crate::metrics::{Asked, Metrics};
+use crate::flow::{Classified, Flow, Permit};
+use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::registry::{Registry, time_asked};
+use crate::registry::Registry;
 
 pub(crate) use self::respond::Body;
 pub(crate) use self::yaml::to_yaml;
@@ -63,15 +65,34 @@ pub(crate) struct Api {
     /// Whose keys are published.
     issuer: Arc<Issuer>,
     anonymous: bool,
+    front_proxy: Option<FrontProxy>,
     flow: Arc<Flow>,
     audit: Option<Arc<Audit>>,
     request_timeout: Duration,
     discovery: Discovery,
     openapi: OpenApi,
     metrics: Metrics,
-    front_proxy: Option<FrontProxy>,
     /// Cancelled when the server stops: watches end then.
     stop: CancellationToken,
+}
+
+/// What a server's answers are made with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// Whose keys are published.
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) anonymous: bool,
+    /// Which proxies are believed.
+    pub(crate) front_proxy: Option<FrontProxy>,
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) audit: Option<Arc<Audit>>,
+    /// How long a request may take that does not last.
+    pub(crate) request_timeout: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Who is at the other end of a connection, as far as that tells.
@@ -92,55 +113,6 @@ impl From<UserInfo> for Peer {
             ..Self::default()
         }
     }
-}
-
-/// A request after its head has been read.
-struct Head {
-    method: Method,
-    /// As it came.
-    uri: http::Uri,
-    path: String,
-    query: Vec<(String, String)>,
-    /// The server as the client calls it: host and port.
-    host: String,
-    headers: HeaderMap,
-    accepted: Result<Accepted, ApiError>,
-    style: Style,
-}
-
-impl Head {
-    fn param(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(k, _)| k == name)
-            .map(|(_, v)| v.as_str())
-    }
-
-    fn header(&self, name: impl http::header::AsHeaderName) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-    }
-}
-
-/// What a server's answers are made with.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) authenticator: Arc<dyn Authenticator>,
-    pub(crate) authorizer: Arc<dyn Authorizer>,
-    /// Whose keys are published.
-    pub(crate) issuer: Arc<Issuer>,
-    pub(crate) anonymous: bool,
-    /// Which proxies are believed.
-    pub(crate) front_proxy: Option<FrontProxy>,
-    pub(crate) flow: Arc<Flow>,
-    pub(crate) audit: Option<Arc<Audit>>,
-    /// How long a request may take that does not last.
-    pub(crate) request_timeout: Duration,
-    pub(crate) metrics: Metrics,
-    pub(crate) stop: CancellationToken,
 }
 
 /// What has become known of a request on its way, whether it is refused or not.
@@ -240,174 +212,6 @@ impl Api {
         self.metrics
             .request(&asked(&head, &target), code, start.elapsed(), size);
         response
-    }
-
-    /// Answers a request in the time that it has.
-    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
-    async fn serve<B>(
-        &self,
-        head: &Head,
-        target: &Target,
-        peer: Peer,
-        audit_id: &str,
-        body: B,
-        start: Instant,
-        passage: &mut Passage,
-    ) -> Result<Response<Body>, ApiError>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let address = peer.address;
-        let known = self.who(head, peer).await;
-        let attributes = attributes(head, target);
-        if let Some(audit) = &self.audit {
-            // Who has not said who they are has done something, too.
-            let nobody = UserInfo::default();
-            let user = known.as_ref().unwrap_or(&nobody);
-            passage.record = begin(audit, audit_id, user, &attributes, head, address)?;
-        }
-        let known = known?;
-        let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
-        if let Some(record) = &mut passage.record
-            && let Some(user) = &user
-        {
-            record.impersonates(user);
-        }
-        let user = user.unwrap_or(known);
-        let annotations = passage.record.as_ref().map(|record| record.annotations().clone());
-        if target.lasts() {
-            let answer = self.let_in(head, target, user, attributes, body, start, passage);
-            return match annotations {
-                Some(annotations) => annotations.scope(answer).await,
-                None => answer.await,
-            };
-        }
-        let end = start + time_asked(head.param("timeout"), self.request_timeout)?;
-        let answer = self.let_in(head, target, user, attributes, body, start, passage);
-        let answer = match annotations {
-            Some(annotations) => Either::Left(annotations.scope(answer)),
-            None => Either::Right(answer),
-        };
-        let answer = timeout_at(end, answer).await;
-        let mut response = answer.map_err(|_| {
-            // Undone or done, which nobody knows; the registry does nothing by halves.
-            ApiError::timeout("request did not complete within the allotted timeout")
-        })??;
-        let permit = std::mem::take(&mut passage.permit);
-        if response.body().size_hint().exact().is_none() {
-            // It is made as it is sent.
-            response = response.map(|body| held::to_the_end(body, permit, end));
-        }
-        Ok(response)
-    }
-
-    /// Lets a request in when there is room for it, and answers it if it may be made.
-    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
-    async fn let_in<B>(
-        &self,
-        head: &Head,
-        target: &Target,
-        user: UserInfo,
-        attributes: Attributes,
-        body: B,
-        start: Instant,
-        passage: &mut Passage,
-    ) -> Result<Response<Body>, ApiError>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let is_watch = attributes.verb == "watch";
-        if !self.flow.is_free(is_watch, target.lasts() && !is_watch) {
-            let digest = Digest {
-                user: &user,
-                verb: &attributes.verb,
-                is_resource: attributes.is_resource,
-                group: &attributes.group,
-                resource: &attributes.resource,
-                subresource: &attributes.subresource,
-                namespace: &attributes.namespace,
-                path: &attributes.path,
-            };
-            let width = |widest| self.width(head, target, widest);
-            let may_last = || time_asked(head.param("timeout"), self.request_timeout);
-            let may_last = || may_last().unwrap_or(self.request_timeout);
-            let (classified, permit) = self.flow.enter(&digest, width, may_last).await;
-            passage.classified = classified;
-            match permit {
-                Ok(permit) => passage.permit = permit,
-                Err(refused) => {
-                    self.metrics.terminated(&asked(head, target), 429);
-                    return Ok(respond::too_many_requests(refused.retry_after));
-                }
-            }
-        }
-        self.authorize(&user, &attributes, passage.record.as_ref())?;
-        self.dispatch(head, target, user, body, start, passage).await
-    }
-
-    /// How many seats a request takes, if it may have so many.
-    fn width(&self, head: &Head, target: &Target, widest: u32) -> u32 {
-        match target {
-            Target::Resource(info) if matches!(info.verb.as_str(), "list" | "watch") => {
-                let size = self.registry.size_of(&info.group, &info.version, &info.resource);
-                let collection = size.map(|(objects, bytes)| flow::Collection { objects, bytes });
-                flow::of_list(info, |name| head.param(name), collection, widest)
-            }
-            _ => 1,
-        }
-    }
-
-    /// Says who asks.
-    async fn who(&self, head: &Head, peer: Peer) -> Result<UserInfo, ApiError> {
-        let token = head.header(AUTHORIZATION).split_once(' ');
-        let token = token
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, t)| t.trim().to_owned());
-        let proxied = self
-            .front_proxy
-            .as_ref()
-            .zip(peer.proxy.as_ref())
-            .and_then(|(front, proxy)| front.user(proxy, &head.headers));
-        // A proxy that does not say who asks is nobody itself, unless its certificate is a client's as well.
-        let nobody = proxied.is_none() && peer.user.is_none() && peer.proxy.is_some();
-        if nobody && token.is_none() {
-            return Err(ApiError::unauthorized());
-        }
-        let certificate = proxied.or(peer.user);
-        let credentials = Credentials { certificate, token };
-        let known = self.authenticator.authenticate(&credentials).await;
-        self.metrics
-            .authenticated(known.as_ref().ok().and_then(Option::as_ref));
-        match known.map_err(|_| ApiError::unauthorized())? {
-            Some(user) => Ok(user.authenticated()),
-            None if self.anonymous => Ok(UserInfo::anonymous()),
-            None => Err(ApiError::unauthorized()),
-        }
-    }
-
-    /// Says whether they may do what they ask.
-    fn authorize(
-        &self,
-        user: &UserInfo,
-        attributes: &Attributes,
-        record: Option<&Record>,
-    ) -> Result<(), ApiError> {
-        let decision = self.authorizer.authorize(user, attributes);
-        self.metrics.authorized(decision.allowed);
-        if let Some(record) = record {
-            record.decided(decision.allowed, &decision.reason);
-        }
-        if decision.allowed {
-            return Ok(());
-        }
-        let mut why = attributes.refusal(user);
-        if !decision.reason.is_empty() {
-            why = format!("{why}: {}", decision.reason);
-        }
-        let resource = GroupResource::new(&attributes.group, &attributes.resource);
-        Err(ApiError::forbidden(&resource, &attributes.name, why))
     }
 
     /// Answers a request that may be made.
@@ -587,135 +391,8 @@ impl Api {
     }
 }
 
-/// Begins the record of a request.
-///
-/// # Errors
-///
-/// 500 when it cannot be written, and must be.
-fn begin(
-    audit: &Arc<Audit>,
-    audit_id: &str,
-    user: &UserInfo,
-    attributes: &Attributes,
-    head: &Head,
-    address: Option<IpAddr>,
-) -> Result<Option<Record>, ApiError> {
-    let origin = Origin {
-        uri: head.uri.path_and_query().map_or("", |uri| uri.as_str()),
-        headers: &head.headers,
-        address,
-    };
-    let begun = audit.begin(audit_id, user, attributes, origin);
-    begun.map_err(|_| ApiError::internal("failed to store audit event"))
-}
-
 /// The kind that a body is if it does not say.
 fn expected_kind(resource: &Resource, info: &RequestInfo) -> GroupVersionKind {
     let below = resource.subresources.iter().find(|s| s.name == info.subresource);
     below.map_or_else(|| resource.gvk(), |s| s.gvk.clone())
-}
-
-/// What a request is counted by.
-fn asked<'a>(head: &'a Head, target: &'a Target) -> Asked<'a> {
-    Asked {
-        target,
-        method: &head.method,
-        path: &head.path,
-        dry_run: head.query.iter().any(|(k, v)| k == "dryRun" && v == "All"),
-        applies: head.method == Method::PATCH
-            && head.header(CONTENT_TYPE).starts_with("application/apply-patch"),
-    }
-}
-
-fn attributes(head: &Head, target: &Target) -> Attributes {
-    match target {
-        Target::Resource(info) => Attributes {
-            verb: if info.verb.is_empty() {
-                head.method.as_str().to_lowercase()
-            } else {
-                info.verb.clone()
-            },
-            group: info.group.clone(),
-            version: info.version.clone(),
-            resource: info.resource.clone(),
-            subresource: info.subresource.clone(),
-            namespace: info.namespace.clone(),
-            name: if info.name.is_empty() {
-                info.field_name.clone()
-            } else {
-                info.name.clone()
-            },
-            is_resource: true,
-            path: head.path.clone(),
-        },
-        _ => Attributes {
-            verb: head.method.as_str().to_lowercase(),
-            path: head.path.clone(),
-            ..Attributes::default()
-        },
-    }
-}
-
-fn read_head(parts: http::request::Parts) -> Head {
-    let path = percent_encoding::percent_decode_str(parts.uri.path())
-        .decode_utf8_lossy()
-        .into_owned();
-    let query: Vec<(String, String)> =
-        form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
-            .into_owned()
-            .collect();
-    // Of resources whose objects have no protobuf form it is asked again.
-    let accepted = negotiate::accept(&parts.headers, InProtobuf::Objects);
-    let text = |name: http::HeaderName| {
-        parts
-            .headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let host = match parts.uri.authority() {
-        Some(authority) => authority.to_string(),
-        None => text(http::header::HOST),
-    };
-    let best = accepted.clone().unwrap_or_default();
-    let asked = query.iter().find(|(k, _)| k == "pretty").map(|(_, v)| v.clone());
-    // People's tools get readable answers without asking, as with kube-apiserver.
-    let by_hand = ["curl", "Wget", "Mozilla/5.0"]
-        .iter()
-        .any(|tool| text(USER_AGENT).starts_with(tool));
-    let style = Style {
-        encoding: best.encoding,
-        pretty: asked.map_or(best.pretty || by_hand, |v| negotiate::is_true(&v)),
-        gzip: text(ACCEPT_ENCODING)
-            .split(',')
-            .any(|e| e.trim().starts_with("gzip")),
-    };
-    Head {
-        method: parts.method,
-        uri: parts.uri,
-        path,
-        query,
-        host,
-        headers: parts.headers,
-        accepted,
-        style,
-    }
-}
-
-async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("Request entity too large: limit is {MAX_BODY}");
-            Err(ApiError::new(413, StatusReason::RequestEntityTooLarge, message))
-        }
-        Err(error) => Err(ApiError::bad_request(format!(
-            "the request body cannot be read: {error}"
-        ))),
-    }
 }

@@ -1,5 +1,6 @@
 //! Answers on the wire: encoded, compressed when large, with the headers that clients look at.
 
+use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -27,6 +28,11 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Answers shorter than this are not compressed, as with kube-apiserver.
 const COMPRESS_FROM: usize = 128 * 1024;
+
+/// Warnings that are longer together, in characters, are cut; kube-apiserver's `truncateAtTotalRunes`.
+const MOST_WARNED: usize = 4 * 1024;
+/// To so many characters each; kube-apiserver's `truncateItemRunes`.
+const MOST_OF_LONG: usize = 256;
 
 /// How an answer is to be written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -314,16 +320,38 @@ pub(crate) fn finish(response: &mut Response<Body>, warnings: &[String], audit_i
         set(response, CACHE_CONTROL, "no-cache, private");
     }
     set(response, HeaderName::from_static("audit-id"), audit_id);
-    for (i, warning) in warnings.iter().enumerate() {
-        // Who is called twice says the same twice.
-        if warnings[..i].contains(warning) {
-            continue;
-        }
+    for warning in told(warnings) {
         let text = format!("299 - {}", quoted(warning));
         if let Ok(text) = HeaderValue::from_bytes(text.as_bytes()) {
             response.headers_mut().append(http::header::WARNING, text);
         }
     }
+}
+
+/// Warnings as they are told: each once, since who is called twice says the same twice; and if they are long together,
+/// the beginnings of the first of them.
+fn told(warnings: &[String]) -> Vec<&str> {
+    let mut known = HashSet::new();
+    let mut all: Vec<&str> = warnings.iter().map(String::as_str).collect();
+    all.retain(|warning| known.insert(*warning));
+    let length: usize = all.iter().map(|warning| warning.chars().count()).sum();
+    if length <= MOST_WARNED {
+        return all;
+    }
+    let mut left = MOST_WARNED;
+    let mut some = Vec::new();
+    for warning in all {
+        if left == 0 {
+            break;
+        }
+        let end = warning
+            .char_indices()
+            .nth(MOST_OF_LONG)
+            .map_or(warning.len(), |(at, _)| at);
+        left = left.saturating_sub(warning[..end].chars().count());
+        some.push(&warning[..end]);
+    }
+    some
 }
 
 fn quoted(text: &str) -> String {

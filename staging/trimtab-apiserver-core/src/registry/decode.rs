@@ -22,6 +22,34 @@ const ONCE_KNOWN: [&str; 5] = [
     "batch/v1beta1",
 ];
 
+/// How deep an object may be. What reads it from the store, with the names of its fields as deep again below its metadata,
+/// takes 127 levels.
+const MOST_LEVELS: usize = 100;
+
+/// Whether an object has no more levels than that, but for its managed fields, which are made of the others.
+fn is_shallow(object: &Value) -> bool {
+    let below = MOST_LEVELS - 1;
+    object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .all(|(name, field)| match field {
+            Value::Object(metadata) if name == "metadata" => metadata
+                .iter()
+                .all(|(name, field)| name == "managedFields" || has_at_most(field, below - 1)),
+            field => has_at_most(field, below),
+        })
+}
+
+/// Whether a value has no more levels than that.
+fn has_at_most(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|item| has_at_most(item, levels - 1)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|field| has_at_most(field, levels - 1)),
+        _ => true,
+    }
+}
+
 /// What a body is read as.
 pub(crate) struct Decoder<'a> {
     /// The kind wanted; for some subresources it is not the resource's own.
@@ -119,6 +147,9 @@ impl Decoder<'_> {
                 FieldValidation::Warn => warnings.extend(problems),
                 FieldValidation::Ignore => {}
             }
+        }
+        if !is_shallow(object) {
+            return Err("json: exceeded max depth".to_owned());
         }
         storage::stamp(self.resource, object);
         if self.resource.custom {

@@ -14,7 +14,10 @@ use super::go_types::{self, Misfit};
 /// Whole floating-point numbers below this are exact as integers.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// A value with all that was wrong with its fields, each as `unknown field "spec.x"` or `duplicate field "spec.x"`.
+/// So many problems are told, at most, and none of them twice: as many as Go's decoder tells of.
+const MOST_PROBLEMS: usize = 100;
+
+/// A value with what was wrong with its fields, each as `unknown field "spec.x"` or `duplicate field "spec.x"`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
     pub(crate) value: Value,
@@ -53,6 +56,8 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(
     if custom {
         // Duplicates are found by the decoder, unknown fields by pruning after it.
         unknown.sort();
+        unknown.dedup();
+        unknown.truncate(MOST_PROBLEMS);
         let all = duplicate.into_iter().chain(unknown).map(|(_, text)| text);
         return Ok(Reading {
             value,
@@ -68,6 +73,13 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(
         problems: all.into_iter().map(|(_, text)| text).collect(),
         misfit,
     })
+}
+
+/// Adds a problem that is not there.
+fn push(problems: &mut Vec<(usize, String)>, order: usize, text: String) {
+    if !problems.iter().any(|(_, known)| *known == text) {
+        problems.push((order, text));
+    }
 }
 
 struct Report {
@@ -123,10 +135,17 @@ impl Report {
         if unknown {
             // Sorting custom resources' unknown fields goes by path, so order is 0 for all of them.
             let text = format!("unknown field \"{}\"", self.path);
-            self.unknown.push((if self.custom { 0 } else { order }, text));
-        } else {
-            self.duplicate
-                .push((order, format!("duplicate field \"{}\"", self.path)));
+            if self.custom {
+                self.unknown.push((0, text));
+            } else if order < MOST_PROBLEMS {
+                push(&mut self.unknown, order, text);
+            }
+        } else if self.duplicate.len() < MOST_PROBLEMS && (self.custom || order < MOST_PROBLEMS) {
+            push(
+                &mut self.duplicate,
+                order,
+                format!("duplicate field \"{}\"", self.path),
+            );
         }
     }
 }

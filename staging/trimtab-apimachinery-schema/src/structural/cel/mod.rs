@@ -7,6 +7,7 @@
 mod checker;
 pub(super) mod condition;
 pub(super) mod definition;
+mod depth;
 pub(super) mod library;
 mod path;
 pub(super) mod requests;

@@ -7,6 +7,7 @@ use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Program, Value as CelValue};
 use trimtab_apimachinery_meta::field::FieldPath;
 
+use super::depth;
 use super::library;
 use super::path;
 use crate::Schema;
@@ -41,11 +42,19 @@ pub(super) enum Verdict {
 }
 
 /// Compiles an expression; the error is worded as kube-apiserver's compiler words it.
+///
+/// What is so deep that it may not have room on the stack that is there is refused: it is evaluated for every object.
 pub(super) fn compile(expression: &str) -> Result<Program, String> {
+    if depth::is_too_deep(expression) {
+        let most = depth::MOST_LEVELS;
+        return Err(format!(
+            "compilation failed: ERROR: <input>:-1:0: expression recursion limit exceeded: {most}"
+        ));
+    }
     compile_in(library::env(), expression)
 }
 
-/// As [`compile`], with the functions of that environment.
+/// As [`compile`], with the functions of that environment, where there is room for any depth (`requests::depth`).
 pub(super) fn compile_in(env: &Env, expression: &str) -> Result<Program, String> {
     env.compile(expression).map_err(|errors| {
         let errors = errors.to_string();
