@@ -1,4 +1,4 @@
-//! What admission may read of other objects: one, or all of a namespace, always the latest.
+//! What admission may read of other objects: one, or all of a namespace, as the store has them.
 
 use std::collections::HashMap;
 use std::fmt;

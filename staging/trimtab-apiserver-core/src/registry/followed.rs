@@ -12,7 +12,9 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
-use trimtab_apiserver_storage::{Error, EventKind, RangeRequest, Store, WatchRequest, WatchStream};
+use trimtab_apiserver_storage::{
+    Error, Event, EventKind, KeyValue, RangeRequest, Store, WatchRequest, WatchStream,
+};
 
 /// How long to wait after the objects could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,13 +38,21 @@ pub(crate) struct Followed<V> {
 
 struct Live<V> {
     view: V,
-    /// One for each prefix.
-    watches: Vec<WatchStream>,
+    feed: Feed,
     /// A watch has ended: everything must be read again.
     broken: bool,
     reloading: bool,
     /// Told when a watch has something to say, whoever polled it last.
     waker: Waker,
+}
+
+/// What the store has below some prefixes and, from then on, every change of that.
+///
+/// Watches are asked every time, which takes tens of nanoseconds, rather than when they have said that they have something: a
+/// store may acknowledge a write before it has woken everybody.
+pub(crate) struct Feed {
+    /// One for each prefix.
+    watches: Vec<WatchStream>,
 }
 
 impl<V> std::fmt::Debug for Followed<V> {
@@ -125,19 +135,14 @@ impl<V: View> Followed<V> {
 
 impl<V: View> Live<V> {
     async fn load(store: &dyn Store, prefixes: &[String]) -> Result<Self, Error> {
-        let revision = store.revision().await?;
-        let (mut view, mut watches) = (V::default(), Vec::new());
-        for (number, prefix) in prefixes.iter().enumerate() {
-            let range = RangeRequest::prefix(prefix.clone()).at(revision);
-            for kv in store.range(range).await?.kvs {
-                put(&mut view, number, path(&kv.key, prefix), &kv.value);
-            }
-            let watch = WatchRequest::prefix(prefix.clone()).from(revision + 1);
-            watches.push(store.watch(watch).await?);
-        }
+        let mut view = V::default();
+        let feed = Feed::open(store, prefixes, |number, kv| {
+            let prefix = prefixes.get(number).map_or("", String::as_str);
+            put(&mut view, number, path(&kv.key, prefix), &kv.value);
+        });
         Ok(Self {
+            feed: feed.await?,
             view,
-            watches,
             broken: false,
             reloading: false,
             waker: Waker::noop().clone(),
@@ -146,24 +151,65 @@ impl<V: View> Live<V> {
 
     /// Takes in what the watches have to say by now.
     fn catch_up(&mut self, prefixes: &[String]) {
-        let mut cx = Context::from_waker(&self.waker);
-        for (number, (watch, prefix)) in self.watches.iter_mut().zip(prefixes).enumerate() {
-            while !self.broken
-                && let Poll::Ready(next) = watch.poll_next_unpin(&mut cx)
-            {
-                let Some(Ok(batch)) = next else {
-                    self.broken = true;
-                    break;
-                };
-                for event in batch.events {
-                    let path = path(&event.kv.key, prefix);
-                    match event.kind {
-                        EventKind::Put => put(&mut self.view, number, path, &event.kv.value),
-                        EventKind::Delete => self.view.delete(number, path),
-                    }
-                }
+        if self.broken {
+            return;
+        }
+        let Self {
+            view, feed, waker, ..
+        } = self;
+        let going = feed.poll(&mut Context::from_waker(waker), |number, event| {
+            let prefix = prefixes.get(number).map_or("", String::as_str);
+            let path = path(&event.kv.key, prefix);
+            match event.kind {
+                EventKind::Put => put(view, number, path, &event.kv.value),
+                EventKind::Delete => view.delete(number, path),
+            }
+        });
+        self.broken = going.is_none();
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// Hands out all that there is, each with the number of its prefix, and watches from there on. Prefixes end in slashes.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub(crate) async fn open(
+        store: &dyn Store,
+        prefixes: &[String],
+        mut there: impl FnMut(usize, KeyValue) + Send,
+    ) -> Result<Self, Error> {
+        let revision = store.revision().await?;
+        let mut watches = Vec::new();
+        for (number, prefix) in prefixes.iter().enumerate() {
+            let range = RangeRequest::prefix(prefix.clone()).at(revision);
+            let kvs = store.range(range).await?.kvs;
+            kvs.into_iter().for_each(|kv| there(number, kv));
+            let watch = WatchRequest::prefix(prefix.clone()).from(revision + 1);
+            watches.push(store.watch(watch).await?);
+        }
+        Ok(Self { watches })
+    }
+
+    /// Hands out what has changed by now; `None` when a watch has ended, after which everything has to be read again.
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut changed: impl FnMut(usize, Event),
+    ) -> Option<()> {
+        for (number, watch) in self.watches.iter_mut().enumerate() {
+            while let Poll::Ready(next) = watch.poll_next_unpin(context) {
+                next?
+                    .ok()?
+                    .events
+                    .into_iter()
+                    .for_each(|event| changed(number, event));
             }
         }
+        Some(())
     }
 }
 

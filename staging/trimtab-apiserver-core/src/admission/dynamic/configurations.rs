@@ -5,8 +5,8 @@
 //! and `whoever_has_written_sees_it_whatever_others_do`). Those of a store that others keep are late by what a message
 //! takes, as kube-apiserver's are.
 //!
-//! Watches are asked every time, which takes tens of nanoseconds, rather than when they have said that they have something: a
-//! store may acknowledge a write before it has woken everybody.
+//! Unlike what is followed for other reasons ([`crate::registry::followed`]), configurations that cannot be read are an error of
+//! the request: to go on by old ones could let through what is to be refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +16,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_storage::{Error, EventKind, RangeRequest, Store, WatchRequest, WatchStream};
+use trimtab_apiserver_storage::{Error, EventKind, Store};
 
+use crate::registry::followed::Feed;
 use crate::registry::{keys, storage};
 
 /// How often it is read anew because a watch has ended at once.
@@ -59,7 +59,7 @@ struct State<K: Kinds> {
 }
 
 struct Live<K: Kinds> {
-    watches: Vec<WatchStream>,
+    feed: Feed,
     parts: Vec<BTreeMap<Bytes, K::One>>,
     all: Arc<K::All>,
 }
@@ -142,47 +142,38 @@ impl<K: Kinds> State<K> {
 
 impl<K: Kinds> Live<K> {
     async fn load(store: &dyn Store) -> Result<Self, Error> {
-        let revision = store.revision().await?;
-        let (mut watches, mut parts) = (Vec::new(), Vec::new());
-        for (kind, plural) in K::PLURALS.iter().enumerate() {
-            let prefix = format!("{}{plural}/", keys::ROOT);
-            let range = RangeRequest::prefix(prefix.clone()).at(revision);
-            let kvs = store.range(range).await?.kvs;
-            let read = kvs
-                .into_iter()
-                .filter_map(|kv| Some((kv.key, read::<K>(kind, &kv.value)?)));
-            parts.push(read.collect());
-            watches.push(
-                store
-                    .watch(WatchRequest::prefix(prefix).from(revision + 1))
-                    .await?,
-            );
-        }
+        let prefix = |plural: &&str| format!("{}{plural}/", keys::ROOT);
+        let prefixes: Vec<String> = K::PLURALS.iter().map(prefix).collect();
+        let mut parts: Vec<BTreeMap<Bytes, K::One>> = prefixes.iter().map(|_| BTreeMap::new()).collect();
+        let feed = Feed::open(store, &prefixes, |kind, kv| {
+            if let (Some(parts), Some(one)) = (parts.get_mut(kind), read::<K>(kind, &kv.value)) {
+                parts.insert(kv.key, one);
+            }
+        });
         Ok(Self {
+            feed: feed.await?,
             all: Arc::new(K::all(&parts)),
-            watches,
             parts,
         })
     }
 
     /// Takes in what the watches have to say; `None` when one has ended.
     fn catch_up(&mut self, context: &mut Context<'_>) -> Option<()> {
-        let mut changed = false;
-        for (kind, (watch, parts)) in self.watches.iter_mut().zip(&mut self.parts).enumerate() {
-            while let Poll::Ready(next) = watch.poll_next_unpin(context) {
-                for event in next?.ok()?.events {
-                    changed = true;
-                    let read = match event.kind {
-                        EventKind::Put => read::<K>(kind, &event.kv.value),
-                        EventKind::Delete => None,
-                    };
-                    match read {
-                        Some(one) => drop(parts.insert(event.kv.key, one)),
-                        None => drop(parts.remove(&event.kv.key)),
-                    }
-                }
+        let (mut changed, parts) = (false, &mut self.parts);
+        self.feed.poll(context, |kind, event| {
+            let Some(parts) = parts.get_mut(kind) else {
+                return;
+            };
+            changed = true;
+            let read = match event.kind {
+                EventKind::Put => read::<K>(kind, &event.kv.value),
+                EventKind::Delete => None,
+            };
+            match read {
+                Some(one) => drop(parts.insert(event.kv.key, one)),
+                None => drop(parts.remove(&event.kv.key)),
             }
-        }
+        })?;
         if changed {
             self.all = Arc::new(K::all(&self.parts));
         }
