@@ -40,10 +40,14 @@ fn ask(bencher: Bencher<'_, '_>, by: &str, name: &str, group: &str) {
         },
         ..Limits::default()
     };
-    let store = Arc::new(MemoryStore::new(Config::default()));
-    let server = runtime
-        .block_on(ApiServer::builder(store).limits(limits).start())
-        .expect("starts");
+    let server = runtime.block_on(async {
+        let store = Arc::new(MemoryStore::new(Config::default()));
+        ApiServer::builder(store)
+            .limits(limits)
+            .start()
+            .await
+            .expect("starts")
+    });
     let service = server.service().for_user(UserInfo {
         name: name.to_owned(),
         groups: vec![group.to_owned()],

@@ -12,6 +12,7 @@ mod core;
 mod discovery;
 mod fields;
 pub(crate) mod fill;
+mod flow_rules;
 mod networking;
 mod policy;
 mod rbac;

@@ -6,6 +6,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 use super::apps::template::spec;
 use super::checks::{default_to, int, invalid_for, is_empty, items, object, one_of, text};
 use super::core::words::port_number;
+use super::flow_rules::validate_things;
 use super::rules::Rules;
 use super::storage::keep_metadata;
 
@@ -228,6 +229,7 @@ fn validate_schema(schema: &Value) -> Vec<FieldError> {
             let why = "at least one of resourceRules and nonResourceRules has to be non-empty";
             errors.push(FieldError::required(&at, why));
         }
+        errors.extend(validate_things(rule, &at));
     }
     errors
 }
