@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Process;
 
 /// Folders where `hack/install-test-tools` puts what a machine lacks.
-fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     test.ancestors()
         .nth(3)

@@ -4,10 +4,12 @@
 pub mod browser;
 pub mod clients;
 pub mod process;
+pub mod programs;
 
 pub use browser::Browser;
 pub use clients::{Kubectl, python};
 pub use process::{Process, Server, binary};
+pub use programs::Language;
 
 use std::time::{Duration, Instant};
 

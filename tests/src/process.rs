@@ -55,16 +55,21 @@ impl Process {
     ///
     /// When it cannot be started.
     pub fn start(program: &Path, dir: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        command
-            .current_dir(dir)
-            .args(args)
+        Self::spawn(Command::new(program).current_dir(dir).args(args))
+    }
+
+    /// Starts what `command` says, without input.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
+            .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+            .unwrap_or_else(|e| panic!("{}: {e}", command.get_program().display()));
         let printed = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
         let outputs: [Option<Box<dyn Read + Send>>; 2] = [

@@ -1,0 +1,26 @@
+//! The clients of other languages, unchanged, each in programs that say at the first difference what they found
+//! instead of what a Kubernetes API server gives. The programs are in tests/clients.
+
+use trimtab_tests::{Language, Server, programs};
+
+/// Runs one program against a server of its own.
+fn passes(language: Language, program: &str) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::apiserver(dir.path(), &[]);
+    programs::run(language, program, server.kubeconfig(), dir.path());
+}
+
+#[test]
+fn pythons_typed_client() {
+    passes(Language::Python, "typed");
+}
+
+#[test]
+fn pythons_dynamic_client_and_informer() {
+    passes(Language::Python, "dynamic");
+}
+
+#[test]
+fn an_operator_in_kopf() {
+    passes(Language::Python, "kopf_operator");
+}
