@@ -11,6 +11,8 @@ use crate::clients::{skip, tools};
 pub enum Language {
     /// Python with `kubernetes` and `kopf`.
     Python,
+    /// Go with client-go: all programs are one binary, which is told which of them to be.
+    Go,
 }
 
 /// Runs a program until it ends by itself, in a folder of the test's own. Skips, with a printed reason, where what the program needs
@@ -44,23 +46,53 @@ impl Language {
                 let python = installed(
                     tools.join("venv/bin/python"),
                     &tools.join("venv/requirements.txt"),
-                    &sources.join("python/requirements.txt"),
+                    &[sources.join("python/requirements.txt")],
                     "the environment of the Python clients",
                 )?;
                 let mut command = Command::new(python);
                 command.arg(sources.join(format!("python/{program}.py")));
                 Some(command)
             }
+            Self::Go => {
+                if !on_path("go") {
+                    return None;
+                }
+                let files = std::fs::read_dir(sources.join("go")).expect("the sources are there");
+                let mut files: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+                files.sort();
+                let mut command = Command::new(installed(
+                    tools.join("clients/go/clients"),
+                    &tools.join("clients/go/sources"),
+                    &files,
+                    "the Go clients' binary",
+                )?);
+                command.arg(program);
+                Some(command)
+            }
         }
     }
 }
 
-/// `path`, if it was installed from the list of versions that is there today.
-fn installed(path: PathBuf, from: &Path, list: &Path, name: &str) -> Option<PathBuf> {
-    let read = |file: &Path| std::fs::read(file).ok();
-    if path.exists() && read(from).is_some_and(|then| read(list).is_some_and(|now| now == then)) {
+/// `path`, if it was installed from what `sources`, one after the other, say today.
+fn installed(path: PathBuf, from: &Path, sources: &[PathBuf], name: &str) -> Option<PathBuf> {
+    let now: Vec<u8> = sources
+        .iter()
+        .flat_map(|file| std::fs::read(file).expect("the sources of a test are there"))
+        .collect();
+    if path.exists() && std::fs::read(from).is_ok_and(|then| then == now) {
         return Some(path);
     }
-    skip(name);
+    skip(&format!("{name}, as its sources say today,"));
     None
+}
+
+/// Whether a program is on the path. Where a whole language is missing, tests in it are skipped even where tools are
+/// required: hack/install-test-tools does not install languages.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    if !found {
+        eprintln!("skipped: {program} is missing");
+    }
+    found
 }

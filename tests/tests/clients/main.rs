@@ -24,3 +24,18 @@ fn pythons_dynamic_client_and_informer() {
 fn an_operator_in_kopf() {
     passes(Language::Python, "kopf_operator");
 }
+
+#[test]
+fn gos_typed_client_by_protobuf_and_by_json() {
+    passes(Language::Go, "typed");
+}
+
+#[test]
+fn gos_informers_typed_dynamic_and_of_metadata() {
+    passes(Language::Go, "informers");
+}
+
+#[test]
+fn gos_leader_election_and_its_recorder_of_events() {
+    passes(Language::Go, "leader");
+}
