@@ -13,6 +13,8 @@ pub enum Language {
     Python,
     /// Go with client-go: all programs are one binary, which is told which of them to be.
     Go,
+    /// JavaScript with `@kubernetes/client-node`, on Node.
+    Node,
 }
 
 /// Runs a program until it ends by itself, in a folder of the test's own. Skips, with a printed reason, where what the program needs
@@ -39,7 +41,7 @@ pub fn run(language: Language, program: &str, kubeconfig: &Path, dir: &Path) {
 
 impl Language {
     /// How a program is started; `None`, with a printed reason, where what it needs is not installed.
-    fn command(self, program: &str, _dir: &Path) -> Option<Command> {
+    fn command(self, program: &str, dir: &Path) -> Option<Command> {
         let (sources, tools) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("clients"), tools());
         match self {
             Self::Python => {
@@ -67,6 +69,27 @@ impl Language {
                     "the Go clients' binary",
                 )?);
                 command.arg(program);
+                Some(command)
+            }
+            Self::Node => {
+                if !on_path("npm") {
+                    return None;
+                }
+                let modules = installed(
+                    tools.join("clients/node/node_modules"),
+                    &tools.join("clients/node/installed"),
+                    &[sources.join("node/package-lock.json")],
+                    "Node's client",
+                )?;
+                // Node looks for packages beside the file that imports them.
+                std::os::unix::fs::symlink(modules, dir.join("node_modules"))
+                    .expect("the test's folder is writable");
+                for file in ["shared.mjs", &format!("{program}.mjs")] {
+                    std::fs::copy(sources.join("node").join(file), dir.join(file))
+                        .expect("the program is there");
+                }
+                let mut command = Command::new("node");
+                command.arg(format!("{program}.mjs"));
                 Some(command)
             }
         }

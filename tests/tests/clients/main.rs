@@ -39,3 +39,8 @@ fn gos_informers_typed_dynamic_and_of_metadata() {
 fn gos_leader_election_and_its_recorder_of_events() {
     passes(Language::Go, "leader");
 }
+
+#[test]
+fn nodes_client_its_informer_and_a_user_by_token() {
+    passes(Language::Node, "clients");
+}
