@@ -82,12 +82,12 @@ func objects(ctx context.Context, client kubernetes.Interface, ns string) {
 		must("a create", err)
 	}
 	names, pages := []string{}, 0
-	pager_ := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	lists := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		pages++
 		return maps.List(ctx, options)
 	})
-	pager_.PageSize = 2
-	err = pager_.EachListItem(ctx, metav1.ListOptions{LabelSelector: "by=go"}, func(item runtime.Object) error {
+	lists.PageSize = 2
+	err = lists.EachListItem(ctx, metav1.ListOptions{LabelSelector: "by=go"}, func(item runtime.Object) error {
 		names = append(names, item.(*corev1.ConfigMap).Name)
 		return nil
 	})

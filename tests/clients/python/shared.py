@@ -1,10 +1,11 @@
 """What the programs share: a client with deadlines, and checks that name what they checked."""
 
 import contextlib
+import json
 import sys
 import traceback
 
-from kubernetes import client, config
+from kubernetes import client, config, watch
 
 # Seconds that a watch or a wait may take before the program gives up.
 DEADLINE = 30
@@ -38,8 +39,6 @@ def part(name):
 @contextlib.contextmanager
 def refused(code, reason, text=""):
     """What it holds must be refused, with this code, this reason and this in the message."""
-    import json
-
     try:
         yield
     except client.ApiException as error:
@@ -119,8 +118,6 @@ def definition(plural, kind, group="clients.example.com", scale=False):
 
 def establish(plural, kind, **options):
     """Creates a CustomResourceDefinition and waits until it is served."""
-    from kubernetes import watch
-
     extensions = client.ApiextensionsV1Api()
     wanted = definition(plural, kind, **options)
     extensions.create_custom_resource_definition(wanted)

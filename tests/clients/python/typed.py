@@ -1,6 +1,6 @@
 """The typed client: each verb, patch, subresource and way of listing and watching."""
 
-
+import datetime
 
 from kubernetes import client, watch
 
@@ -225,7 +225,6 @@ with part("a token of a service account, and what it may do"):
         check("allowed", "s1" in names(client.CoreV1Api(theirs).list_namespaced_secret(NS)), True)
 
 with part("leases, events and quotas"):
-    import datetime
     now = datetime.datetime.now(datetime.timezone.utc)
     coordination = client.CoordinationV1Api()
     lease = coordination.create_namespaced_lease(NS, client.V1Lease(metadata=meta(name="l"), spec=client.V1LeaseSpec(
@@ -242,5 +241,3 @@ with part("leases, events and quotas"):
     with refused(403, "Forbidden", "exceeded quota: q, requested: services=1, used: services=0, limited: services=0"):
         core.create_namespaced_service(NS, client.V1Service(metadata=meta(name="x"), spec=client.V1ServiceSpec(
             ports=[client.V1ServicePort(port=80)])))
-
-
