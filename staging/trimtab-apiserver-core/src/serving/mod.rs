@@ -123,7 +123,8 @@ async fn connection(
         let (api, peer) = (api.clone(), peer.clone());
         let open = requests.open();
         async move {
-            let response = api.answer(request, peer).await;
+            // Apart, since what is in here is moved from hand to hand before it runs.
+            let response = Box::pin(api.answer(request, peer)).await;
             Ok::<_, Infallible>(response.map(|body| open.with(body)))
         }
     });
