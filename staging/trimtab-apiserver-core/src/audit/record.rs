@@ -2,13 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, SizeHint};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
@@ -18,6 +15,7 @@ use super::event::Event;
 use super::policy::{Level, Stage, Verdict};
 use super::{Annotations, Audit, Origin};
 use crate::http::Body;
+use crate::http::carrying::Carrying;
 use crate::http::respond::status_value;
 
 /// What is written of what is sent and answered, in bytes, at most: more is left out, and that is said.
@@ -32,12 +30,6 @@ pub(crate) struct Record {
     annotations: Annotations,
     /// Its last event has been written, or is not wanted.
     ended: bool,
-}
-
-/// A body whose end is the end of a record.
-struct Recorded {
-    body: Body,
-    _record: Record,
 }
 
 fn now() -> String {
@@ -172,8 +164,7 @@ impl Record {
 
     /// The same body, whose end is the end of this.
     pub(crate) fn with(self, body: Body) -> Body {
-        let recorded = Recorded { body, _record: self };
-        recorded.boxed_unsync()
+        Carrying::new(body, self).boxed_unsync()
     }
 
     /// Adds of the object what the request did not name.
@@ -251,26 +242,6 @@ impl Drop for Record {
             Stage::ResponseComplete
         };
         let _ = self.write(stage); // said where it is written
-    }
-}
-
-impl hyper::body::Body for Recorded {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

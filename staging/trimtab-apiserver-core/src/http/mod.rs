@@ -5,6 +5,7 @@
 //! `Api::authorize`).
 
 mod admit;
+pub(crate) mod carrying;
 mod head;
 mod held;
 mod impersonate;

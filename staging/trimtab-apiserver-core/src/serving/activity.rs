@@ -1,17 +1,13 @@
 //! Whether a connection has anything to do: requests that are being answered, to the ends of their bodies.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
 use crate::http::Body;
+use crate::http::carrying::Carrying;
 
 /// The requests of a connection.
 #[derive(Clone, Debug)]
@@ -28,13 +24,6 @@ struct Inner {
 /// One request; it is open until this is dropped.
 #[derive(Debug)]
 pub(super) struct Open(Activity);
-
-/// An answer's body, with the request that it ends.
-#[derive(Debug)]
-pub(super) struct Answer {
-    body: Body,
-    _open: Open,
-}
 
 impl Activity {
     pub(super) fn new() -> Self {
@@ -66,8 +55,9 @@ impl Activity {
 }
 
 impl Open {
-    pub(super) fn with(self, body: Body) -> Answer {
-        Answer { body, _open: self }
+    /// An answer's body, with the request that it ends.
+    pub(super) fn with(self, body: Body) -> Carrying<Self> {
+        Carrying::new(body, self)
     }
 }
 
@@ -77,26 +67,6 @@ impl Drop for Open {
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         last.store(millis, Ordering::Relaxed);
         open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl hyper::body::Body for Answer {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
