@@ -1,7 +1,6 @@
 //! Policies about custom resources, with params that are some.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -42,11 +41,12 @@ async fn server() -> (Server, CancellationToken) {
         ("widgets", "Widget", "Namespaced"),
         ("limits", "Limit", "Cluster"),
     ] {
+        let mut changes = registry.resources().changes();
         server
             .ok("create", DEFINITIONS, definition(plural, kind, scope))
             .await;
         while registry.resources().get("example.com", "v1", plural).is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            changes.changed().await.expect("the table is there");
         }
     }
     (server, stop)
