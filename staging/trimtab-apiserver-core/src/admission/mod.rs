@@ -52,7 +52,6 @@ pub use namespaces::{NamespaceExists, NamespaceLifecycle};
 pub use node_restriction::NodeRestriction;
 pub use nodes::{PodTopologyLabels, TaintNodes};
 pub use owner_references::OwnerPermissions;
-pub(crate) use plugins::Around;
 pub use plugins::{PluginError, Plugins};
 pub use pod_resize::PodResize;
 pub use pod_security::{PodSecurity, PodSecurityConfig};

@@ -3,20 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::dynamic::Surroundings;
 use super::{
     AlwaysPullImages, Asked, CertificateApproval, CertificateSigning, CertificateSubject, Chain, ClaimResize,
     DefaultIngressClass, DefaultStorageClass, DefaultTolerations, DenyExternalIps, EventRateLimit,
     ExtendedResourceToleration, LimitAntiAffinity, LimitRanger, Limited, NamespaceExists, NamespaceLifecycle,
     NodeRestriction, OwnerPermissions, PodNodeSelector, PodResize, PodSecurity, PodSecurityConfig,
-    PodTopologyLabels, Priority, Reader, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
+    PodTopologyLabels, Priority, RuntimeClass, ServiceAccounts, StorageProtection, TaintNodes,
     TolerationRestriction,
 };
-use crate::auth::Authorizer;
-use crate::registry::ResourceTable;
 
 /// Whether a plugin of kube-apiserver's is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,21 +214,13 @@ impl Plugins {
     }
 }
 
-/// What plugins work with.
-#[derive(Clone, Debug)]
-pub(crate) struct Around {
-    pub(crate) reader: Arc<dyn Reader>,
-    pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) resources: Arc<ResourceTable>,
-}
-
 impl Chain {
     /// The plugins that are on, in order.
     ///
     /// # Errors
     ///
     /// [`PluginError::Config`].
-    pub(crate) fn of(plugins: &Plugins, around: &Around) -> Result<Self, PluginError> {
+    pub(crate) fn of(plugins: &Plugins, around: &Surroundings) -> Result<Self, PluginError> {
         let mut chain = Self {
             asked: Asked {
                 mutating_policies: plugins.has("MutatingAdmissionPolicy"),
@@ -253,7 +243,7 @@ impl Chain {
     }
 
     /// The same chain with the plugin of that name at its end.
-    fn with(self, name: &str, around: &Around, config: &Value) -> Result<Self, String> {
+    fn with(self, name: &str, around: &Surroundings, config: &Value) -> Result<Self, String> {
         let reader = || around.reader.clone();
         let authorizer = || around.authorizer.clone();
         Ok(match name {
@@ -356,8 +346,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn configurations_are_in_the_file_or_beside_it() {
+    #[tokio::test]
+    async fn configurations_are_in_the_file_or_beside_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);
@@ -399,8 +389,8 @@ plugins:
         }
     }
 
-    #[test]
-    fn every_plugin_that_can_be_on_is_there() {
+    #[tokio::test]
+    async fn every_plugin_that_can_be_on_is_there() {
         let around = crate::admission::tests::around();
         // These are not links of the chain.
         let apart = [

@@ -23,7 +23,7 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::dynamic::Surroundings;
 use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
-use crate::admission::{Around, Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
+use crate::admission::{Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
 use crate::audit::Audit;
 use crate::auth::{self, FrontProxy, Mode};
@@ -301,11 +301,6 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let terminating = Terminating::default();
-        let plugged = Around {
-            reader: reader.clone(),
-            authorizer: auth.authorizer.clone(),
-            resources: registry.resources().clone(),
-        };
         let around = Surroundings {
             store: self.store.clone(),
             resources: registry.resources().clone(),
@@ -313,7 +308,7 @@ impl Builder {
             authorizer: auth.authorizer.clone(),
         };
         let admission = Arc::new(
-            Chain::of(&self.plugins, &plugged)?
+            Chain::of(&self.plugins, &around)?
                 .then(crd::NoCreation(terminating.clone()))
                 .then(auth.escalation)
                 .then(ParamAccess(around.clone())),

@@ -30,7 +30,7 @@ use super::Reader;
 use crate::auth::Authorizer;
 use crate::registry::ResourceTable;
 
-/// What webhooks and policies need of the server around them.
+/// What plugins, policies and webhooks need of the server around them.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) store: Arc<dyn Store>,

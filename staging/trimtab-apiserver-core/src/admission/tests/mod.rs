@@ -9,6 +9,9 @@ use trimtab_apiserver_auth::{Decision, UserInfo};
 use trimtab_apiserver_kinds::resource::{Resource, Scope};
 use trimtab_apiserver_kinds::strategy::Strategy;
 
+use trimtab_apiserver_storage::{Config, MemoryStore};
+
+use super::dynamic::Surroundings;
 use super::*;
 use crate::auth::Authorizer;
 use crate::registry::ResourceTable;
@@ -165,8 +168,9 @@ impl Authorizer for Admin {
 }
 
 /// What plugins work with when there is nothing else.
-pub(in crate::admission) fn around() -> Around {
-    Around {
+pub(in crate::admission) fn around() -> Surroundings {
+    Surroundings {
+        store: Arc::new(MemoryStore::new(Config::default())),
         reader: Arc::new(Objects::default()),
         authorizer: Arc::new(Admin),
         resources: Arc::new(ResourceTable::new(crate::crd::builtin())),
@@ -175,7 +179,7 @@ pub(in crate::admission) fn around() -> Around {
 
 /// The plugins that are on by default.
 pub(crate) fn standard(reader: &Arc<dyn Reader>) -> Chain {
-    let around = Around {
+    let around = Surroundings {
         reader: reader.clone(),
         ..around()
     };
