@@ -50,6 +50,7 @@ mod strict;
 mod update;
 mod view;
 mod watch;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
