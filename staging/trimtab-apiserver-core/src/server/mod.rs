@@ -4,6 +4,7 @@ mod bootstrap;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serving;
 use crate::webhook::{Clients, ServiceAddresses};
+
+use self::trust::Trust;
 
 pub use service::ApiService;
 
@@ -333,6 +336,22 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let mut tasks = auth.tasks;
+        // Without a listener nobody shows certificates.
+        if listener.is_some() {
+            let clients = std::iter::once(authority.certificate()).chain(self.client_ca.as_deref());
+            let trust = Trust {
+                clients: clients.collect::<Vec<_>>().join("\n"),
+                proxy: self.front_proxy.clone(),
+            };
+            trust.write(&registry).await;
+            let (registry, stop) = (registry.clone(), stop.clone());
+            tasks.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = trust.keep(registry) => {}
+                }
+            }));
+        }
         tasks.extend([
             definitions,
             policies::status::start(registry.clone(), stop.clone()),
