@@ -98,6 +98,21 @@ impl Figures {
     }
 }
 
+/// Registers the figures of auditing; there are some, though all naught, when there is none.
+pub(crate) fn register(audit: Option<&Audit>, registry: &mut Registry) {
+    let registry = registry.sub_registry_with_prefix("apiserver_audit");
+    let figures = audit.map(|audit| audit.figures.clone()).unwrap_or_default();
+    // The encoder adds the suffix `_total`.
+    registry.register("event", "Audit events that were written", figures.events);
+    registry.register("error", "Audit events that were lost", figures.errors);
+    registry.register("level", "Requests by how much of them is written", figures.levels);
+    registry.register(
+        "requests_rejected",
+        "Requests refused because they could not be written down",
+        figures.rejected,
+    );
+}
+
 /// Writes down what a policy wants.
 #[derive(Debug)]
 pub struct Audit {
@@ -128,20 +143,6 @@ impl Audit {
             sink: Sink::open(log, move |count| counted.lost(count))?,
             figures,
         })
-    }
-
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("apiserver_audit");
-        let figures = self.figures.clone();
-        // The encoder adds the suffix `_total`.
-        registry.register("event", "Audit events that were written", figures.events);
-        registry.register("error", "Audit events that were lost", figures.errors);
-        registry.register("level", "Requests by how much of them is written", figures.levels);
-        registry.register(
-            "requests_rejected",
-            "Requests refused because they could not be written down",
-            figures.rejected,
-        );
     }
 
     /// Begins the record of a request, if the policy wants one.

@@ -158,9 +158,10 @@ impl Api {
         }
         let certificate = proxied.or(peer.user);
         let credentials = Credentials { certificate, token };
+        let begun = Instant::now();
         let known = self.authenticator.authenticate(&credentials).await;
-        self.metrics
-            .authenticated(known.as_ref().ok().and_then(Option::as_ref));
+        let user = known.as_ref().ok().and_then(Option::as_ref);
+        self.metrics.authenticated(user, begun.elapsed());
         match known.map_err(|_| ApiError::unauthorized())? {
             Some(user) => Ok(user.authenticated()),
             None if self.anonymous => Ok(UserInfo::anonymous()),
@@ -175,8 +176,9 @@ impl Api {
         attributes: &Attributes,
         record: Option<&Record>,
     ) -> Result<(), ApiError> {
+        let begun = Instant::now();
         let decision = self.authorizer.authorize(user, attributes);
-        self.metrics.authorized(decision.allowed);
+        self.metrics.authorized(decision.allowed, begun.elapsed());
         if let Some(record) = record {
             record.decided(decision.allowed, &decision.reason);
         }

@@ -317,6 +317,7 @@ impl Builder {
                 .then(ParamAccess(around.clone())),
         );
         registry.set_admission(admission.clone());
+        let admission_timings = admission.timings();
         // Without policies, and without webhooks, whose servers may wait for this one to be up.
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
@@ -371,7 +372,8 @@ impl Builder {
             .with_store(self.store.clone())
             .with_caches(registry.clone())
             .with_flow(flow.metrics())
-            .with_audit(self.audit.as_deref());
+            .with_audit(self.audit.as_deref())
+            .with_admission(admission_timings);
         let api = Arc::new(Api::new(Parts {
             registry,
             authenticator: auth.authenticator,
