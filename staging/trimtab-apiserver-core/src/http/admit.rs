@@ -46,7 +46,8 @@ impl Api {
             // Who has not said who they are has done something, too.
             let nobody = UserInfo::default();
             let user = known.as_ref().unwrap_or(&nobody);
-            passage.record = begin(audit, audit_id, user, &attributes, head, address)?;
+            let end = start + self.request_timeout;
+            passage.record = begin(audit, audit_id, user, &attributes, head, address, end).await?;
         }
         let known = known?;
         let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
@@ -199,19 +200,20 @@ impl Api {
 /// # Errors
 ///
 /// 500 when it cannot be written, and must be.
-fn begin(
+async fn begin(
     audit: &Arc<Audit>,
     audit_id: &str,
     user: &UserInfo,
     attributes: &Attributes,
     head: &Head,
     address: Option<IpAddr>,
+    end: Instant,
 ) -> Result<Option<Record>, ApiError> {
     let origin = Origin {
         uri: head.uri.path_and_query().map_or("", |uri| uri.as_str()),
         headers: &head.headers,
         address,
     };
-    let begun = audit.begin(audit_id, user, attributes, origin);
+    let begun = audit.begin(audit_id, user, attributes, origin, end).await;
     begun.map_err(|_| ApiError::internal("failed to store audit event"))
 }

@@ -374,6 +374,7 @@ impl Builder {
             .with_flow(flow.metrics())
             .with_audit(self.audit.as_deref())
             .with_admission(admission_timings);
+        let audit = self.audit.clone();
         let api = Arc::new(Api::new(Parts {
             registry,
             authenticator: auth.authenticator,
@@ -415,7 +416,13 @@ impl Builder {
                 GRACE,
             )));
         }
+        // Nothing can fail any more.
+        let auditing = audit.and_then(|audit| {
+            let task = audit.start()?;
+            Some((audit, task))
+        });
         Ok(ApiServer {
+            auditing,
             api,
             store: self.store,
             address,
@@ -450,6 +457,8 @@ pub struct ApiServer {
     admin: Pair,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// What sends audit events; last of all, since all others have some.
+    auditing: Option<(Arc<Audit>, JoinHandle<()>)>,
 }
 
 impl ApiServer {
@@ -502,7 +511,8 @@ impl ApiServer {
         ApiService::new(self.api.clone())
     }
 
-    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), and closes the store.
+    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), sends what audit events are left (for as
+    /// long again), and closes the store.
     ///
     /// # Errors
     ///
@@ -512,6 +522,13 @@ impl ApiServer {
         for task in self.tasks.drain(..) {
             let _ = task.await; // a task that panicked has said so
         }
+        if let Some((audit, mut task)) = self.auditing.take() {
+            audit.close();
+            if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                tracing::warn!("audit events could not be sent in time and are lost");
+                task.abort();
+            }
+        }
         self.store.close().await
     }
 }
@@ -520,5 +537,6 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         self.stop.cancel();
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.auditing.iter().for_each(|(_, task)| task.abort());
     }
 }
