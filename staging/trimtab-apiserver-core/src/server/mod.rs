@@ -308,6 +308,7 @@ impl Builder {
             store: self.store.clone(),
             resources: registry.resources().clone(),
             reader: reader.clone(),
+            caches: registry.caches().clone(),
             authorizer: auth.authorizer.clone(),
         };
         let admission = Arc::new(
