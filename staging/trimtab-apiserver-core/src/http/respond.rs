@@ -157,11 +157,18 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
     status
 }
 
-/// An answer of JSON that is written as it is sent. Where the client accepts something else it is made a value first, and is
-/// in memory as a whole.
+/// An answer of JSON that is written as it is sent. In protobuf its bytes are in memory as a whole, since their length comes
+/// first; as YAML it is made a value first.
 pub(crate) fn pieces(code: u16, mut json: Pieces, style: Style) -> Result<Response<Body>, ApiError> {
-    if style.encoding != Encoding::Json {
-        return Ok(value(code, &api::read(json)?, style));
+    match style.encoding {
+        Encoding::Json => {}
+        Encoding::Yaml => return Ok(value(code, &api::read(json)?, style)),
+        Encoding::Protobuf => {
+            return Ok(match protobuf::pieces(json) {
+                Ok(bytes) => encoded(code, protobuf::MEDIA_TYPE, bytes.into(), style.gzip),
+                Err(refusal) => error(&refusal, style.json()),
+            });
+        }
     }
     if style.pretty {
         json = Box::new(Pretty::new(json));

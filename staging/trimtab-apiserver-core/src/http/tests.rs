@@ -232,6 +232,11 @@ async fn long_lists_come_in_pieces() {
     }
     let whole = client.send("GET", CONFIG_MAPS, (JSON, JSON), Vec::new()).await.2;
     assert_eq!(whole["items"].as_array().map(Vec::len), Some(64));
+    let in_protobuf = client
+        .send("GET", CONFIG_MAPS, (PROTOBUF, JSON), Vec::new())
+        .await
+        .2;
+    assert_eq!(in_protobuf, whole);
     for encoding in ["identity", "gzip"] {
         let request = Request::builder()
             .uri(CONFIG_MAPS)

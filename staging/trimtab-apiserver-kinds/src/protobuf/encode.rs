@@ -22,19 +22,72 @@ pub fn encode(object: &Value) -> Result<Vec<u8>, Error> {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
     })?;
+    let mut body = Vec::new();
+    message(id, object, "", 0, &mut body)?;
+    Ok(envelope(api_version, kind, &body))
+}
+
+fn envelope(api_version: &str, kind: &str, body: &[u8]) -> Vec<u8> {
     let mut meta = Vec::new();
     put_bytes(&mut meta, 1, api_version.as_bytes());
     put_bytes(&mut meta, 2, kind.as_bytes());
-    let mut body = Vec::new();
-    message(id, object, "", 0, &mut body)?;
     let mut out = Vec::with_capacity(body.len() + meta.len() + 24);
     out.extend_from_slice(&MAGIC);
     put_bytes(&mut out, 1, &meta);
-    put_bytes(&mut out, 2, &body);
+    put_bytes(&mut out, 2, body);
     // The encoding and type of the content: empty, but Go writes them.
     put_bytes(&mut out, 3, &[]);
     put_bytes(&mut out, 4, &[]);
-    Ok(out)
+    out
+}
+
+/// Writes a list item by item, so that of all items only the bytes are in memory.
+#[derive(Debug)]
+pub struct ListEncoder {
+    api_version: String,
+    kind: String,
+    id: MessageId,
+    items: &'static Field,
+    body: Vec<u8>,
+}
+
+impl ListEncoder {
+    /// A list of that kind, which has no items yet; `None` if the kind has no protobuf form, or is no list.
+    pub fn new(api_version: &str, kind: &str) -> Option<Self> {
+        let id = TABLE.kind(api_version, kind)?;
+        let (last, items) = TABLE.fields(id).iter().enumerate().next_back()?;
+        // What comes last is written last.
+        let is_list = last > 0 && items.name == "items" && items.shape == Shape::List;
+        is_list.then(|| Self {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            id,
+            items,
+            body: Vec::new(),
+        })
+    }
+
+    /// Adds an item.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`encode`].
+    pub fn add(&mut self, item: &Value) -> Result<(), Error> {
+        one(self.items, self.items.number, item, 0, &mut self.body)
+    }
+
+    /// The list with its items, and with what else it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`encode`].
+    pub fn finish(self, list: &Value) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::with_capacity(self.body.len() + 128);
+        message(self.id, list, "", 0, &mut body)?;
+        body.extend_from_slice(&self.body);
+        drop(self.body);
+        Ok(envelope(&self.api_version, &self.kind, &body))
+    }
 }
 
 /// Writes one event of a watch, `{"type":…,"object":…}`, as a frame: its length in four bytes, then the event, whose

@@ -27,7 +27,7 @@ mod wire;
 mod tests;
 
 pub use self::decode::decode;
-pub use self::encode::{encode, encode_watch_event};
+pub use self::encode::{ListEncoder, encode, encode_watch_event};
 
 /// What the bytes of every object begin with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";

@@ -11,7 +11,7 @@ use trimtab_apimachinery_schema::schema::{Additional, Type as JsonType};
 
 use super::table::{Field, MessageId, Shape, TABLE, Type};
 use super::wire::{put_bytes, put_int, put_varint};
-use super::{Error, MAGIC, MAX_DEPTH, MAX_MESSAGES, decode, encode, encode_watch_event};
+use super::{Error, ListEncoder, MAGIC, MAX_DEPTH, MAX_MESSAGES, decode, encode, encode_watch_event};
 use crate::builtin;
 
 /// Bytes that Go wrote, and the JSON that Go makes of them.
@@ -385,5 +385,50 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in "Pod|Event|Lease|Status") {
         let _ = decode(&enveloped("v1", &kind, &bytes), "", "");
         let _ = decode(&[MAGIC.as_slice(), &bytes].concat(), "v1", &kind);
+    }
+}
+
+#[test]
+fn lists_are_the_same_item_by_item() {
+    let metadata = |name: &str| json!({"name": name, "labels": {"a": "b"}});
+    for (api_version, kind, item) in [
+        (
+            "v1",
+            "PodList",
+            json!({"metadata": metadata("p"), "spec": {"containers": [{"name": "c"}]}}),
+        ),
+        (
+            "v1",
+            "ConfigMapList",
+            json!({"metadata": metadata("c"), "data": {"k": "v"}}),
+        ),
+        (
+            "apps/v1",
+            "DeploymentList",
+            json!({"metadata": metadata("d"), "spec": {"replicas": 2}}),
+        ),
+        (
+            "meta.k8s.io/v1",
+            "PartialObjectMetadataList",
+            json!({"metadata": metadata("m")}),
+        ),
+    ] {
+        for items in [vec![], vec![item.clone()], vec![item.clone(); 3]] {
+            let mut list =
+                json!({"apiVersion": api_version, "kind": kind, "metadata": {"resourceVersion": "7"}});
+            let mut encoder = ListEncoder::new(api_version, kind).unwrap();
+            items.iter().for_each(|item| encoder.add(item).unwrap());
+            let one_by_one = encoder.finish(&list).unwrap();
+            list["items"] = items.into();
+            assert_eq!(one_by_one, encode(&list).unwrap(), "{kind}");
+        }
+    }
+    for (api_version, kind) in [
+        ("v1", "Pod"),
+        ("v1", "Nothing"),
+        ("v1", "Status"),
+        ("meta.k8s.io/v1", "Table"),
+    ] {
+        assert!(ListEncoder::new(api_version, kind).is_none(), "{kind}");
     }
 }
