@@ -7,6 +7,7 @@
 mod admit;
 pub(crate) mod carrying;
 mod head;
+mod health;
 mod held;
 mod impersonate;
 mod info;
@@ -40,7 +41,7 @@ use trimtab_apiserver_kinds::resource::Resource;
 
 use self::head::{Head, asked, read_body, read_head};
 pub(crate) use self::info::Target;
-use self::negotiate::{Encoding, InProtobuf, Written};
+use self::negotiate::{Encoding, InProtobuf, Offer, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::audit::{Audit, Record};
@@ -274,9 +275,15 @@ impl Api {
         } else {
             InProtobuf::Objects
         };
-        let mut accepted = head.accepted.clone()?;
+        let offer = match info.verb.as_str() {
+            _ if resource.custom => Offer::Unrouted,
+            "list" | "watch" => Offer::Lists,
+            _ => Offer::Objects,
+        };
+        let mut accepted = head.accepted(offer)?;
         if accepted.encoding == Encoding::Protobuf {
-            accepted = negotiate::accept(&head.headers, in_protobuf)?;
+            accepted = negotiate::accept(&head.headers, in_protobuf)
+                .ok_or_else(|| negotiate::not_acceptable(&head.headers, offer))?;
         }
         let style = Style {
             encoding: accepted.encoding,

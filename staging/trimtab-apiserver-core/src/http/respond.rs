@@ -74,6 +74,12 @@ pub(crate) fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
     encoded(code, content_type, bytes.into(), style.gzip)
 }
 
+/// A document in JSON that people read, whatever is accepted.
+pub(crate) fn document(value: &Value) -> Response<Body> {
+    let json = serde_json::to_vec_pretty(value).unwrap_or_default();
+    encoded(200, "application/json", json.into(), false)
+}
+
 /// An answer of bytes that are encoded already.
 pub(crate) fn encoded(code: u16, content_type: &str, bytes: Bytes, gzip: bool) -> Response<Body> {
     let compressed = (gzip && bytes.len() >= COMPRESS_FROM)
@@ -136,7 +142,8 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
             | StatusReason::Expired
             | StatusReason::RequestEntityTooLarge
     ) || (error.reason == StatusReason::UnsupportedMediaType
-        && !error.message.starts_with("415"));
+        && !error.message.starts_with("415"))
+        || (error.reason == StatusReason::NotAcceptable && !error.message.starts_with("406"));
     let empty = status["details"]
         .as_object()
         .is_some_and(serde_json::Map::is_empty);

@@ -50,6 +50,7 @@ mod strict;
 mod update;
 mod view;
 mod watch;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -70,7 +71,7 @@ pub use resources::{ResourceTable, Resources};
 
 use crate::api::{ApiRequest, ApiResponse};
 use crate::limits::Limits;
-pub(crate) use cache::CacheFigures;
+pub(crate) use cache::{CacheFigures, ListFigures};
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
 pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
