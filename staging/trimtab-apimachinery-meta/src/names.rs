@@ -53,14 +53,15 @@ fn is_qualified_part(text: &str) -> bool {
     )
 }
 
-fn too_long(max: usize) -> String {
-    format!("must be no more than {max} characters")
+/// The words for the same limit are those of the check: newer ones count bytes aloud.
+fn too_long(max: usize, unit: &str) -> String {
+    format!("must be no more than {max} {unit}")
 }
 
 fn check(text: &str, max: usize, fits: bool, otherwise: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > max {
-        errors.push(too_long(max));
+        errors.push(too_long(max, "characters"));
     }
     if !fits {
         errors.push(otherwise.to_owned());
@@ -99,21 +100,21 @@ pub fn qualified_name(text: &str) -> Vec<String> {
                 errors.extend(
                     dns1123_subdomain(prefix)
                         .into_iter()
-                        .map(|e| format!("prefix part {e}")),
+                        .map(|e| format!("prefix part {}", e.replace("253 characters", "253 bytes"))),
                 );
             }
             name
         }
         _ => {
             let form = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            errors.push(format!("a qualified name {QUALIFIED} {form}"));
+            errors.push(format!("a valid label key {QUALIFIED} {form}"));
             return errors;
         }
     };
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_MAX {
-        errors.push(format!("name part {}", too_long(LABEL_MAX)));
+        errors.push(format!("name part {}", too_long(LABEL_MAX, "bytes")));
     }
     if !is_qualified_part(name) {
         errors.push(format!("name part {QUALIFIED}"));
@@ -123,12 +124,14 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 
 /// What is wrong with `text` as a label's value.
 pub fn label_value(text: &str) -> Vec<String> {
-    check(
-        text,
-        LABEL_MAX,
-        text.is_empty() || is_qualified_part(text),
-        LABEL_VALUE,
-    )
+    let mut errors = Vec::new();
+    if text.len() > LABEL_MAX {
+        errors.push(too_long(LABEL_MAX, "bytes"));
+    }
+    if !text.is_empty() && !is_qualified_part(text) {
+        errors.push(LABEL_VALUE.to_owned());
+    }
+    errors
 }
 
 /// What is wrong with the form of `text` as the reason of a condition: one CamelCase word, of any length. The empty text

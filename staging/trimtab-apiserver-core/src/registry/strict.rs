@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, Type};
+use trimtab_apimachinery_schema::schema::{Additional, GoField, Type};
 
 use super::go_types::{self, Misfit};
 
@@ -199,28 +199,44 @@ impl Node<'_, '_> {
     /// Whether a list or an object of a built-in kind is where its schema has something else.
     fn is_misplaced(&self, is: Type) -> bool {
         let schema = self.schema.filter(|s| !self.report.custom && !s.preserve_unknown);
-        schema.and_then(|s| s.type_).is_some_and(|wanted| wanted != is) && !self.report.structs.is_empty()
+        let misplaced = |s: &Schema| s.type_.is_some_and(|wanted| wanted != is) || go_types::is_scalar(s);
+        schema.is_some_and(misplaced) && !self.report.structs.is_empty()
     }
 
     fn misplaced(self, found: &Value) -> Value {
-        let wanted = self.schema.map(go_types::go_type).unwrap_or_default();
-        match go_types::misfit::<Value>(found, &wanted) {
+        let misfit = self.schema.map(|schema| go_types::misplaced(schema, found));
+        match misfit.unwrap_or_else(|| Ok(Value::Null)) {
             Ok(value) => value,
             Err(misfit) => self.report.misfits(misfit),
         }
     }
 }
 
-/// Whether a value of a built-in kind says no more than its absence: null, an empty list, an empty map.
+/// Whether a value of a built-in kind says no more than its absence: null, an empty list, an empty map, and zeros where
+/// Go's type has no absence.
 fn says_nothing(value: &Value, schema: Option<&Schema>) -> bool {
-    let Some(schema) = schema.filter(|s| s.type_.is_some() && !s.preserve_unknown) else {
+    let Some(schema) = schema.filter(|s| !s.preserve_unknown) else {
         return false;
     };
     match value {
         Value::Null => !schema.nullable,
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty() && matches!(schema.additional, Additional::Schema(_)),
-        _ => false,
+        Value::String(text) => schema.go.omit_zero && text.is_empty(),
+        Value::Bool(truth) => schema.go.omit_zero && !truth,
+        Value::Number(number) => schema.go.omit_zero && number.as_f64() == Some(0.0),
+    }
+}
+
+/// What Go has where a list or a map of a built-in kind has null: the zero of its elements.
+fn or_zero(value: Value, schema: Option<&Schema>, custom: bool) -> Value {
+    match schema {
+        Some(schema) if value.is_null() && !custom && !schema.preserve_unknown => match schema.type_ {
+            Some(Type::Object) if !schema.properties.is_empty() => Value::Object(Map::new()),
+            Some(Type::String) if schema.format == "byte" => "".into(),
+            _ => schema.go_zero(),
+        },
+        _ => value,
     }
 }
 
@@ -295,7 +311,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             })?;
             self.report.leave(before);
             match item {
-                Some(item) => out.push(item),
+                Some(item) => out.push(or_zero(item, items, self.report.custom)),
                 None => return Ok(Value::Array(out)),
             }
         }
@@ -314,10 +330,22 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         let mut out = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             let before = report.enter(&key);
+            let found = field(schema, &key, embedded, custom);
             if is_struct {
-                report.fields.push(key.clone());
+                report.fields.push(match &found {
+                    Field::Known(Some(Schema {
+                        go:
+                            GoField {
+                                within: Some(within), ..
+                            },
+                        ..
+                    })) => {
+                        format!("{within}.{key}")
+                    }
+                    _ => key.clone(),
+                });
             }
-            match field(schema, &key, embedded, custom) {
+            match found {
                 Field::Unknown => {
                     report.found(true);
                     map.next_value::<IgnoredAny>()?;
@@ -332,9 +360,16 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
                         report: &mut *report,
                         embedded,
                     })?;
-                    let required = schema.is_some_and(|s| s.required.contains(&key));
+                    let value = if is_struct {
+                        value
+                    } else {
+                        or_zero(value, known, custom)
+                    };
                     // An empty list of managed fields is an order to forget them.
-                    let kept = custom || key == "managedFields" || (required && !value.is_null());
+                    let kept = custom
+                        || !is_struct
+                        || key == "managedFields"
+                        || (!value.is_null() && known.is_some_and(|s| s.go.kept));
                     if !kept && says_nothing(&value, known) {
                         out.remove(&key);
                     } else {
@@ -434,6 +469,72 @@ mod tests {
                 Some(format!("json: cannot unmarshal {expected}")),
                 "{text}"
             );
+        }
+    }
+
+    /// What comes of a body of a built-in kind: the object, or why it does not fit.
+    fn built_in(kind: &str, text: &str) -> Result<Value, String> {
+        let resource = trimtab_apiserver_kinds::builtin::all()
+            .into_iter()
+            .find(|resource| resource.kind == kind)
+            .expect("a built-in kind");
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let reading = read(&resource.schema, false, &mut deserializer).expect("it is JSON");
+        reading.misfit.map_or(Ok(reading.value), Err)
+    }
+
+    #[test]
+    fn built_in_kinds_are_read_as_gos_types_read_them() {
+        let refused = |why: &str| Err(format!("json: cannot unmarshal {why}"));
+        let cases = [
+            // Null is the zero of an element, and an absence elsewhere.
+            ("ConfigMap", r#"{"data":{"a":null},"immutable":null}"#, Ok(json!({"data": {"a": ""}}))),
+            ("Pod", r#"{"spec":{"containers":[null]}}"#, Ok(json!({"spec": {"containers": [{}]}}))),
+            ("ResourceQuota", r#"{"spec":{"hard":{"pods":null}}}"#, Ok(json!({"spec": {"hard": {"pods": "0"}}}))),
+            // A zero is an absence, unless there is a pointer to it or it is always written.
+            (
+                "Deployment",
+                r#"{"spec":{"paused":false,"minReadySeconds":0,"replicas":0}}"#,
+                Ok(json!({"spec": {"replicas": 0}})),
+            ),
+            ("PriorityClass", r#"{"value":0,"description":""}"#, Ok(json!({"value": 0}))),
+            ("CSINode", r#"{"spec":{"drivers":[]}}"#, Ok(json!({"spec": {"drivers": []}}))),
+            // Types have Go's names, and fields are where Go has them.
+            (
+                "Secret",
+                r#"{"type":5}"#,
+                refused("number into Go struct field Secret.type of type v1.SecretType"),
+            ),
+            (
+                "Service",
+                r#"{"spec":{"ipFamilies":"x"}}"#,
+                refused("string into Go struct field ServiceSpec.spec.ipFamilies of type []v1.IPFamily"),
+            ),
+            (
+                "Service",
+                r#"{"spec":{"ipFamilies":[1]}}"#,
+                refused("number into Go struct field ServiceSpec.spec.ipFamilies of type v1.IPFamily"),
+            ),
+            (
+                "PersistentVolume",
+                r#"{"spec":{"nfs":{"path":1}}}"#,
+                refused(
+                    "number into Go struct field NFSVolumeSource.spec.PersistentVolumeSource.nfs.path of type string",
+                ),
+            ),
+            (
+                "Service",
+                r#"{"spec":{"ports":[{"targetPort":{}}]}}"#,
+                refused("object into Go struct field ServicePort.spec.ports.targetPort of type int32"),
+            ),
+            (
+                "Node",
+                r#"{"status":{"capacity":{"cpu":{}}}}"#,
+                Err("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()),
+            ),
+        ];
+        for (kind, text, expected) in cases {
+            assert_eq!(built_in(kind, text), expected, "{kind} {text}");
         }
     }
 

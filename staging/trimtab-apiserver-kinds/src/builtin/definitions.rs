@@ -5,9 +5,11 @@ use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, ListType, Type};
+use trimtab_apimachinery_schema::schema::{Additional, GoField, ListType, Type};
+
+use crate::protobuf::{GoFact, go_fields};
 
 /// Where a schema's definitions are, and what references to them begin with.
 const DEFS: &str = "$defs";
@@ -96,8 +98,12 @@ impl Maker<'_> {
                 .map(str::to_owned)
                 .collect();
         }
+        let facts = go_fields(owner).unwrap_or_default();
         for (field, usage) in node["properties"].as_object().into_iter().flatten() {
             let mut usage = self.usage(usage);
+            if let Some(fact) = facts.get(field.as_str()) {
+                tell(&mut usage, fact);
+            }
             if let Some(rule) = MERGE.fields.get(&(owner, field.as_str())) {
                 rule.apply(Arc::make_mut(&mut usage));
             }
@@ -120,12 +126,35 @@ impl Maker<'_> {
     }
 }
 
+/// Tells a field's schema, and those of its elements, what the Go type says of the field.
+fn tell(usage: &mut Arc<Schema>, GoFact { field, is_struct }: &GoFact) {
+    if *is_struct && usage.default.is_none() {
+        Arc::make_mut(usage).default = Some(Value::Object(Map::new()));
+    }
+    if *field == GoField::default() {
+        return;
+    }
+    let usage = Arc::make_mut(usage);
+    usage.go = field.clone();
+    let of_elements = field.type_name.split_once(']').map(|(_, name)| name);
+    if let Some(type_name) = of_elements {
+        let elements = match &mut usage.additional {
+            Additional::Schema(values) => Some(values),
+            _ => usage.items.as_mut(),
+        };
+        if let Some(elements) = elements {
+            Arc::make_mut(elements).go.type_name = type_name;
+        }
+    }
+}
+
 /// How one field merges.
 #[derive(Debug, Default, PartialEq)]
 struct Rule {
     list_type: Option<ListType>,
     keys: Vec<String>,
     whole: bool,
+    granular: bool,
     patch_merge: bool,
     patch_retain_keys: bool,
     patch_key: String,
@@ -139,7 +168,10 @@ impl Rule {
             match word.split_once('=') {
                 None if word == "atomic" => rule.list_type = Some(ListType::Atomic),
                 None if word == "set" => rule.list_type = Some(ListType::Set),
-                None => rule.whole |= word == "struct",
+                None => {
+                    rule.whole |= word == "struct";
+                    rule.granular |= word == "granular";
+                }
                 Some(("map", keys)) => {
                     rule.list_type = Some(ListType::Map);
                     rule.keys = keys.split(',').map(str::to_owned).collect();
@@ -162,7 +194,7 @@ impl Rule {
             schema.list_type_stated = true;
         }
         schema.list_map_keys.clone_from(&self.keys);
-        schema.map_atomic |= self.whole;
+        schema.map_atomic = (schema.map_atomic || self.whole) && !self.granular;
         schema.patch_merge = self.patch_merge;
         schema.patch_retain_keys = self.patch_retain_keys;
         schema.patch_merge_key.clone_from(&self.patch_key);
