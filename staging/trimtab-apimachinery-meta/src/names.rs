@@ -20,6 +20,9 @@ const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case a
 const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
     or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const DNS_SUBDOMAIN_UNDERSCORES: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+    characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used \
+    for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
     alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
     validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
@@ -79,6 +82,22 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
 /// What is wrong with `text` as a DNS subdomain of RFC 1123: the name of most objects.
 pub fn dns1123_subdomain(text: &str) -> Vec<String> {
     check(text, SUBDOMAIN_MAX, text.split('.').all(is_label), DNS_SUBDOMAIN)
+}
+
+/// What is wrong with `text` as a DNS subdomain whose words may hold and begin with underscores, as search paths may.
+pub fn dns1123_subdomain_with_underscores(text: &str) -> Vec<String> {
+    let word = |word: &str| {
+        let word = word.strip_prefix('_').unwrap_or(word);
+        shaped(word, lower_or_digit, |c| {
+            lower_or_digit(c) || matches!(c, b'-' | b'_')
+        })
+    };
+    check(
+        text,
+        SUBDOMAIN_MAX,
+        text.split('.').all(word),
+        DNS_SUBDOMAIN_UNDERSCORES,
+    )
 }
 
 /// What is wrong with `text` as a DNS label of RFC 1035: it begins with a letter.

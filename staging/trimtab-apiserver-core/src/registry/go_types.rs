@@ -177,14 +177,18 @@ pub(crate) fn go_type(schema: &Schema) -> String {
             Additional::Schema(values) if schema.properties.is_empty() => {
                 format!("map[string]{}", go_type(values))
             }
-            _ => {
-                let mut parts = schema.name.rsplit('.');
-                let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-                format!("{package}.{name}")
-            }
+            _ => struct_type(schema),
         },
+        None if !schema.name.is_empty() => struct_type(schema),
         None => "interface {}".to_owned(),
     }
+}
+
+/// A struct as errors name it: its package and its name.
+fn struct_type(schema: &Schema) -> String {
+    let mut parts = schema.name.rsplit('.');
+    let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{package}.{name}")
 }
 
 /// The name of the struct that a schema describes; `None` for maps and what has no name.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use parking_lot::Mutex;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
@@ -15,8 +16,41 @@ use crate::protobuf::{GoFact, go_fields};
 const DEFS: &str = "$defs";
 const REFERENCE: &str = "#/$defs/";
 
-/// The one recursive type; it is not followed.
+/// The one recursive type; it is not followed, but unfolded where it is met.
 const RECURSIVE: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+
+/// The recursive type once unfolded: what it refers to itself by is not.
+static UNFOLDED: LazyLock<Schema> = LazyLock::new(|| {
+    let root = SchemaGenerator::default().into_root_schema_for::<JSONSchemaProps>();
+    let root = root.as_value();
+    let none = Value::Object(Map::new());
+    let mut maker = Maker {
+        definitions: root.get(DEFS).unwrap_or(&none),
+        made: MADE.lock(),
+    };
+    let mut schema = maker.node(RECURSIVE, root);
+    RECURSIVE.clone_into(&mut schema.name);
+    schema
+});
+
+/// A schema, or what it stands for if it is the recursive type, alone or as one of what a field may hold.
+pub fn unfold(schema: &Schema) -> &Schema {
+    if is_unfolded(schema) { &UNFOLDED } else { schema }
+}
+
+/// Whether [`unfold`] unfolds it.
+pub fn is_unfolded(schema: &Schema) -> bool {
+    let kind = schema
+        .name
+        .strip_prefix(RECURSIVE)
+        .filter(|_| schema.preserve_unknown);
+    kind.is_some_and(|kind| matches!(kind, "" | "OrArray" | "OrBool" | "OrStringArray"))
+}
+
+/// Whether a schema is the recursive type alone.
+pub fn is_recursive(schema: &Schema) -> bool {
+    schema.preserve_unknown && schema.name == RECURSIVE
+}
 
 /// Schemas of named types, made so far; kinds share them.
 static MADE: LazyLock<Mutex<HashMap<String, Arc<Schema>>>> = LazyLock::new(Mutex::default);
@@ -65,6 +99,10 @@ impl Maker<'_> {
 
     /// The schema of a value where it is used.
     fn usage(&mut self, node: &Value) -> Arc<Schema> {
+        // The recursive type is the root of its own definitions.
+        if node["$ref"] == "#" {
+            return self.named(RECURSIVE, &Value::Null);
+        }
         let Some(name) = node["$ref"].as_str().and_then(|r| r.strip_prefix(REFERENCE)) else {
             return Arc::new(self.node("", node));
         };
@@ -98,7 +136,9 @@ impl Maker<'_> {
                 .map(str::to_owned)
                 .collect();
         }
-        let facts = go_fields(owner).unwrap_or_default();
+        let facts = go_fields(owner);
+        let is_empty_struct = facts.as_ref().is_some_and(HashMap::is_empty);
+        let facts = facts.unwrap_or_default();
         for (field, usage) in node["properties"].as_object().into_iter().flatten() {
             let mut usage = self.usage(usage);
             if let Some(fact) = facts.get(field.as_str()) {
@@ -119,6 +159,8 @@ impl Maker<'_> {
         }
         let shapeless = schema.properties.is_empty() && matches!(schema.additional, Additional::None);
         let open = schema.type_.is_none() && !schema.int_or_string;
+        // A struct that is known to have no fields takes none.
+        let shapeless = shapeless && (owner.is_empty() || !is_empty_struct);
         if open || (schema.type_ == Some(Type::Object) && shapeless) {
             schema.preserve_unknown = true;
         }
