@@ -4,6 +4,7 @@
 //!
 //! - `kubelet` registers nodes, keeps them alive with leases, and takes pods through their lives: what they do is said by
 //!   annotations.
+//! - `scheduler` gives pods to nodes as kube-scheduler's default profile does, and says why where it cannot.
 //!
 //! What holds, by name:
 //!
@@ -11,6 +12,7 @@
 //!   seconds, nothing else.
 //! - *Unique*: no two pods that live have the same address, and none gets the one that was freed last.
 //! - *Driven*: all time is tokio's, so paused time drives probes, backoffs, leases and timestamps.
+//! - *Same answers*: a pod gets a node that kube-scheduler's default profile could have given it, or its words why not.
 //! - *Bounded*: a node costs its name, its addresses in use and its place in the watch's cache; a pod that has settled
 //!   costs its place in the cache.
 
@@ -20,6 +22,7 @@ mod notes;
 mod options;
 mod pool;
 mod requests;
+mod scheduler;
 mod set;
 
 pub use options::{Capacity, Options};

@@ -11,7 +11,8 @@ use trimtab_client_workqueue::{InvalidLimiter, InvalidQueue, Shutdown};
 
 use crate::Options;
 use crate::clock::Clock;
-use crate::kubelet::{self, fleet};
+use crate::kubelet::{self, fleet, runner};
+use crate::scheduler;
 
 /// Why nodes are not simulated.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +54,9 @@ pub(crate) struct Context {
 #[must_use = "dropping it stops the nodes"]
 pub struct SimulatedNodes {
     kubelets: runner::Kubelets,
+    scheduler: Option<scheduler::Running>,
     options: Arc<Options>,
 }
-
-use crate::kubelet::runner;
 
 /// Simulates nodes until `stop` is cancelled.
 ///
@@ -94,9 +94,15 @@ impl SimulatedNodes {
             options: options.clone(),
             clock: Clock::start(),
         };
-        let kubelets =
-            kubelet::start(&context).map_err(|invalid| NodesError::Invalid(invalid.to_string()))?;
-        Ok(Self { kubelets, options })
+        let invalid = |invalid: Invalid| NodesError::Invalid(invalid.to_string());
+        let kubelets = kubelet::start(&context).map_err(invalid)?;
+        let wanted = !options.scheduler_names.is_empty();
+        let scheduler = wanted.then(|| scheduler::start(&context).map_err(invalid));
+        Ok(Self {
+            kubelets,
+            scheduler: scheduler.transpose()?,
+            options,
+        })
     }
 
     /// Waits until all nodes are registered and ready. Cancelling loses nothing.
@@ -109,13 +115,15 @@ impl SimulatedNodes {
 
     /// Waits until a part ends, which none does by itself, and says why.
     pub async fn ended(&mut self) -> NodesError {
-        loop {
-            match self.kubelets.tasks.join_next().await {
-                // The task that waited for the registration.
-                Some(Ok(())) => {}
-                Some(Err(panic)) => return NodesError::Ended(panic.to_string()),
-                None => return NodesError::Ended("nothing is left that runs".to_owned()),
+        let scheduling = async {
+            match &mut self.scheduler {
+                Some(scheduler) => ended(&mut scheduler.tasks).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            why = ended(&mut self.kubelets.tasks) => why,
+            why = scheduling => why,
         }
     }
 
@@ -123,6 +131,26 @@ impl SimulatedNodes {
     /// cluster, and are taken up by the next start.
     pub async fn shut_down(self) {
         let deadline = Instant::now() + self.options.drain;
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        // The scheduler first: who is given a node still finds it alive.
+        if let Some(scheduler) = self.scheduler {
+            let scheduler::Running {
+                mut tasks,
+                queue,
+                seats,
+                events,
+                tracker,
+                stop,
+            } = scheduler;
+            drop(seats);
+            queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
+            stop.cancel();
+            tracker.close();
+            let _in_time = tokio::time::timeout_at(deadline, tracker.wait()).await;
+            tasks.abort_all();
+            while tasks.join_next().await.is_some() {}
+            events.shut_down(left(deadline)).await;
+        }
         let runner::Kubelets {
             mut tasks,
             queue,
@@ -133,10 +161,21 @@ impl SimulatedNodes {
         } = self.kubelets;
         pods.leave().await;
         nodes.leave().await;
-        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
         events.shut_down(left(deadline)).await;
+    }
+}
+
+/// Waits until a task ends that should not.
+async fn ended(tasks: &mut tokio::task::JoinSet<()>) -> NodesError {
+    loop {
+        match tasks.join_next().await {
+            // The task that waited for the registration.
+            Some(Ok(())) => {}
+            Some(Err(panic)) => return NodesError::Ended(panic.to_string()),
+            None => return NodesError::Ended("nothing is left that runs".to_owned()),
+        }
     }
 }
