@@ -4,6 +4,7 @@
 //!
 //! - `kubelet` registers nodes, keeps them alive with leases, and takes pods through their lives: what they do is said by
 //!   annotations.
+//! - `dns` serves the names of Services and of the pods behind them.
 //! - `scheduler` gives pods to nodes as kube-scheduler's default profile does, and says why where it cannot.
 //!
 //! What holds, by name:
@@ -17,6 +18,7 @@
 //!   costs its place in the cache.
 
 mod clock;
+mod dns;
 mod kubelet;
 mod notes;
 mod options;
@@ -25,6 +27,7 @@ mod requests;
 mod scheduler;
 mod set;
 
+pub use dns::{ClusterDns, DnsError, TTL};
 pub use options::{Capacity, Options};
 pub use set::{NodesError, SimulatedNodes, simulate};
 

@@ -34,3 +34,19 @@ pub mod nodes {
     #[doc(inline)]
     pub use trimtab_workloads_node::{Capacity, NodesError, Options, SimulatedNodes, simulate};
 }
+
+/// The cluster's DNS: the names of Services and of the pods behind them.
+///
+/// ```no_run
+/// # async fn start(client: kube::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use trimtab_workloads::dns::ClusterDns;
+///
+/// let dns = ClusterDns::start(client, "cluster.local", "127.0.0.1:5353".parse()?).await?;
+/// println!("dig @{} -p {}", dns.address().ip(), dns.address().port());
+/// # Ok(())
+/// # }
+/// ```
+pub mod dns {
+    #[doc(inline)]
+    pub use trimtab_workloads_node::{ClusterDns, DnsError, TTL};
+}

@@ -2,4 +2,5 @@
 
 mod kit;
 mod living;
+mod naming;
 mod scheduling;
