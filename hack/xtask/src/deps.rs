@@ -77,6 +77,7 @@ const STAGING: &[(&str, &[&str])] = &[
             "trimtab-workloads-controllers",
         ],
     ),
+    ("trimtab-testing-perturb", &["trimtab-testing-env"]),
 ];
 
 /// Binaries that another binary or the tests may link, since they run the same thing in-process.
