@@ -67,7 +67,7 @@ impl TestEnv {
             stop: CancellationToken::new(),
             running: JoinSet::new(),
         };
-        let mut options = workloads::Options::default();
+        let mut options = workloads::Options::essential();
         options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
         env.run(|client, stop| workloads::run(client, options, stop));
         Ok(env)
