@@ -3,6 +3,7 @@
 //! By default objects stay encoded ([`Form::Compact`]): what identifies them is read where it lies, and the object as a
 //! value of its type is made when somebody asks for it.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,9 +12,9 @@ use std::sync::{Arc, OnceLock};
 
 use kube::core::ObjectMeta;
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use trimtab_apimachinery_meta::ObjectKey;
+use serde::{Deserialize, Serialize};
+use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 
 use crate::Object;
 use crate::compact::Document;
@@ -56,9 +57,26 @@ struct Entry<K> {
     key: Arc<ObjectKey>,
     document: Document,
     decoded: Option<Arc<K>>,
+    /// What was made of this state, of one type each.
+    derived: Derived,
     /// No other state of any object of this origin has this number.
     number: u64,
     origin: Arc<Origin<K>>,
+}
+
+/// A list of values, of which no two have the same type.
+#[derive(Default)]
+struct Derived(OnceLock<Box<(Arc<dyn Any + Send + Sync>, Derived)>>);
+
+/// Whose an object is, and what it is labelled with: what selectors and owners are compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Belonging {
+    /// The UID of its controller, if it has one.
+    pub controller: Option<Box<str>>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    labels: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// What the objects of one cache have in common.
@@ -290,6 +308,54 @@ impl<K> Cached<K> {
         part(self) == part(other)
     }
 
+    /// What `make` makes of this state: made when it is asked for first, and kept as long as the state is. For looks at many
+    /// objects that are taken again and again, where few of them have changed; it should be small. One value is kept of each
+    /// type, so `make` must be pure.
+    pub fn derived<T: Any + Send + Sync>(&self, make: impl FnOnce(&Self) -> T) -> Arc<T> {
+        let mut at = &self.0.derived;
+        while let Some(link) = at.0.get() {
+            if let Ok(found) = link.0.clone().downcast::<T>() {
+                return found;
+            }
+            at = &link.1;
+        }
+        let made = Arc::new(make(self));
+        // Who was faster keeps the place; the value is put behind it then.
+        let mut link = Box::new((made.clone() as Arc<dyn Any + Send + Sync>, Derived::default()));
+        while let Err(refused) = at.0.set(link) {
+            link = refused;
+            match at.0.get() {
+                Some(before) => at = &before.1,
+                None => break,
+            }
+        }
+        made
+    }
+
+    /// Whose the object is, and its labels; kept as by [`Cached::derived`].
+    pub fn belonging(&self) -> Arc<Belonging> {
+        self.derived(|object| {
+            #[derive(Deserialize)]
+            struct Owner {
+                uid: Box<str>,
+                controller: Option<bool>,
+            }
+            let owners: Vec<Owner> = object
+                .read(["metadata", "ownerReferences"])
+                .ok()
+                .flatten()
+                .unwrap_or_default();
+            let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+            let labels: Option<std::collections::BTreeMap<Box<str>, Box<str>>> =
+                object.read(["metadata", "labels"]).ok().flatten();
+            Belonging {
+                controller: controller.map(|owner| owner.uid),
+                deleting: object.is_deleting(),
+                labels: labels.into_iter().flatten().collect(),
+            }
+        })
+    }
+
     /// The object's metadata, without decoding the rest.
     ///
     /// # Errors
@@ -355,6 +421,26 @@ impl<K: Object> Cached<K> {
                 Err(undecodable)
             }
         }
+    }
+}
+
+// === impl Belonging ===
+
+impl Belonging {
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let found = self.labels.iter().find(|(key, _)| **key == *name);
+        found.map(|(_, value)| &**value)
+    }
+
+    /// The labels, ordered by name.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether the labels match.
+    pub fn is_selected_by(&self, selector: &LabelSelector) -> bool {
+        selector.matches_with(|name| self.label(name))
     }
 }
 
@@ -464,6 +550,7 @@ impl<K: Object> Codec<K> {
             key: Arc::new(key),
             document,
             decoded: None,
+            derived: Derived::default(),
             number: self.next,
             origin: self.origin.clone(),
         };

@@ -25,18 +25,24 @@
 //! collected later, as by kube-controller-manager.
 
 mod context;
+mod deployment;
+mod endpoints;
 mod garbage_collector;
 mod live;
 mod namespace;
 mod options;
 mod pool;
 mod protection;
+mod replica_set;
 mod resources;
 mod set;
 mod standing;
+mod stateful_set;
+mod workload;
 
 pub use options::Options;
 pub use set::{ControllerSet, SetError, known, run};
+pub use workload::clock::Clock;
 
 #[cfg(test)]
 mod tests;
