@@ -15,5 +15,17 @@
 //! # Ok(()) }
 //! ```
 
+//! With the feature `perturb` there is [`perturb`], which runs a controller through the faults that break controllers.
+
 #[doc(inline)]
-pub use trimtab_testing_env::{EnvError, GaveUp, TestEnv};
+pub use trimtab_testing_env::{
+    Builder, Change, EnvError, GaveUp, History, RequestEntry, State, TestEnv, World, differences, lacks,
+    name_of, normalised,
+};
+
+/// Controllers through the faults that break controllers: start at [`Perturb`](perturb::Perturb).
+#[cfg(feature = "perturb")]
+pub mod perturb {
+    #[doc(inline)]
+    pub use trimtab_testing_perturb::{Failure, Object, Perturb, Report, Scenario};
+}

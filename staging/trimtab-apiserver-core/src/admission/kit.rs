@@ -66,6 +66,7 @@ impl Server {
             resources,
             reader,
             authorizer: Arc::new(Admin),
+            entropy: crate::Entropy::default(),
         };
         let metrics = Arc::new(WebhookMetrics::default());
         let policies = Arc::new(Policies::new(around.clone(), policy_metrics.clone()));

@@ -372,6 +372,18 @@ fn check_cluster_ips(service: &Value) -> Result<(), Vec<FieldError>> {
         }
         _ => {}
     }
+    let at_families = FieldPath::new("spec").child("ipFamilies");
+    let named = texts(&service["spec"]["ipFamilies"]);
+    for (index, family) in named.iter().enumerate() {
+        let at = at_families.index(index);
+        let known = ["IPv4", "IPv6"];
+        if !known.contains(&family.as_str()) {
+            errors.push(FieldError::not_supported(&at, family.as_str(), &known));
+        }
+        if named.iter().take(index).any(|earlier| earlier == family) {
+            errors.push(FieldError::duplicate(&at, family.as_str()));
+        }
+    }
     for (index, ip) in ips.iter().enumerate().filter(|(_, ip)| *ip != NONE) {
         if ip.parse::<IpAddr>().is_err() {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";

@@ -50,6 +50,7 @@ mod strict;
 mod update;
 mod view;
 mod watch;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -68,21 +69,20 @@ pub use hooks::{
 };
 pub use resources::{ResourceTable, Resources};
 
+use crate::ambient::Ambient;
+pub use crate::ambient::Clock;
 use crate::api::{ApiRequest, ApiResponse};
 use crate::limits::Limits;
-pub(crate) use cache::CacheFigures;
+pub(crate) use cache::{CacheFigures, ListFigures};
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
 pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
-
-/// Tells the time; tests bring their own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The registry. Share it by `Arc`.
 pub struct Registry {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
-    clock: Clock,
+    ambient: Ambient,
     caches: cache::Caches,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
@@ -118,7 +118,7 @@ impl Registry {
             caches: cache::Caches::new(store.clone(), resources.clone()),
             store,
             resources,
-            clock: Arc::new(Timestamp::now),
+            ambient: Ambient::default(),
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),
@@ -132,8 +132,20 @@ impl Registry {
     /// The same registry with another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.ambient.clock = clock;
         self
+    }
+
+    /// The same registry with this time and randomness.
+    #[must_use]
+    pub(crate) fn with_ambient(mut self, ambient: Ambient) -> Self {
+        self.ambient = ambient;
+        self
+    }
+
+    /// Its time and its randomness.
+    pub(crate) fn ambient(&self) -> &Ambient {
+        &self.ambient
     }
 
     /// The same registry, with how long requests may take as these limits have it.
@@ -201,13 +213,13 @@ impl Registry {
         self.hooks.read().clone()
     }
 
-    fn now(&self) -> Timestamp {
-        (self.clock)()
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ambient.now()
     }
 
     /// The time as metadata writes it.
     pub(crate) fn timestamp(&self) -> String {
-        self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        self.ambient.timestamp()
     }
 
     /// Answers a request.

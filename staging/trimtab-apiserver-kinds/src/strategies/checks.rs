@@ -256,6 +256,16 @@ pub(super) fn selects(selector: &Value, labels: &Value) -> Option<bool> {
     Some(selector.is_some_and(|s| s.matches(labels)))
 }
 
+/// A label selector as Go's JSON of it: labels, then expressions.
+pub(super) fn selector_json(selector: &Value) -> String {
+    let parts = ["matchLabels", "matchExpressions"];
+    let known = parts.iter().filter(|part| !selector[**part].is_null());
+    let parts: Vec<String> = known
+        .map(|part| format!("\"{part}\":{}", selector[*part]))
+        .collect();
+    format!("{{{}}}", parts.join(","))
+}
+
 /// A value without entries as Go's JSON of it: null.
 pub(super) fn or_null(value: &Value) -> Value {
     if is_empty(value) {

@@ -5,57 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, Type};
+use trimtab_apimachinery_schema::schema::Additional;
 
 use crate::schema_ref::SchemaRef;
-
-/// Fields that are written even when they say nothing, though they are not required: Go never leaves out a time that is
-/// no pointer. By type, those of all groups.
-const ALWAYS: [(&str, &[&str]); 19] = [
-    (
-        "CertificateSigningRequestCondition",
-        &["lastUpdateTime", "lastTransitionTime"],
-    ),
-    ("ContainerStateRunning", &["startedAt"]),
-    ("ContainerStateTerminated", &["startedAt", "finishedAt"]),
-    ("DaemonSetCondition", &["lastTransitionTime"]),
-    ("DeploymentCondition", &["lastUpdateTime", "lastTransitionTime"]),
-    (
-        "Event",
-        &[
-            "eventTime",
-            "firstTimestamp",
-            "lastTimestamp",
-            "deprecatedFirstTimestamp",
-            "deprecatedLastTimestamp",
-            "reportingComponent",
-            "reportingInstance",
-        ],
-    ),
-    ("EventSeries", &["lastObservedTime"]),
-    ("FlowSchemaCondition", &["lastTransitionTime"]),
-    ("HorizontalPodAutoscalerCondition", &["lastTransitionTime"]),
-    ("JobCondition", &["lastProbeTime", "lastTransitionTime"]),
-    ("NamespaceCondition", &["lastTransitionTime"]),
-    ("NodeCondition", &["lastHeartbeatTime", "lastTransitionTime"]),
-    (
-        "PersistentVolumeClaimCondition",
-        &["lastProbeTime", "lastTransitionTime"],
-    ),
-    ("PodCondition", &["lastProbeTime", "lastTransitionTime"]),
-    ("PriorityLevelConfigurationCondition", &["lastTransitionTime"]),
-    ("ReplicaSetCondition", &["lastTransitionTime"]),
-    ("ReplicationControllerCondition", &["lastTransitionTime"]),
-    ("StatefulSetCondition", &["lastTransitionTime"]),
-    ("VolumeError", &["time"]),
-];
-
-/// Whether a field of a type is always written.
-fn is_always(type_: &Schema, field: &str) -> bool {
-    let name = type_.name.rsplit('.').next().unwrap_or_default();
-    let fields = ALWAYS.iter().find(|(known, _)| *known == name);
-    fields.is_some_and(|(_, fields)| fields.contains(&field))
-}
 
 /// Fills in what an object has of an owner: empty structs, and zero values in elements of lists.
 pub(super) fn fill_elements(schema: &SchemaRef, object: &mut Value) {
@@ -72,8 +24,8 @@ pub(super) fn fill_object(schema: &SchemaRef, object: &mut Value) {
 enum Zeros {
     /// Wherever Go writes them.
     All,
-    /// In elements of lists and values of maps only. Elsewhere they are there in an empty object too, so that who writes
-    /// an object does not own them, and they must not be there when owners are counted.
+    /// In elements of lists, values of maps and what may be absent only. Elsewhere they are there in an empty object too,
+    /// so that who writes an object does not own them.
     InElements,
 }
 
@@ -104,6 +56,8 @@ enum Absent {
     Struct,
     /// Where zeros are filled in, this one.
     Zero(Value),
+    /// Where zeros are filled in, null, as what an empty list or map becomes.
+    List,
 }
 
 impl Filling {
@@ -128,8 +82,10 @@ impl Filling {
         for (name, field) in &schema.properties {
             let absent = if is_struct(field) {
                 Absent::Struct
-            } else if schema.required.contains(name) || is_always(schema, name) {
-                Absent::Zero(zero(field))
+            } else if field.go.kept && is_list(field) {
+                Absent::List
+            } else if field.go.kept {
+                Absent::Zero(field.go_zero())
             } else {
                 Absent::Stays
             };
@@ -182,8 +138,18 @@ fn fill(filling: &Filling, value: &mut Value, zeros: Zeros) {
             }
             for Field { name, below, absent } in &filling.fields {
                 match (fields.get_mut(name), absent) {
+                    // The store knows no empty lists and maps.
+                    (Some(value), Absent::List) if zeros == Zeros::All && is_hollow(value) => {
+                        *value = Value::Null;
+                    }
                     (Some(value), _) => {
                         if let Some(below) = below {
+                            // What may be absent has no zeros in an empty object.
+                            let zeros = if matches!(absent, Absent::Struct) {
+                                zeros
+                            } else {
+                                Zeros::All
+                            };
                             fill(below, value, zeros);
                         }
                     }
@@ -197,12 +163,25 @@ fn fill(filling: &Filling, value: &mut Value, zeros: Zeros) {
                     (None, Absent::Zero(zero)) if zeros == Zeros::All => {
                         fields.insert(name.clone(), zero.clone());
                     }
-                    (None, Absent::Zero(_) | Absent::Stays) => {}
+                    (None, Absent::List) if zeros == Zeros::All => {
+                        fields.insert(name.clone(), Value::Null);
+                    }
+                    (None, Absent::List | Absent::Zero(_) | Absent::Stays) => {}
                 }
             }
         }
         _ => {}
     }
+}
+
+/// Whether a field is a list or a map, which may be null in Go.
+fn is_list(field: &Schema) -> bool {
+    field.items.is_some() || matches!(field.additional, Additional::Schema(_))
+}
+
+/// Whether there is nothing in a list or a map.
+fn is_hollow(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
 }
 
 /// Whether a field is a struct that is there even when it is empty.
@@ -214,21 +193,33 @@ fn is_struct(field: &Schema) -> bool {
         .is_some_and(Map::is_empty)
 }
 
-/// The zero value of a field's type in Go.
-fn zero(field: &Schema) -> Value {
-    match field.type_ {
-        _ if field.int_or_string => 0.into(),
-        Some(Type::Integer | Type::Number) => 0.into(),
-        Some(Type::Boolean) => false.into(),
-        Some(Type::String) if !matches!(field.format.as_str(), "date-time" | "byte") => "".into(),
-        _ => Value::Null,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn empty_lists_that_are_always_written_are_null() {
+        let cases = [
+            (
+                "CSINode",
+                json!({"spec": {"drivers": []}}),
+                json!({"spec": {"drivers": null}}),
+            ),
+            (
+                "ReplicaSet",
+                json!({"spec": {"selector": {}, "template": {"spec": {"containers": []}}}}),
+                json!({"spec": {"selector": {}, "template": {"metadata": {}, "spec": {"containers": null}}},
+                    "status": {"replicas": 0}}),
+            ),
+        ];
+        for (kind, mut object, expected) in cases {
+            let all = crate::builtin::all();
+            let resource = all.iter().find(|resource| resource.kind == kind);
+            fill_object(&resource.unwrap().schema, &mut object);
+            assert_eq!(object, expected, "{kind}");
+        }
+    }
 
     #[test]
     fn what_go_never_leaves_out_is_there() {
@@ -240,6 +231,8 @@ mod tests {
             ("Ingress", json!({"spec": {}, "status": {"loadBalancer": {}}})),
             ("NetworkPolicy", json!({"spec": {"podSelector": {}}})),
             ("Lease", json!({"spec": {}})),
+            ("CSINode", json!({"spec": {"drivers": null}})),
+            ("PriorityClass", json!({"value": 0})),
         ];
         for resource in crate::builtin::all() {
             let Some((_, expected)) = cases.iter().find(|(kind, _)| *kind == resource.kind) else {

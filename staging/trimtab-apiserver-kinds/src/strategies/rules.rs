@@ -31,6 +31,8 @@ pub(super) struct Rules {
     pub(super) create_on_update: bool,
     /// Whether a PUT needs no resource version.
     pub(super) unconditional_update: bool,
+    /// Whether it is written down who has made an object.
+    pub(super) requester: bool,
     /// What is wrong with a name.
     pub(super) name: fn(&str) -> Vec<String>,
     /// Fills in what has been left out.
@@ -65,6 +67,7 @@ impl Rules {
         generation: false,
         create_on_update: false,
         unconditional_update: true,
+        requester: false,
         name: names::dns1123_subdomain,
         default: |_| {},
         prepare_create: |_, _| {},
@@ -172,6 +175,10 @@ impl Strategy for Ruled {
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         (self.rules.name)(if prefix { name.trim_end_matches('-') } else { name })
+    }
+
+    fn wants_requester(&self) -> bool {
+        self.rules.requester
     }
 
     fn has_generation(&self) -> bool {

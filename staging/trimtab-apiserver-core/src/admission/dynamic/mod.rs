@@ -27,6 +27,7 @@ pub(crate) use self::namespace::Namespace;
 pub(crate) use self::request::request;
 pub(crate) use self::rounds::Progress;
 use super::Reader;
+use crate::ambient::Entropy;
 use crate::auth::Authorizer;
 use crate::registry::ResourceTable;
 
@@ -37,6 +38,7 @@ pub(crate) struct Surroundings {
     pub(crate) resources: Arc<ResourceTable>,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) entropy: Entropy,
 }
 
 /// Asks the server's authorizer on behalf of an expression.

@@ -174,6 +174,7 @@ pub(in crate::admission) fn around() -> Surroundings {
         reader: Arc::new(Objects::default()),
         authorizer: Arc::new(Admin),
         resources: Arc::new(ResourceTable::new(crate::crd::builtin())),
+        entropy: crate::Entropy::default(),
     }
 }
 

@@ -230,7 +230,12 @@ impl Strategy for Event {
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        names::dns1123_subdomain(if prefix { name.trim_end_matches('-') } else { name })
+        let name = if prefix { name.trim_end_matches('-') } else { name };
+        if self.strict {
+            names::dns1123_subdomain(name)
+        } else {
+            names::path_segment(name)
+        }
     }
 
     fn has_generation(&self) -> bool {
@@ -290,6 +295,7 @@ mod tests {
             namespace: "n".to_owned(),
             subresource: String::new(),
             user: String::new(),
+            requester: Value::Null,
         }
     }
 

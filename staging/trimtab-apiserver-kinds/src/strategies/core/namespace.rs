@@ -137,6 +137,7 @@ mod tests {
             namespace: String::new(),
             subresource: subresource.to_owned(),
             user: String::new(),
+            requester: Value::Null,
         }
     }
 

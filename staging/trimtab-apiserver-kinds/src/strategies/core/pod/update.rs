@@ -381,6 +381,7 @@ mod tests {
             namespace: "n".to_owned(),
             subresource: subresource.to_owned(),
             user: String::new(),
+            requester: Value::Null,
         }
     }
 
