@@ -3,7 +3,6 @@
 //! By default objects stay encoded ([`Form::Compact`]): what identifies them is read where it lies, and the object as a
 //! value of its type is made when somebody asks for it.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,9 +11,9 @@ use std::sync::{Arc, OnceLock};
 
 use kube::core::ObjectMeta;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
+use trimtab_apimachinery_meta::ObjectKey;
 
 use crate::Object;
 use crate::compact::Document;
@@ -22,6 +21,11 @@ use crate::compact::encode::{Encoder, TypeMeta};
 use crate::compact::read::Reader;
 use crate::compact::words::Words;
 use crate::projection::Projection;
+
+mod derived;
+
+pub use derived::Belonging;
+use derived::Derived;
 
 /// In which form the objects of a cache are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,21 +66,6 @@ struct Entry<K> {
     /// No other state of any object of this origin has this number.
     number: u64,
     origin: Arc<Origin<K>>,
-}
-
-/// A list of values, of which no two have the same type.
-#[derive(Default)]
-struct Derived(OnceLock<Box<(Arc<dyn Any + Send + Sync>, Derived)>>);
-
-/// Whose an object is, and what it is labelled with: what selectors and owners are compared with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Belonging {
-    /// The UID of its controller, if it has one.
-    pub controller: Option<Box<str>>,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-    labels: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// What the objects of one cache have in common.
@@ -308,54 +297,6 @@ impl<K> Cached<K> {
         part(self) == part(other)
     }
 
-    /// What `make` makes of this state: made when it is asked for first, and kept as long as the state is. For looks at many
-    /// objects that are taken again and again, where few of them have changed; it should be small. One value is kept of each
-    /// type, so `make` must be pure.
-    pub fn derived<T: Any + Send + Sync>(&self, make: impl FnOnce(&Self) -> T) -> Arc<T> {
-        let mut at = &self.0.derived;
-        while let Some(link) = at.0.get() {
-            if let Ok(found) = link.0.clone().downcast::<T>() {
-                return found;
-            }
-            at = &link.1;
-        }
-        let made = Arc::new(make(self));
-        // Who was faster keeps the place; the value is put behind it then.
-        let mut link = Box::new((made.clone() as Arc<dyn Any + Send + Sync>, Derived::default()));
-        while let Err(refused) = at.0.set(link) {
-            link = refused;
-            match at.0.get() {
-                Some(before) => at = &before.1,
-                None => break,
-            }
-        }
-        made
-    }
-
-    /// Whose the object is, and its labels; kept as by [`Cached::derived`].
-    pub fn belonging(&self) -> Arc<Belonging> {
-        self.derived(|object| {
-            #[derive(Deserialize)]
-            struct Owner {
-                uid: Box<str>,
-                controller: Option<bool>,
-            }
-            let owners: Vec<Owner> = object
-                .read(["metadata", "ownerReferences"])
-                .ok()
-                .flatten()
-                .unwrap_or_default();
-            let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
-            let labels: Option<std::collections::BTreeMap<Box<str>, Box<str>>> =
-                object.read(["metadata", "labels"]).ok().flatten();
-            Belonging {
-                controller: controller.map(|owner| owner.uid),
-                deleting: object.is_deleting(),
-                labels: labels.into_iter().flatten().collect(),
-            }
-        })
-    }
-
     /// The object's metadata, without decoding the rest.
     ///
     /// # Errors
@@ -421,26 +362,6 @@ impl<K: Object> Cached<K> {
                 Err(undecodable)
             }
         }
-    }
-}
-
-// === impl Belonging ===
-
-impl Belonging {
-    /// The value of a label.
-    pub fn label(&self, name: &str) -> Option<&str> {
-        let found = self.labels.iter().find(|(key, _)| **key == *name);
-        found.map(|(_, value)| &**value)
-    }
-
-    /// The labels, ordered by name.
-    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.labels.iter().map(|(name, value)| (&**name, &**value))
-    }
-
-    /// Whether the labels match.
-    pub fn is_selected_by(&self, selector: &LabelSelector) -> bool {
-        selector.matches_with(|name| self.label(name))
     }
 }
 

@@ -15,7 +15,9 @@ use trimtab_controller_runtime::Manager;
 use crate::Options;
 use crate::context::{Context, InvalidController};
 use crate::{
-    deployment, endpoints, garbage_collector, namespace, protection, replica_set, standing, stateful_set,
+    autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, garbage_collector, job, namespace,
+    node_lifecycle, pod_collector, protection, quota, replica_set, role_aggregation, standing, stateful_set,
+    volumes,
 };
 
 /// How long [`run`] waits for a server. kube-controller-manager's figure.
@@ -91,6 +93,46 @@ const CONTROLLERS: &[(&str, &str, Work)] = &[
         "statefulset",
         Work::Managed(stateful_set::describe),
     ),
+    (daemon_set::NAME, "daemonset", Work::Managed(daemon_set::describe)),
+    (
+        node_lifecycle::NAME,
+        "nodelifecycle",
+        Work::Managed(node_lifecycle::describe),
+    ),
+    (
+        node_lifecycle::EVICTION,
+        "taint-eviction",
+        Work::Managed(node_lifecycle::describe_eviction),
+    ),
+    (
+        autoscaler::NAME,
+        "horizontalpodautoscaling",
+        Work::Managed(autoscaler::describe),
+    ),
+    (
+        volumes::CLAIMS,
+        "persistentvolume-binder",
+        Work::Managed(volumes::describe),
+    ),
+    (
+        disruption::NAME,
+        "disruption",
+        Work::Managed(disruption::describe),
+    ),
+    (
+        pod_collector::NAME,
+        "podgc",
+        Work::Managed(pod_collector::describe),
+    ),
+    (quota::NAME, "resourcequota", Work::Managed(quota::describe)),
+    (
+        role_aggregation::NAME,
+        "clusterrole-aggregation",
+        Work::Managed(role_aggregation::describe),
+    ),
+    (cron_job::NAME, "cronjob", Work::Managed(cron_job::describe)),
+    (job::NAME, "job", Work::Managed(job::describe)),
+    (job::TTL, "ttl-after-finished", Work::Managed(job::describe_ttl)),
     (
         endpoints::SLICES,
         "endpointslice",

@@ -1,4 +1,5 @@
-//! The built-in controllers: garbage collection, namespace deletion, default service accounts, protection of volumes.
+//! The built-in controllers: workloads from Deployments to CronJobs, endpoints of Services, garbage collection, namespaces, nodes,
+//! disruption budgets and quotas.
 //!
 //! They run beside any API server, as kube-controller-manager's do:
 //!
@@ -14,7 +15,7 @@
 //! ```
 
 #[doc(inline)]
-pub use trimtab_workloads_controllers::{ControllerSet, Options, SetError, known, run};
+pub use trimtab_workloads_controllers::{Clock, ControllerSet, Options, SetError, known, run};
 
 /// Simulated nodes: a cluster without machines, whose pods run nevertheless.
 ///

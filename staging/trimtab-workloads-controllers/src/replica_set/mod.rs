@@ -14,8 +14,8 @@ use trimtab_controller_runtime::{Controller, Manager, Next, Reconcile, Result, T
 
 use crate::workload::clock::{Clock, until};
 use crate::workload::pods::{Facts, facts, next_available};
+use crate::workload::template;
 use crate::workload::words::{is_ending, tell_created, tell_deleted, words_of};
-use crate::workload::{clock::seconds_later, template};
 use decide::{Change, Failure, change, tally};
 use kinds::Replicated;
 
@@ -74,13 +74,13 @@ impl<K: Replicated> Reconcile<K> for Replicas {
             true => Change::Nothing,
             false => change(wanted.replicas, &seen, now, || neighbours(turn, &owner)),
         };
-        let failed = match change {
+        let failed = match &change {
             Change::Nothing => Ok(()),
-            Change::Create(count) => create(turn, &owner, count).await,
-            Change::Delete(at) => delete(turn, &pods, &at).await,
+            Change::Create(count) => create(turn, &owner, *count).await,
+            Change::Delete(at) => delete(turn, &pods, at).await,
         };
         let failure = failed.as_ref().err().map(|error| Failure {
-            too_few: seen.iter().filter(|pod| pod.is_active()).count() < wanted.replicas as usize,
+            too_few: matches!(change, Change::Create(_)),
             message: words_of(error),
         });
         let labels = wanted.template.and_then(|template| template.metadata.as_ref());
@@ -98,7 +98,7 @@ impl<K: Replicated> Reconcile<K> for Replicas {
         let active = seen.into_iter().filter(|pod| pod.is_active());
         let next = next_available(active, wanted.min_ready_seconds, now);
         Ok(match next.filter(|_| wanted.min_ready_seconds > 0) {
-            Some(next) => Next::After(until(seconds_later(next, 0), now)),
+            Some(next) => Next::After(until(next, now)),
             None => Next::Done,
         })
     }

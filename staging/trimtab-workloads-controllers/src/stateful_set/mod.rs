@@ -21,7 +21,7 @@ use trimtab_controller_runtime::source::{Caches, Source, Watch};
 use trimtab_controller_runtime::{Error, Manager, Next, Reconcile, Result, Turn};
 
 use crate::workload::clock::{Clock, until};
-use crate::workload::history::{self, Newest, Revision, revision_of};
+use crate::workload::history::{self, Revision, Settled, revision_of};
 use crate::workload::pods::{Facts, REVISION, facts, next_available};
 use crate::workload::template;
 use crate::workload::words::{is_ending, is_taken, name, words_of};
@@ -155,43 +155,20 @@ impl StatefulSets {
         spec: &StatefulSetSpec,
         selector: &trimtab_apimachinery_meta::LabelSelector,
     ) -> Result<Option<History>> {
-        let mut all = turn.claim_cached::<ControllerRevision>(selector).await?;
-        all.sort_by_cached_key(|cached| (revision_of(cached).number, cached.name().to_owned()));
-        let read: Vec<_> = all.iter().map(revision_of).collect();
         let before = set.status.as_ref();
-        let update = match history::newest(&read, &spec.template) {
-            Newest::Last(at) => read[at].clone(),
-            Newest::Again(at, number) => {
-                let patch = json!({ "revision": number });
-                turn.merge_all(vec![(all[at].clone(), patch)]).await.failure?;
-                read[at].clone()
-            }
-            Newest::Missing(number) => {
-                let collisions = before
-                    .and_then(|status| status.collision_count)
-                    .unwrap_or_default();
-                let Some(revision) = revision(set, spec, number, collisions) else {
-                    return Ok(None);
-                };
-                match turn.create(&revision).await {
-                    Ok(_) => {}
-                    Err(error) if is_taken(&error) => {
-                        let mut status = before.cloned().unwrap_or_default();
-                        status.collision_count = Some(collisions + 1);
-                        turn.put_status(before, &status)?;
-                        return Ok(None);
-                    }
-                    Err(error) if is_ending(&error) => return Err(Error::terminal(error)),
-                    Err(error) => return Err(error),
-                }
-                Arc::new(Revision {
-                    name: revision.name_any(),
-                    number,
-                    template: spec.template.clone(),
-                    ..Revision::default()
-                })
-            }
+        let collisions = before
+            .and_then(|status| status.collision_count)
+            .unwrap_or_default();
+        let make = |number| revision(set, spec, number, collisions);
+        let Settled::Known { all, newest: update } =
+            history::settle(turn, selector, &spec.template, make).await?
+        else {
+            let mut status = before.cloned().unwrap_or_default();
+            status.collision_count = Some(collisions + 1);
+            turn.put_status(before, &status)?;
+            return Ok(None);
         };
+        let read: Vec<_> = all.iter().map(revision_of).collect();
         let current = before.and_then(|status| status.current_revision.as_deref());
         let current = read.iter().find(|revision| Some(&*revision.name) == current);
         Ok(Some(History {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
+use trimtab_apimachinery_meta::LabelSelector;
 use trimtab_client_cache::Cached;
+use trimtab_controller_runtime::{Error, Reconciled, Result, Turn};
 
 use super::template::{self, Sum};
+use super::words::{is_ending, is_taken};
 
 /// One revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +18,7 @@ pub(crate) struct Revision {
     pub(crate) name: String,
     pub(crate) number: i64,
     pub(crate) template: PodTemplateSpec,
-    pub(crate) fingerprint: Box<str>,
+    fingerprint: Box<str>,
     /// The label that DaemonSets' pods have of it.
     pub(crate) hash: String,
 }
@@ -58,6 +61,55 @@ fn read(revision: &ControllerRevision) -> Revision {
             .cloned()
             .unwrap_or_default(),
     }
+}
+
+/// The revisions of an owner, once the newest template has one.
+pub(crate) enum Settled {
+    /// They are known.
+    Known {
+        /// Those that there were, in the order of their numbers.
+        all: Vec<Cached<ControllerRevision>>,
+        /// The newest template's.
+        newest: Arc<Revision>,
+    },
+    /// The name that the newest would have is taken; another one is to be tried.
+    Taken,
+}
+
+/// Claims the revisions of the turn's object, and sees to it that the template has one that is the last: by `make`, which is
+/// given its number, if there is none.
+///
+/// # Errors
+/// As of [`Turn::claim`] and of [`Turn::create`]; terminal where the namespace is on its way out.
+pub(crate) async fn settle<K: Reconciled>(
+    turn: &mut Turn<K>,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    make: impl FnOnce(i64) -> Option<ControllerRevision> + Send,
+) -> Result<Settled> {
+    let mut all = turn.claim_cached::<ControllerRevision>(selector).await?;
+    all.sort_by_cached_key(|cached| (revision_of(cached).number, cached.name().to_owned()));
+    let known: Vec<_> = all.iter().map(revision_of).collect();
+    let newest = match newest(&known, template) {
+        Newest::Last(at) => known[at].clone(),
+        Newest::Again(at, number) => {
+            let patch = json!({ "revision": number });
+            turn.merge_all(vec![(all[at].clone(), patch)]).await.failure?;
+            known[at].clone()
+        }
+        Newest::Missing(number) => {
+            let Some(revision) = make(number) else {
+                return Ok(Settled::Taken);
+            };
+            match turn.create(&revision).await {
+                Ok(made) => Arc::new(read(&made)),
+                Err(error) if is_taken(&error) => return Ok(Settled::Taken),
+                Err(error) if is_ending(&error) => return Err(Error::terminal(error)),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    Ok(Settled::Known { all, newest })
 }
 
 /// Finds the newest template among revisions, which are in the order of their numbers.

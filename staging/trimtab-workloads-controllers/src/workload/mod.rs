@@ -6,6 +6,7 @@
 pub(crate) mod amount;
 pub(crate) mod clock;
 pub(crate) mod history;
+pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod template;
 pub(crate) mod words;

@@ -52,7 +52,6 @@ pub(crate) const READY_AFTER: Duration = Duration::from_millis(100);
 
 pub(crate) struct Cluster {
     env: TestEnv,
-    pub(crate) clock: Clock,
 }
 
 impl Cluster {
@@ -64,9 +63,8 @@ impl Cluster {
         options.controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
         options.clock = clock.clone();
         env.run(|client, stop| run(client, options, stop));
-        let kubelet = clock.clone();
-        env.run(|client, stop| kubelet_of_all(client, kubelet, stop));
-        Self { env, clock }
+        env.run(|client, stop| kubelet_of_all(client, clock, stop));
+        Self { env }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -160,6 +158,11 @@ pub(crate) fn template(app: &str, image: &str) -> Value {
     json!({"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}})
 }
 
+/// A pod of its own.
+pub(crate) fn image_pod(name: &str, app: &str, image: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
 pub(crate) fn names<K: Kind>(objects: &[K]) -> Vec<String> {
     objects.iter().map(ResourceExt::name_any).collect()
 }
@@ -194,10 +197,11 @@ async fn kubelet_of_all(client: Client, clock: Clock, stop: CancellationToken) -
         let (client, clock) = (client.clone(), clock.clone());
         tasks.spawn(async move {
             tokio::time::sleep(READY_AFTER).await;
+            let ended = json!({"type": "Ready", "status": "False", "lastTransitionTime": whole(clock.now())});
             let status = match &*image_of(&pod) {
                 BAD => return,
-                DONE => json!({"phase": "Succeeded"}),
-                FAILS => json!({"phase": "Failed"}),
+                DONE => json!({"phase": "Succeeded", "conditions": [ended]}),
+                FAILS => json!({"phase": "Failed", "conditions": [ended]}),
                 _ => json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [
                     {"type": "Ready", "status": "True", "lastTransitionTime": whole(clock.now())}]}),
             };

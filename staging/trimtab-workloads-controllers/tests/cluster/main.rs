@@ -6,5 +6,20 @@ mod kit;
 /// Rollouts as people see them.
 mod deployments;
 
+/// Nodes and their daemons.
+mod daemon_sets;
+
+/// Work that ends, and work that comes again.
+mod jobs;
+
+/// Where the pods of Services are.
+mod services;
+
+/// What sees to sizes, budgets, quotas and volumes.
+mod others;
+
+/// Pods that are somebody.
+mod stateful_sets;
+
 /// Sets of pods: counts, adoption, release, failures.
 mod replica_sets;
