@@ -13,6 +13,7 @@ mod impersonate;
 mod info;
 mod negotiate;
 mod paths;
+mod pretty;
 mod protobuf;
 pub(crate) mod respond;
 mod snapshot;

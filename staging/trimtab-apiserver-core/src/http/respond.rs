@@ -20,6 +20,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::negotiate::Encoding;
+use super::pretty::Pretty;
 use super::protobuf;
 use crate::api::{self, Pieces, WatchEvent};
 
@@ -156,11 +157,14 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
     status
 }
 
-/// An answer of JSON that is written as it is sent. Where the client accepts something else, or a form that is easier to
-/// read, it is made a value first, and is in memory as a whole.
+/// An answer of JSON that is written as it is sent. Where the client accepts something else it is made a value first, and is
+/// in memory as a whole.
 pub(crate) fn pieces(code: u16, mut json: Pieces, style: Style) -> Result<Response<Body>, ApiError> {
-    if style.encoding != Encoding::Json || style.pretty {
+    if style.encoding != Encoding::Json {
         return Ok(value(code, &api::read(json)?, style));
+    }
+    if style.pretty {
+        json = Box::new(Pretty::new(json));
     }
     // What is short is sent whole, with its length.
     let mut begun: Vec<Bytes> = Vec::new();

@@ -331,6 +331,7 @@ impl Builder {
             store: self.store.clone(),
             resources: registry.resources().clone(),
             reader: reader.clone(),
+            caches: registry.caches().clone(),
             authorizer: auth.authorizer.clone(),
             entropy: self.ambient.entropy.clone(),
         };

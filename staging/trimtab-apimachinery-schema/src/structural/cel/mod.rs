@@ -2,13 +2,17 @@
 //! policies).
 //!
 //! Rules are compiled once per schema, into a tree of the shape of the schema that holds only the parts with rules.
-//! Each has a limit of what it may cost, and all of one object have a budget, as expressions about requests have.
+//! Each has a limit of what it may cost, and all of one object have a budget, as expressions about requests have. A definition is
+//! refused whose rules may cost too much by its schema (`estimate`).
 
 mod budget;
 mod checker;
 pub(super) mod condition;
+pub(super) mod costs;
+mod declared;
 pub(super) mod definition;
 mod depth;
+mod estimate;
 pub(super) mod library;
 mod meter;
 mod path;
