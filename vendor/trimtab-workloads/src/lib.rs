@@ -32,7 +32,9 @@ pub use trimtab_workloads_controllers::{ControllerSet, Options, SetError, known,
 /// ```
 pub mod nodes {
     #[doc(inline)]
-    pub use trimtab_workloads_node::{Capacity, NodesError, Options, SimulatedNodes, simulate};
+    pub use trimtab_workloads_node::{
+        Capacity, NodesError, Options, SimulatedNodes, StageError, Stages, simulate,
+    };
 }
 
 /// The cluster's DNS: the names of Services and of the pods behind them.

@@ -121,7 +121,8 @@ impl Heart {
         }
         let rounds = STATUS.as_secs() / RENEWAL.as_secs();
         // Not all nodes in the same round.
-        if (round + u64::from(index)).is_multiple_of(rounds)
+        if !self.options.stages.are_for("Node") // which have the last word on it
+            && (round + u64::from(index)).is_multiple_of(rounds)
             && let Err(error) = self.report(&name).await
         {
             tracing::warn!(node = name, %error, "a node's status was not written");
