@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::kit::{World, address, is_ready, pod, until, until_gone};
+use super::kit::{World, address, is_ready, of, pod, until, until_gone};
 use crate::{Options, SimulatedNodes, Stages};
 
 fn no_scheduler(nodes: usize) -> Options {
@@ -72,6 +72,27 @@ async fn nodes_are_registered_and_kept_alive() {
     annotate(&nodes, "node-1", "trimtab.dev/silent", None).await;
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert!(renewed("node-1").await > before.1);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_peoples_nodes_are_left_alone() {
+    let world = World::with(no_scheduler(0)).await;
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let theirs = of(json!({"metadata": {"name": "node-0"}}));
+    nodes
+        .create(&PostParams::default(), &theirs)
+        .await
+        .expect("a node");
+    let mut simulated = SimulatedNodes::start(world.client.clone(), no_scheduler(2)).expect("nodes");
+    simulated.ready().await;
+    world.create(&pod("theirs", json!({"nodeName": "node-0"}))).await;
+    world.create(&pod("ours", json!({"nodeName": "node-1"}))).await;
+    until(&world.pods(), "ours", is_ready).await;
+    assert!(!is_ready(&world.pods().get("theirs").await.expect("a pod")));
+    let untouched = nodes.get("node-0").await.expect("a node");
+    assert_eq!(readiness(&untouched), "");
+    simulated.shut_down().await;
     world.stop().await;
 }
 
