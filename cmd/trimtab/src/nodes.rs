@@ -1,9 +1,10 @@
 //! The flags of `trimtab up` about simulated nodes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
-use trimtab_workloads::nodes::Options;
+use trimtab_workloads::nodes::{Options, Stages};
 
 /// Which nodes to simulate.
 #[derive(Debug, Args)]
@@ -12,6 +13,10 @@ pub(crate) struct NodeOptions {
     /// takes for everything that is made to come to life
     #[arg(long, default_value_t = 1, help_heading = "Simulated nodes")]
     nodes: usize,
+
+    /// Have pods and nodes go through the stages of this file instead of what they do by themselves; as KWOK has them (kind: Stage)
+    #[arg(long, value_name = "FILE", help_heading = "Simulated nodes")]
+    node_stages: Option<PathBuf>,
 
     /// Serve the cluster's names below cluster.local there, by UDP and TCP, such as 127.0.0.1:5353; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", help_heading = "Simulated nodes")]
@@ -29,6 +34,11 @@ impl NodeOptions {
         }
         let mut options = Options::default();
         options.nodes = self.nodes;
+        if let Some(file) = &self.node_stages {
+            let told = |why: String| format!("--node-stages {}: {why}", file.display());
+            let text = std::fs::read_to_string(file).map_err(|why| told(why.to_string()))?;
+            options.stages = Stages::parse(&text).map_err(|why| told(why.to_string()))?;
+        }
         Ok(Some(options))
     }
 

@@ -3,7 +3,7 @@
 //! Depend on the facade `trimtab-workloads` instead of this crate; its paths are the stable ones.
 //!
 //! - `kubelet` registers nodes, keeps them alive with leases, and takes pods through their lives: what they do is said by
-//!   annotations.
+//!   annotations; or by `stage`s of a file, as people know them from KWOK.
 //! - `dns` serves the names of Services and of the pods behind them.
 //! - `scheduler` gives pods to nodes as kube-scheduler's default profile does, and says why where it cannot.
 //!
@@ -26,10 +26,12 @@ mod pool;
 mod requests;
 mod scheduler;
 mod set;
+mod stage;
 
 pub use dns::{ClusterDns, DnsError, TTL};
 pub use options::{Capacity, Options};
 pub use set::{NodesError, SimulatedNodes, simulate};
+pub use stage::{StageError, Stages};
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::stage::Stages;
+
 /// How many nodes to simulate, and what they are like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
     /// How many nodes there are; `node-0` is the first. Default 1.
@@ -15,6 +17,8 @@ pub struct Options {
     pub zones: Vec<String>,
     /// The names that pods ask the scheduler by, in `spec.schedulerName`. Default `default-scheduler`; none for no scheduler.
     pub scheduler_names: Vec<String>,
+    /// What pods and nodes go through instead of what they usually do. Default nothing.
+    pub stages: Stages,
     /// Where all chance comes from: which of equal nodes a pod gets, and jitter. Default 0.
     pub seed: u64,
     /// How long what has begun may take when everything is stopped. Default 5 s.
@@ -42,6 +46,7 @@ impl Default for Options {
             capacity: Capacity::default(),
             zones: ["zone-a", "zone-b", "zone-c"].map(str::to_owned).to_vec(),
             scheduler_names: vec!["default-scheduler".to_owned()],
+            stages: Stages::default(),
             seed: 0,
             drain: Duration::from_secs(5),
         }

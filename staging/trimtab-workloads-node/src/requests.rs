@@ -58,7 +58,21 @@ pub(crate) async fn change_status<K>(
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    patiently(api.patch_status(name, &by(manager), &change)).await
+    patch_part(api, "status", name, manager, change).await
+}
+
+/// Changes a part of an object in the name of `manager`.
+pub(crate) async fn patch_part<K>(
+    api: &Api<K>,
+    part: &str,
+    name: &str,
+    manager: &str,
+    change: Patch<impl Serialize + Debug>,
+) -> Result<K, RequestError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    patiently(api.patch_subresource(part, name, &by(manager), &change)).await
 }
 
 fn by(manager: &str) -> PatchParams {

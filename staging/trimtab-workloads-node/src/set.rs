@@ -154,6 +154,7 @@ impl SimulatedNodes {
         let runner::Kubelets {
             mut tasks,
             queue,
+            staged,
             pods,
             nodes,
             events,
@@ -161,6 +162,7 @@ impl SimulatedNodes {
         } = self.kubelets;
         pods.leave().await;
         nodes.leave().await;
+        staged.shut_down(Shutdown::DrainWithin(left(deadline))).await;
         queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}

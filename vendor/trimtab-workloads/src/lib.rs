@@ -33,7 +33,9 @@ pub use trimtab_workloads_controllers::{Clock, ControllerSet, Options, SetError,
 /// ```
 pub mod nodes {
     #[doc(inline)]
-    pub use trimtab_workloads_node::{Capacity, NodesError, Options, SimulatedNodes, simulate};
+    pub use trimtab_workloads_node::{
+        Capacity, NodesError, Options, SimulatedNodes, StageError, Stages, simulate,
+    };
 }
 
 /// The cluster's DNS: the names of Services and of the pods behind them.

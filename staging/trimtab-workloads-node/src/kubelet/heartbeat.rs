@@ -64,21 +64,37 @@ impl Heart {
     /// Tries until the node is there.
     async fn enlist(&self, index: u32) {
         let mut wait = Duration::from_millis(100);
-        while let Err(error) = self.register(index).await {
-            tracing::warn!(node = node::name(index), %error, "a node cannot be registered yet");
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RENEWAL);
+        loop {
+            match self.register(index).await {
+                Ok(true) => return self.fleet.add(&node::name(index), index),
+                Ok(false) => {
+                    tracing::error!(
+                        node = node::name(index),
+                        "a node of this name is there and not simulated; it is left alone"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(node = node::name(index), %error, "a node cannot be registered yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RENEWAL);
+                }
+            }
         }
-        self.fleet.add(&node::name(index), index);
     }
 
-    async fn register(&self, index: u32) -> Result<(), RequestError> {
+    /// False: there is a node of this name that is somebody else's.
+    async fn register(&self, index: u32) -> Result<bool, RequestError> {
         let api: Api<Node> = Api::all(self.client.clone());
         let name = node::name(index);
         let now = self.clock.now();
         let wanted = node::node(index, &self.options, now);
         let found = match patiently(api.create(&post(KUBELET), &wanted)).await {
             Err(error) if error.code() == 409 => {
+                let found = patiently(api.get(&name)).await?;
+                if !found.labels().contains_key(node::SIMULATED) {
+                    return Ok(false);
+                }
                 let status = json!({ "status": wanted.status });
                 change_status(&api, &name, KUBELET, Patch::Strategic(status)).await?
             }
@@ -86,7 +102,7 @@ impl Heart {
         };
         self.renew(&name, Some(&found)).await?;
         // A node that has just told that it is ready need not wait for somebody to see it.
-        self.mend_taints(&found).await
+        self.mend_taints(&found).await.map(|()| true)
     }
 
     async fn mend_taints(&self, node: &Node) -> Result<(), RequestError> {
@@ -121,7 +137,8 @@ impl Heart {
         }
         let rounds = STATUS.as_secs() / RENEWAL.as_secs();
         // Not all nodes in the same round.
-        if (round + u64::from(index)).is_multiple_of(rounds)
+        if !self.options.stages.are_for("Node") // which have the last word on it
+            && (round + u64::from(index)).is_multiple_of(rounds)
             && let Err(error) = self.report(&name).await
         {
             tracing::warn!(node = name, %error, "a node's status was not written");

@@ -25,6 +25,7 @@ mod heartbeat;
 mod lifecycle;
 pub(crate) mod node;
 pub(crate) mod runner;
+mod staging;
 
 pub(crate) use runner::start;
 

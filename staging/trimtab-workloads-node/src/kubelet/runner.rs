@@ -21,6 +21,7 @@ use trimtab_client_workqueue::{Add, WorkQueue};
 use super::fleet::Fleet;
 use super::heartbeat::{Heart, is_wrong};
 use super::lifecycle::{self, Host, Memory};
+use super::staging::Player;
 use super::{KUBELET, SILENT};
 use crate::clock::Clock;
 use crate::notes::Notes;
@@ -39,6 +40,8 @@ const NODE_NAME: [&str; 2] = ["spec", "nodeName"];
 pub(crate) struct Kubelets {
     pub(crate) tasks: JoinSet<()>,
     pub(crate) queue: WorkQueue<ObjectKey>,
+    /// Nodes that go through stages.
+    pub(crate) staged: WorkQueue<String>,
     pub(crate) pods: Registration<Pod>,
     pub(crate) nodes: Registration<Node>,
     pub(crate) events: EventWriter,
@@ -59,8 +62,10 @@ struct Runner {
     fleet: Arc<Fleet>,
     pods: Store<Pod>,
     records: Mutex<HashMap<String, Record>>,
-    notes: Notes,
+    notes: Arc<Notes>,
     clock: Clock,
+    player: Player,
+    nodes: Store<Node>,
 }
 
 /// Starts the kubelets of all nodes.
@@ -71,13 +76,18 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     let nodes = context.informers.informer::<Node>(selection());
     let fleet = Arc::new(Fleet::default());
     let (recorder, events) = EventWriter::start(context.client.clone(), KUBELET, "simulated-nodes");
+    let notes = Arc::new(Notes::new(recorder));
+    let (stages, seed) = (context.options.stages.clone(), context.options.seed);
+    let staged_nodes = stages.are_for("Node");
     let runner = Arc::new(Runner {
         client: context.client.clone(),
         fleet: fleet.clone(),
         pods: pods.store(),
         records: Mutex::default(),
-        notes: Notes::new(recorder),
+        player: Player::new(stages, fleet.clone(), notes.clone(), context.clock, seed),
+        notes,
         clock: context.clock,
+        nodes: nodes.store(),
     });
     let heart = Heart {
         client: context.client.clone(),
@@ -100,12 +110,15 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     });
     let mut tasks = JoinSet::new();
     let (keys, of_fleet, on_nodes) = (queue.clone(), fleet, pods.store());
+    let staged: WorkQueue<String> = WorkQueue::builder().build()?;
+    let (names, observer) = (staged.clone(), runner.clone());
     // What nodes are told by annotations is done by a task of its own, so that the handler never waits.
     let (report, mut reports) = tokio::sync::mpsc::unbounded_channel::<String>();
     let of_nodes = nodes.add_handler(move |delta| {
         let name = &delta.key().name;
         if let trimtab_client_cache::Delta::Deleted { .. } = delta {
             of_fleet.remove(name);
+            observer.player.forget(&delta.object().uid());
             return;
         }
         let object = delta.object();
@@ -120,7 +133,9 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
                 let _refused_when_stopping = keys.add(pod.key().clone());
             }
         }
-        if woken || object.decode_once().is_ok_and(|node| is_wrong(&node)) {
+        if staged_nodes {
+            let _refused_when_stopping = names.add(name.clone());
+        } else if woken || object.decode_once().is_ok_and(|node| is_wrong(&node)) {
             let _ended_when_stopping = report.send(name.clone());
         }
     });
@@ -137,12 +152,23 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     let (told, enlisted) = oneshot::channel();
     tasks.spawn(heart.beat(told));
     let (keys, all, synced) = (queue.clone(), pods.store(), of_pods.sync_signal());
+    let (names, of_all) = (staged.clone(), nodes.store());
     tasks.spawn(async move {
         let _ended_when_stopping = enlisted.await;
         synced.wait().await;
         let _refused_when_stopping =
             keys.add_all(all.list().iter().map(|pod| pod.key().clone()), &Add::now());
+        if staged_nodes {
+            let of_all = of_all.list();
+            let _refused_when_stopping =
+                names.add_all(of_all.iter().map(|node| node.name().to_owned()), &Add::now());
+        }
         let _nobody_waits = registered.send(());
+    });
+    let player = runner.clone();
+    workers(&mut tasks, "stages of nodes", &staged, 1, move |name: String| {
+        let runner = player.clone();
+        async move { runner.node_turn(&name).await }
     });
     workers(&mut tasks, "kubelets", &queue, WORKERS, move |key: ObjectKey| {
         let runner = runner.clone();
@@ -151,6 +177,7 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     Ok(Kubelets {
         tasks,
         queue,
+        staged,
         pods: of_pods,
         nodes: of_nodes,
         events,
@@ -187,6 +214,10 @@ impl Runner {
         let Some(seat) = self.fleet.alive(&node) else {
             return Outcome::Done;
         };
+        if self.player.plays("Pod") {
+            let api = Api::namespaced(self.client.clone(), &key.namespace);
+            return self.player.turn::<Pod>(&api, &cached, &node, seat).await;
+        }
         let uid = cached.uid().into_owned();
         let mut record = self.records.lock().remove(&uid).unwrap_or_default();
         if version(&cached) < record.written {
@@ -236,6 +267,16 @@ impl Runner {
                 .due
                 .map_or(Outcome::Done, |due| Outcome::After(self.clock.until(due))),
         }
+    }
+
+    /// Takes a node through its stages.
+    async fn node_turn(&self, name: &str) -> Outcome {
+        let found = self.nodes.get(&ObjectKey::cluster(name));
+        let (Some(cached), Some(seat)) = (found, self.fleet.alive(name)) else {
+            return Outcome::Done;
+        };
+        let api = Api::all(self.client.clone());
+        self.player.turn::<Node>(&api, &cached, name, seat).await
     }
 
     /// The pod's own address, if it has or needs one.
@@ -298,6 +339,7 @@ impl Runner {
 
     fn forget(&self, node: &str, uid: &str) {
         self.records.lock().remove(uid);
+        self.player.forget(uid);
         self.fleet.release(node, uid);
     }
 }

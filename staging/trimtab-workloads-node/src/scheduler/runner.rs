@@ -148,7 +148,15 @@ impl Scheduler {
         // Decisions are made one after the other; carrying them out takes the server's time.
         self.tracker.spawn(async move {
             match decision {
-                Decision::Bind(node, bindings) => scheduler.bind(&pod, &node, &bindings).await,
+                Decision::Bind(node, bindings) if bindings.is_empty() => {
+                    scheduler.bind(&pod, &node, &bindings).await;
+                }
+                Decision::Bind(node, bindings) => {
+                    // It may take minutes until volumes are there, for which nobody else waits.
+                    drop(hands);
+                    scheduler.bind(&pod, &node, &bindings).await;
+                    return;
+                }
                 Decision::Wait {
                     message,
                     preemption,

@@ -1,7 +1,6 @@
 //! Which of the nodes that can take a pod is the best: kube-scheduler's default scores and weights.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::filter::{HOSTNAME, Memo, means};
 use super::snapshot::{Node, Snapshot};
@@ -246,7 +245,6 @@ fn company(wants: &Wants, nodes: &[&Node], snapshot: &Snapshot) -> Option<Vec<i6
     }
     let mut liked: HashMap<(&str, &str), i64> = HashMap::new();
     let memos: Vec<Memo> = own.iter().map(|_| Memo::default()).collect();
-    let itself = Arc::new(wants.clone());
     for node in &snapshot.nodes {
         for kind in &node.kinds {
             if own.is_empty() && !kind.wants.has_affinity() {
@@ -259,12 +257,12 @@ fn company(wants: &Wants, nodes: &[&Node], snapshot: &Snapshot) -> Option<Vec<i6
                 }
             }
             for term in &kind.wants.near {
-                if means(term, &itself, snapshot) {
+                if means(term, wants, snapshot) {
                     like(&mut liked, node, &term.topology_key, HARD_WEIGHT * count);
                 }
             }
             for (weight, term) in &kind.wants.pod_preferences {
-                if means(term, &itself, snapshot) {
+                if means(term, wants, snapshot) {
                     like(&mut liked, node, &term.topology_key, i64::from(*weight) * count);
                 }
             }

@@ -8,8 +8,8 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::kit::{World, address, is_ready, pod, until, until_gone};
-use crate::{Options, SimulatedNodes};
+use super::kit::{World, address, is_ready, of, pod, until, until_gone};
+use crate::{Options, SimulatedNodes, Stages};
 
 fn no_scheduler(nodes: usize) -> Options {
     Options {
@@ -72,6 +72,27 @@ async fn nodes_are_registered_and_kept_alive() {
     annotate(&nodes, "node-1", "trimtab.dev/silent", None).await;
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert!(renewed("node-1").await > before.1);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_peoples_nodes_are_left_alone() {
+    let world = World::with(no_scheduler(0)).await;
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let theirs = of(json!({"metadata": {"name": "node-0"}}));
+    nodes
+        .create(&PostParams::default(), &theirs)
+        .await
+        .expect("a node");
+    let mut simulated = SimulatedNodes::start(world.client.clone(), no_scheduler(2)).expect("nodes");
+    simulated.ready().await;
+    world.create(&pod("theirs", json!({"nodeName": "node-0"}))).await;
+    world.create(&pod("ours", json!({"nodeName": "node-1"}))).await;
+    until(&world.pods(), "ours", is_ready).await;
+    assert!(!is_ready(&world.pods().get("theirs").await.expect("a pod")));
+    let untouched = nodes.get("node-0").await.expect("a node");
+    assert_eq!(readiness(&untouched), "");
+    simulated.shut_down().await;
     world.stop().await;
 }
 
@@ -152,4 +173,79 @@ async fn a_restart_of_the_simulation_takes_everything_up() {
     assert_ne!(address(&meanwhile), "");
     nodes.shut_down().await;
     world.server.shutdown().await.expect("the server stops");
+}
+
+const STAGES: &str = r#"
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: Stage
+metadata: {name: pod-ready}
+spec:
+  resourceRef: {apiGroup: v1, kind: Pod}
+  selector:
+    matchExpressions:
+    - {key: '.metadata.deletionTimestamp', operator: DoesNotExist}
+    - {key: '.status.podIP', operator: DoesNotExist}
+  delay: {durationMilliseconds: 3000}
+  next:
+    statusTemplate: |
+      phase: Running
+      podIP: {{ PodIPWith .spec.nodeName | Quote }}
+      reason: Staged
+---
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: Stage
+metadata: {name: pod-delete}
+spec:
+  resourceRef: {apiGroup: v1, kind: Pod}
+  selector:
+    matchExpressions:
+    - {key: '.metadata.deletionTimestamp', operator: Exists}
+  next: {delete: true}
+---
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: Stage
+metadata: {name: node-ill}
+spec:
+  resourceRef: {apiGroup: v1, kind: Node}
+  selector:
+    matchAnnotations: {example.com/ill: "yes"}
+    matchExpressions:
+    - {key: '.status.conditions[] | select(.type == "Ready") | .status', operator: In, values: ["True"]}
+  next:
+    patches:
+    - root: status
+      subresource: status
+      type: strategic
+      template: |
+        conditions:
+        - {type: Ready, status: "False", reason: Ill, message: {{ NodeName | Quote }}}
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn stages_take_the_place_of_what_pods_and_nodes_do() {
+    let mut options = no_scheduler(1);
+    options.stages = Stages::parse(STAGES).expect("stages");
+    let world = World::with(options).await;
+    let pods = world.pods();
+    world.create(&pod("staged", json!({"nodeName": "node-0"}))).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        address(&pods.get("staged").await.expect("a pod")),
+        "",
+        "its time has not come"
+    );
+    let staged = until(&pods, "staged", |pod| !address(pod).is_empty()).await;
+    let status = staged.status.unwrap_or_default();
+    assert_eq!(status.reason.as_deref(), Some("Staged"));
+    assert!(status.container_statuses.is_none(), "nothing else is done to it");
+    pods.delete("staged", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    until_gone(&pods, "staged").await;
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    annotate(&nodes, "node-0", "example.com/ill", Some("yes")).await;
+    let ill = until(&nodes, "node-0", |node| readiness(node) == "False").await;
+    let conditions = ill.status.unwrap_or_default().conditions.unwrap_or_default();
+    assert_eq!(conditions.len(), 4);
+    world.stop().await;
 }
