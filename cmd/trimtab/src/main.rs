@@ -3,6 +3,7 @@
 
 mod backup;
 mod narrate;
+mod testenv;
 mod up;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
         #[command(flatten)]
         server: Box<ServerOptions>,
     },
+    /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
+    Testenv(testenv::TestEnvOptions),
     /// Save everything that a server stores in a file, while it runs or when it is stopped
     Backup(BackupOptions),
     /// Make a new data dir of a backup, or check one
@@ -46,6 +49,10 @@ async fn main() -> ExitCode {
     });
     let done = match command {
         Command::Up { server } => up::run(&server).await,
+        Command::Testenv(options) => match testenv::run(&options).await {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
         Command::Backup(options) => backup::save(&options).await,
         Command::Restore(options) => backup::restore(options).await,
     };
