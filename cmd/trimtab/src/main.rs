@@ -4,6 +4,7 @@
 mod backup;
 mod narrate;
 mod nodes;
+mod testenv;
 mod up;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
         #[command(flatten)]
         nodes: Box<NodeOptions>,
     },
+    /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
+    Testenv(testenv::TestEnvOptions),
     /// Save everything that a server stores in a file, while it runs or when it is stopped
     Backup(BackupOptions),
     /// Make a new data dir of a backup, or check one
@@ -51,6 +54,10 @@ async fn main() -> ExitCode {
     });
     let done = match command {
         Command::Up { server, nodes } => up::run(&server, &nodes).await,
+        Command::Testenv(options) => match testenv::run(&options).await {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
         Command::Backup(options) => backup::save(&options).await,
         Command::Restore(options) => backup::restore(options).await,
     };

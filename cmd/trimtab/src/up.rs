@@ -15,7 +15,7 @@ use trimtab_workloads::dns::ClusterDns;
 use crate::narrate;
 use crate::nodes::NodeOptions;
 
-pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Starts everything, tells of what happens until Ctrl-C, and stops everything.
 ///

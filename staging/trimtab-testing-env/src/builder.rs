@@ -29,6 +29,7 @@ pub struct Builder {
     socket: bool,
     users: Vec<UserInfo>,
     definitions: Vec<CustomResourceDefinition>,
+    without: Vec<String>,
 }
 
 impl Builder {
@@ -75,6 +76,14 @@ impl Builder {
         self
     }
 
+    /// Leaves out one of the controllers that are part of every cluster, as `garbage-collector-controller`: for those who test that
+    /// very one, or another in its place.
+    #[must_use]
+    pub fn without(mut self, controller: &str) -> Self {
+        self.without.push(format!("-{controller}"));
+        self
+    }
+
     /// Starts an API server in memory, and the controllers that are part of every cluster.
     ///
     /// # Errors
@@ -91,6 +100,7 @@ impl Builder {
             socket,
             users,
             definitions,
+            without,
         } = self;
         let start = epoch.unwrap_or_else(|| match seed {
             Some(_) => Timestamp::from_second(EPOCH).unwrap_or_default(),
@@ -126,6 +136,7 @@ impl Builder {
         }
         let mut env = TestEnv::with(server.start().await?, history, recorder, known);
         let mut options = workloads::Options::essential();
+        options.controllers.splice(0..0, without);
         options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
         env.run(|client, stop| workloads::run(client, options, stop));
         for definition in definitions {

@@ -228,6 +228,22 @@ impl TestEnv {
         self.apply(&text).await
     }
 
+    /// Lets a user do what the cluster role of this name allows, in all namespaces. It counts as soon as this returns.
+    ///
+    /// # Errors
+    ///
+    /// When the binding is refused.
+    pub async fn grant_all(&self, user: &str, cluster_role: &str) -> Result<(), EnvError> {
+        let binding = json!({
+            "apiVersion": format!("{RBAC}/v1"),
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": format!("{}:{cluster_role}", user.replace(':', "-"))},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": cluster_role},
+            "subjects": [subject(user)],
+        });
+        manifests::apply(&self.client, binding).await.map(drop)
+    }
+
     /// Lets a user do what the cluster role of this name allows, as `view`, `edit` or `admin`, in a namespace. It counts as
     /// soon as this returns.
     ///

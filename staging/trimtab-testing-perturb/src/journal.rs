@@ -25,7 +25,7 @@ pub(crate) enum What {
     },
     /// A watch told the process.
     Saw(Point),
-    /// A watch left it out, since the object's next event came in its place.
+    /// A watch withheld it.
     Unseen(Point),
     /// Something went wrong.
     Fault(Fault),
@@ -64,7 +64,7 @@ impl fmt::Display for Entry {
             What::Saw(point) => write!(f, "process {process} saw    {point}"),
             What::Unseen(point) => write!(
                 f,
-                "process {process} was not told of {point}: another took its place"
+                "process {process} is not told of {point} and what follows for a while"
             ),
             What::Fault(fault) => write!(f, "process {process} FAULT  {fault}"),
             What::Life(what) => write!(f, "process {process} {what}"),

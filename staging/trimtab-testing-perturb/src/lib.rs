@@ -62,7 +62,7 @@
 //! |---|---|---|
 //! | `crash-before`, `crash-after` | writes | the process dies before the write is sent, or after it was done, and starts again |
 //! | `skip` | notifications | the watch ends and has to list anew: the state is there, the edge is not |
-//! | `hold` | notifications | withheld until the object's next notification takes its place, or for 30 seconds |
+//! | `hold` | notifications | this one watch tells nothing for 30 seconds, and then of each object the last state alone |
 //! | `down` | notifications | the process dies and is down for 30 seconds |
 //! | `lag` | notifications | nothing is told for 30 seconds |
 //! | `back` | writes | the process dies after it, and its next lists are of an older time, where they ask for any version (`resourceVersion=0`) |

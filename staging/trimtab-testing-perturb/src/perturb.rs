@@ -35,6 +35,7 @@ pub struct Perturb {
     pub(crate) definitions: Vec<Definition>,
     pub(crate) manifests: Vec<String>,
     pub(crate) prepare: Vec<Prepare>,
+    pub(crate) without: Vec<String>,
     pub(crate) user: Option<String>,
     pub(crate) invariants: Vec<(String, Invariant)>,
     /// Kinds, with JSON pointers.
@@ -92,6 +93,7 @@ impl Perturb {
             definitions: Vec::new(),
             manifests: Vec::new(),
             prepare: Vec::new(),
+            without: Vec::new(),
             user: None,
             invariants: Vec::new(),
             differences: Vec::new(),
@@ -126,6 +128,12 @@ impl Perturb {
         prepare: impl for<'a> Fn(&'a mut TestEnv) -> BoxFuture<'a, Result<(), EnvError>> + Send + Sync + 'static,
     ) -> Self {
         self.prepare.push(Box::new(prepare));
+        self
+    }
+
+    /// Leaves out one of the environment's controllers, since it is the one under test: `garbage-collector-controller`, say.
+    pub fn without(mut self, controller: &str) -> Self {
+        self.without.push(controller.to_owned());
         self
     }
 

@@ -16,7 +16,7 @@ pub(crate) enum Trouble {
     // Unobserved states.
     /// The watch ends before the event and cannot be resumed: the state has to be listed anew, and the edge is lost.
     Skip,
-    /// The event is withheld until the next one of its object, which takes its place, or for a while.
+    /// The watch tells nothing for a while, others do; then of each object the last event alone.
     Hold,
     /// The process dies before the event and is down for a while.
     Down,

@@ -74,7 +74,12 @@ fn broken(why: String) -> Run {
 }
 
 async fn until_over(spec: &Perturb, plan: &Plan, expected: Option<Expected<'_>>) -> Run {
-    let mut env = match TestEnv::builder().seed(spec.seed).start().await {
+    let builder = TestEnv::builder().seed(spec.seed);
+    let builder = spec
+        .without
+        .iter()
+        .fold(builder, |builder, controller| builder.without(controller));
+    let mut env = match builder.start().await {
         Ok(env) => env,
         Err(error) => return broken(format!("the environment does not start: {error}")),
     };

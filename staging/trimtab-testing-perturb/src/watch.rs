@@ -1,6 +1,6 @@
 //! What becomes of the events of one watch on their way to the process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::stream;
@@ -31,7 +31,7 @@ pub(crate) fn disturbed(wire: Wire, resource: &str, listing: bool, answer: Answe
         read: BytesMut::new(),
         listing,
         ready: VecDeque::new(),
-        withheld: BTreeMap::new(),
+        withheld: None,
     };
     let events = stream::unfold(watch, |mut watch| async move {
         let dead = watch.wire.dead.clone();
@@ -55,8 +55,9 @@ struct Watch {
     listing: bool,
     /// What is told next.
     ready: VecDeque<Bytes>,
-    /// Events that wait for the next one of their object, and until when.
-    withheld: BTreeMap<String, (Instant, Event)>,
+    /// Until when nothing is told, and what is to be told then: one event for each object, in the order of the last ones. What is
+    /// told is in the order of versions also then.
+    withheld: Option<(Instant, Vec<Event>)>,
 }
 
 /// An event about an object.
@@ -73,27 +74,30 @@ impl Watch {
             if let Some(ready) = self.ready.pop_front() {
                 return Some(Ok(ready));
             }
-            let next_due = self.withheld.values().map(|(until, _)| *until).min();
             let line = tokio::select! {
                 biased;
-                line = line(&mut self.body, &mut self.read) => line?,
-                () = until(next_due) => {
+                line = line(&mut self.body, &mut self.read) => line,
+                () = until(self.withheld.as_ref().map(|(until, _)| *until)) => {
                     self.release();
                     continue;
                 }
             };
             let line = match line {
-                Ok(line) => line,
-                Err(error) => return Some(Err(error)),
+                Some(Ok(line)) => line,
+                // Before the end comes what was before it.
+                _ if self.withheld.is_some() => {
+                    self.release();
+                    continue;
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None => return None,
             };
             match self.event(&line) {
+                // A bookmark would say that nothing is withheld.
+                None if self.withheld.is_some() => {}
                 // A bookmark, an error, or a part of a list.
                 None => return Some(Ok(line)),
-                Some(event) => {
-                    if let Some(event) = self.joined(event) {
-                        self.tell(event).await?;
-                    }
-                }
+                Some(event) => self.tell(event).await?,
             }
         }
     }
@@ -126,24 +130,14 @@ impl Watch {
         })
     }
 
-    /// The event, in place of the one of the same object that was withheld.
-    fn joined(&mut self, event: Event) -> Option<Event> {
-        let Some((_, before)) = self.withheld.remove(&key(&event)) else {
-            return Some(event);
-        };
-        let verb = match (before.verb, event.verb) {
-            ("added", "deleted") => return None, // it never was
-            ("added", _) => "added",
-            ("deleted", _) => "modified",
-            (_, verb) => verb,
-        };
-        Some(Event { verb, ..event })
-    }
-
     /// Tells the process of it, or does what the plan says. None: the watch is over.
     async fn tell(&mut self, event: Event) -> Option<()> {
         let wire = self.wire.clone();
         wire.may_tell(self.opened).await;
+        if self.withheld.is_some() {
+            self.withhold(event);
+            return Some(());
+        }
         let (point, trouble) = wire.shared.fault(wire.process, event.verb, &event.target);
         match trouble {
             Some(Trouble::Skip) => {
@@ -159,7 +153,7 @@ impl Watch {
             }
             Some(Trouble::Hold) => {
                 wire.shared.note(wire.process, What::Unseen(point));
-                self.withheld.insert(key(&event), (Instant::now() + WHILE, event));
+                self.withhold(event);
                 return Some(());
             }
             Some(Trouble::Down) => {
@@ -177,22 +171,42 @@ impl Watch {
         Some(())
     }
 
-    /// Tells what has been withheld for long enough.
+    /// Keeps the event for later, in place of the one of the same object.
+    fn withhold(&mut self, event: Event) {
+        let until = Instant::now() + WHILE;
+        let (_, events) = self.withheld.get_or_insert_with(|| (until, Vec::new()));
+        let Some(at) = events.iter().position(|other| other.key() == event.key()) else {
+            events.push(event);
+            return;
+        };
+        let before = events.remove(at);
+        let verb = match (before.verb, event.verb) {
+            ("added", "deleted") => return, // it never was
+            ("added", _) => "added",
+            ("deleted", _) => "modified",
+            (_, verb) => verb,
+        };
+        events.push(Event { verb, ..event });
+    }
+
+    /// Tells what has been withheld.
     fn release(&mut self) {
-        let now = Instant::now();
-        let (due, kept) = std::mem::take(&mut self.withheld)
-            .into_iter()
-            .partition(|(_, (until, _))| *until <= now);
-        self.withheld = kept;
-        let due: BTreeMap<String, (Instant, Event)> = due;
-        self.ready.extend(due.values().map(|(_, event)| event.line()));
+        let (_, events) = self.withheld.take().unwrap_or((self.opened, Vec::new()));
+        for event in events {
+            let (point, _) = self
+                .wire
+                .shared
+                .fault(self.wire.process, event.verb, &event.target);
+            self.wire.shared.note(self.wire.process, What::Saw(point));
+            self.ready.push_back(event.line());
+        }
     }
 
     /// Nothing more comes, not even what has been read.
     fn end(&mut self) {
         self.body = None;
         self.read.clear();
-        self.withheld.clear();
+        self.withheld = None;
     }
 }
 
@@ -201,11 +215,11 @@ impl Event {
         let line = json!({"type": self.verb.to_uppercase(), "object": self.object});
         format!("{line}\n").into()
     }
-}
 
-fn key(event: &Event) -> String {
-    let text = |field: &str| event.object["metadata"][field].as_str().unwrap_or_default();
-    format!("{}/{}", text("namespace"), text("name"))
+    fn key(&self) -> (&str, &str) {
+        let text = |field: &str| self.object["metadata"][field].as_str().unwrap_or_default();
+        (text("namespace"), text("name"))
+    }
 }
 
 async fn until(time: Option<Instant>) {
