@@ -214,7 +214,7 @@ pub(super) fn held(service: &Value) -> BTreeSet<Held> {
 
 /// An update that leaves out what was allocated keeps it.
 pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
-    if needs_cluster_ip(old) && type_of(new) != "ExternalName" {
+    if type_of(old) != "ExternalName" && type_of(new) != "ExternalName" {
         if cluster_ip(new).is_empty() {
             new["spec"]["clusterIP"] = old["spec"]["clusterIP"].clone();
         }

@@ -92,6 +92,12 @@ pub(super) fn immutable(new: &Value, old: &Value, at: &FieldPath) -> Vec<FieldEr
     }
 }
 
+/// A label selector that may not change.
+pub(super) fn immutable_selector(new: &Value, old: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let errors = immutable(new, old, at).into_iter();
+    errors.map(|error| error.shown_as(selector_json(new))).collect()
+}
+
 /// A text that is one of a few.
 pub(super) fn one_of(value: &Value, supported: &[&str], at: &FieldPath) -> Vec<FieldError> {
     if supported.contains(&text(value)) {

@@ -9,24 +9,24 @@ use trimtab_apimachinery_schema::schema::Additional;
 
 use crate::schema_ref::SchemaRef;
 
-/// Fills in what an object has of an owner: empty structs, and zero values in elements of lists.
-pub(super) fn fill_elements(schema: &SchemaRef, object: &mut Value) {
-    fill_below(schema.filling(), object, Zeros::InElements);
+/// Fills in empty structs and zero values, below `metadata` only where it is not the object's own. An empty object has
+/// them too, so that who writes an object does not own them.
+pub(super) fn fill_zeros(schema: &SchemaRef, object: &mut Value) {
+    fill_below(schema.filling(), object, Empty::Stays);
 }
 
-/// Fills in empty structs and zero values, below `metadata` only where it is not the object's own.
+/// The same of an object as it is stored: the store knows no empty lists and maps.
 pub(super) fn fill_object(schema: &SchemaRef, object: &mut Value) {
-    fill_below(schema.filling(), object, Zeros::All);
+    fill_below(schema.filling(), object, Empty::BecomesNull);
 }
 
-/// When to fill in zeros.
+/// What becomes of an empty list that is always written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Zeros {
-    /// Wherever Go writes them.
-    All,
-    /// In elements of lists, values of maps and what may be absent only. Elsewhere they are there in an empty object too,
-    /// so that who writes an object does not own them.
-    InElements,
+enum Empty {
+    /// It stays, and who wrote it owns it.
+    Stays,
+    /// It is null, as in the store.
+    BecomesNull,
 }
 
 /// What there is to fill in of a type. It is worked out once for a schema, most of whose fields need nothing.
@@ -54,9 +54,9 @@ enum Absent {
     Stays,
     /// An empty struct.
     Struct,
-    /// Where zeros are filled in, this one.
+    /// This zero.
     Zero(Value),
-    /// Where zeros are filled in, null, as what an empty list or map becomes.
+    /// Null, as what an empty list or map becomes.
     List,
 }
 
@@ -112,9 +112,9 @@ impl Filling {
     }
 }
 
-fn fill_below(filling: &Filling, object: &mut Value, zeros: Zeros) {
+fn fill_below(filling: &Filling, object: &mut Value, empty: Empty) {
     let metadata = object.as_object_mut().and_then(|o| o.remove("metadata"));
-    fill(filling, object, zeros);
+    fill(filling, object, empty);
     if let Some(object) = object.as_object_mut() {
         match metadata {
             Some(metadata) => drop(object.insert("metadata".to_owned(), metadata)),
@@ -123,50 +123,41 @@ fn fill_below(filling: &Filling, object: &mut Value, zeros: Zeros) {
     }
 }
 
-fn fill(filling: &Filling, value: &mut Value, zeros: Zeros) {
+fn fill(filling: &Filling, value: &mut Value, empty: Empty) {
     match value {
         Value::Array(items) => {
             if let Some(filling) = &filling.items {
-                items.iter_mut().for_each(|item| fill(filling, item, Zeros::All));
+                items.iter_mut().for_each(|item| fill(filling, item, empty));
             }
         }
         Value::Object(fields) => {
             if let Some(filling) = &filling.values {
-                fields
-                    .values_mut()
-                    .for_each(|value| fill(filling, value, Zeros::All));
+                fields.values_mut().for_each(|value| fill(filling, value, empty));
             }
             for Field { name, below, absent } in &filling.fields {
                 match (fields.get_mut(name), absent) {
-                    // The store knows no empty lists and maps.
-                    (Some(value), Absent::List) if zeros == Zeros::All && is_hollow(value) => {
+                    (Some(value), Absent::List) if empty == Empty::BecomesNull && is_hollow(value) => {
                         *value = Value::Null;
                     }
                     (Some(value), _) => {
                         if let Some(below) = below {
-                            // What may be absent has no zeros in an empty object.
-                            let zeros = if matches!(absent, Absent::Struct) {
-                                zeros
-                            } else {
-                                Zeros::All
-                            };
-                            fill(below, value, zeros);
+                            fill(below, value, empty);
                         }
                     }
                     (None, Absent::Struct) => {
                         let mut value = Value::Object(Map::new());
                         if let Some(below) = below {
-                            fill(below, &mut value, zeros);
+                            fill(below, &mut value, empty);
                         }
                         fields.insert(name.clone(), value);
                     }
-                    (None, Absent::Zero(zero)) if zeros == Zeros::All => {
+                    (None, Absent::Zero(zero)) => {
                         fields.insert(name.clone(), zero.clone());
                     }
-                    (None, Absent::List) if zeros == Zeros::All => {
+                    (None, Absent::List) => {
                         fields.insert(name.clone(), Value::Null);
                     }
-                    (None, Absent::List | Absent::Zero(_) | Absent::Stays) => {}
+                    (None, Absent::Stays) => {}
                 }
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, names};
 
-use super::fill::{fill_elements, fill_object};
+use super::fill::{fill_object, fill_zeros};
 use crate::schema_ref::SchemaRef;
 use crate::strategy::{RequestContext, Strategy};
 
@@ -117,7 +117,7 @@ impl Ruled {
 impl Strategy for Ruled {
     fn default(&self, object: &mut Value) {
         (self.rules.default)(object);
-        fill_elements(&self.schema, object);
+        fill_zeros(&self.schema, object);
     }
 
     fn prepare_create(&self, ctx: &RequestContext, object: &mut Value) {

@@ -163,6 +163,7 @@ pub(super) fn flow_control(kind: &str) -> Option<Rules> {
     let ordinary = Rules {
         generation: true,
         prepare_status: keep_metadata,
+        validate_status: |new, _| condition_types(&new["status"]["conditions"]),
         ..Rules::ORDINARY
     };
     Some(match kind {
@@ -183,6 +184,25 @@ pub(super) fn flow_control(kind: &str) -> Option<Rules> {
         },
         _ => return None,
     })
+}
+
+/// Conditions have types, each once.
+fn condition_types(conditions: &Value) -> Vec<FieldError> {
+    let all = items(conditions);
+    let mut errors = Vec::new();
+    for (i, condition) in all.iter().enumerate() {
+        let at = FieldPath::new("status")
+            .child("conditions")
+            .index(i)
+            .child("type");
+        let kind = text(&condition["type"]);
+        if kind.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+        } else if all.iter().take(i).any(|earlier| text(&earlier["type"]) == kind) {
+            errors.push(FieldError::duplicate(&at, kind));
+        }
+    }
+    errors
 }
 
 fn validate_schema(schema: &Value) -> Vec<FieldError> {

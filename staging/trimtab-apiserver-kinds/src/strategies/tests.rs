@@ -333,3 +333,146 @@ fn some_kinds_take_any_name_that_a_path_can_have() {
         assert!(!wrong("a/b").is_empty(), "{api_version} {kind}");
     }
 }
+
+/// What is wrong with an update of what is at `subresource`, and the object as it would be stored.
+fn updated(
+    api_version: &str,
+    kind: &str,
+    subresource: &str,
+    old: Value,
+    change: (&str, Value),
+) -> (Value, Vec<String>) {
+    let resource = resource(api_version, kind);
+    let (old, _) = created(api_version, kind, old);
+    let mut new = old.clone();
+    let (parent, field) = change.0.rsplit_once('/').expect("a pointer");
+    new.pointer_mut(parent).expect("it is there")[field] = change.1;
+    let ctx = RequestContext {
+        now: "2027-01-01T00:00:00Z".to_owned(),
+        subresource: subresource.to_owned(),
+        ..context()
+    };
+    resource.strategy.default(&mut new);
+    resource.strategy.prepare_update(&ctx, &mut new, &old);
+    let errors = resource.strategy.validate_update(&ctx, &new, &old);
+    (new, errors.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn updates_are_refused_in_the_words_of_kubernetes() {
+    let term =
+        |values: Value| json!({"matchExpressions": [{"key": "a", "operator": "In", "values": values}]});
+    let volume = json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "nfs": {"server": "s",
+        "path": "/p"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [term(json!(["b"]))]}}}});
+    let gated = json!({"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "g"}], "nodeSelector": {"a": "b"},
+        "containers": [{"name": "c", "image": "i"}]}});
+    let cases = [
+        (
+            "v1",
+            "PersistentVolume",
+            "",
+            volume.clone(),
+            (
+                "/spec/nodeAffinity/required/nodeSelectorTerms",
+                json!([term(json!(["c"]))]),
+            ),
+            Some("field is immutable, except for updating from beta label to GA"),
+        ),
+        (
+            "v1",
+            "PersistentVolume",
+            "",
+            volume,
+            ("/spec/storageClassName", json!("s")),
+            None,
+        ),
+        (
+            "v1",
+            "Pod",
+            "",
+            gated.clone(),
+            ("/spec/nodeSelector", json!({"a": "b", "c": "d"})),
+            None,
+        ),
+        (
+            "v1",
+            "Pod",
+            "",
+            gated.clone(),
+            ("/spec/nodeSelector", json!({"a": "c"})),
+            Some(
+                "spec.nodeSelector: Invalid value: {\"a\":\"c\"}: only additions to spec.nodeSelector are allowed (no mutations or \
+             deletions)",
+            ),
+        ),
+        (
+            "v1",
+            "Pod",
+            "",
+            gated,
+            (
+                "/spec/affinity",
+                json!({"nodeAffinity":
+            {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term(json!(["b"]))]}}}),
+            ),
+            None,
+        ),
+        (
+            "networking.k8s.io/v1",
+            "IPAddress",
+            "",
+            json!({"spec": {"parentRef": {"resource": "r", "name": "n"}}}),
+            ("/spec/parentRef", json!({"resource": "r"})),
+            Some("spec.parentRef.name: Required value"),
+        ),
+        (
+            "v1",
+            "Node",
+            "",
+            json!({"spec": {}}),
+            ("/spec/podCIDR", json!("x")),
+            Some(
+                "spec.podCIDRs[0]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1",
+            "FlowSchema",
+            "status",
+            json!({"status": {}, "spec": {}}),
+            ("/status", json!({"conditions": [{"type": "A"}, {"type": "A"}]})),
+            Some("status.conditions[1].type: Duplicate value: \"A\""),
+        ),
+    ];
+    for (api_version, kind, subresource, old, change, expected) in cases {
+        let (_, errors) = updated(api_version, kind, subresource, old, change.clone());
+        let first = errors.first().map(String::as_str).unwrap_or_default();
+        match expected {
+            None => assert_eq!(errors, Vec::<String>::new(), "{kind} {change:?}"),
+            Some(expected) => assert!(first.ends_with(expected), "{kind} {change:?}: {errors:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_volume_tells_since_when_it_has_its_phase() {
+    let created_at = "2026-01-01T00:00:00Z";
+    let cases = [
+        (json!({"phase": "Bound"}), "2027-01-01T00:00:00Z"),
+        (
+            json!({"phase": "Bound", "lastPhaseTransitionTime": "2026-06-01T00:00:00Z"}),
+            "2026-06-01T00:00:00Z",
+        ),
+        (json!({"phase": "Pending"}), created_at),
+    ];
+    for (status, expected) in cases {
+        let (new, _) = updated(
+            "v1",
+            "PersistentVolume",
+            "status",
+            json!({}),
+            ("/status", status.clone()),
+        );
+        assert_eq!(new["status"]["lastPhaseTransitionTime"], expected, "{status}");
+    }
+}

@@ -130,7 +130,7 @@ fn validate_node(node: &Value) -> Vec<FieldError> {
 
 fn validate_node_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let at = FieldPath::new("spec");
-    let mut errors = amounts(new);
+    let mut errors = validate_node(new);
     let mut seen = Vec::new();
     for (i, address) in items(&new["status"]["addresses"]).iter().enumerate() {
         if seen.contains(&address) {
@@ -146,7 +146,6 @@ fn validate_node_update(new: &Value, old: &Value) -> Vec<FieldError> {
             errors.push(FieldError::forbidden(&at.child(field), why));
         }
     }
-    errors.extend(taints(new));
     if new["spec"]["externalID"] != old["spec"]["externalID"] {
         errors.push(FieldError::forbidden(
             &at.child("externalID"),

@@ -11,7 +11,7 @@ use super::pod_spec::{
 use super::resources::qos_class;
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{int, is_empty, items, object, text};
-use crate::strategies::fill::{fill_elements, fill_object};
+use crate::strategies::fill::{fill_object, fill_zeros};
 use crate::strategies::rules::carry_over;
 use crate::strategy::{Deletion, RequestContext, Strategy};
 
@@ -126,7 +126,7 @@ impl Strategy for Pod {
                 one => status["podIPs"] = json!([{"ip": one}]),
             }
         }
-        fill_elements(&self.schema, pod);
+        fill_zeros(&self.schema, pod);
     }
 
     fn prepare_create(&self, ctx: &RequestContext, pod: &mut Value) {

@@ -8,10 +8,12 @@ use super::pod_spec::{OLD_VOLUMES, node_selector, node_term_warnings, volume_sou
 use super::resources;
 use super::volume_sources::validate_source;
 use crate::strategies::checks::{
-    default_text, default_to, immutable, invalid_for, is_empty, items, label_selector, object, one_of, text,
+    default_text, default_to, immutable, invalid_for, is_empty, items, items_mut, label_selector, object,
+    one_of, text,
 };
 use crate::strategies::fields::{quantity, round_up_resources};
-use crate::strategies::rules::{Rules, carry_over};
+use crate::strategies::rules::{Part, Rules, carry_over};
+use crate::strategy::RequestContext;
 
 const ACCESS_MODES: [&str; 4] = [
     "ReadOnlyMany",
@@ -42,15 +44,11 @@ pub(super) const VOLUME: Rules = Rules {
     prepare_create: |ctx, volume| {
         volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": ctx.now});
     },
-    prepare_status: |new, old| {
-        // Who tells of another phase without saying since when is taken at its word; the old time is not the new one's.
-        if new["status"]["phase"] == old["status"]["phase"]
-            && new["status"]["lastPhaseTransitionTime"].is_null()
-        {
-            let old = &old["status"];
-            carry_over(object(new, "status"), old, "lastPhaseTransitionTime");
-        }
-    },
+    parts: &[Part {
+        name: "status",
+        prepare: prepare_volume_status,
+        validate: |_, _| Vec::new(),
+    }],
     validate: validate_volume,
     validate_update: Some(validate_volume_update),
     warnings: volume_warnings,
@@ -222,6 +220,22 @@ fn validate_volume(volume: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Takes over the status, and writes down when its phase has changed, unless that is said.
+fn prepare_volume_status(ctx: &RequestContext, new: &mut Value, old: &Value) {
+    let mut whole = old.clone();
+    carry_over(&mut whole, new, "status");
+    carry_over(&mut whole, new, "metadata");
+    *new = whole;
+    let (was, status) = (&old["status"], object(new, "status"));
+    let time = "lastPhaseTransitionTime";
+    let said = !status[time].is_null() && status[time] != was[time];
+    if status["phase"] != was["phase"] && !said {
+        status[time] = ctx.now.as_str().into();
+    } else if status["phase"] == was["phase"] {
+        carry_over(status, was, time);
+    }
+}
+
 fn volume_warnings(volume: &Value, _: Option<&Value>) -> Vec<String> {
     let (spec, at) = (&volume["spec"], FieldPath::new("spec"));
     let mut warnings = Vec::new();
@@ -276,7 +290,50 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     let (mode, at) = ("volumeMode", FieldPath::new("volumeMode"));
     errors.extend(immutable(&new["spec"][mode], &old["spec"][mode], &at));
+    let [is, was] = [new, old].map(|volume| &volume["spec"]["nodeAffinity"]);
+    // Labels may be called by their newer names.
+    if !was.is_null() && is != was && *is != renamed_labels(was) {
+        let why = "field is immutable, except for updating from beta label to GA";
+        errors.push(FieldError::invalid(
+            &FieldPath::new("nodeAffinity"),
+            is.clone(),
+            why,
+        ));
+    }
     errors
+}
+
+/// What selects nodes, with the labels that had beta names called by those that they have now.
+fn renamed_labels(affinity: &Value) -> Value {
+    const LABELS: [(&str, &str); 5] = [
+        (
+            "failure-domain.beta.kubernetes.io/zone",
+            "topology.kubernetes.io/zone",
+        ),
+        (
+            "failure-domain.beta.kubernetes.io/region",
+            "topology.kubernetes.io/region",
+        ),
+        (
+            "beta.kubernetes.io/instance-type",
+            "node.kubernetes.io/instance-type",
+        ),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ];
+    let mut affinity = affinity.clone();
+    let Some(required) = affinity.get_mut("required") else {
+        return affinity;
+    };
+    for term in items_mut(required, "nodeSelectorTerms") {
+        for expression in items_mut(term, "matchExpressions") {
+            let newer = LABELS.iter().find(|(beta, _)| expression["key"] == *beta);
+            if let Some((_, newer)) = newer {
+                expression["key"] = (*newer).into();
+            }
+        }
+    }
+    affinity
 }
 
 /// What is wrong with the spec of a claim; `at` is its path.
