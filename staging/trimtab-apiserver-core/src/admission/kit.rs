@@ -67,6 +67,7 @@ impl Server {
             reader,
             caches: registry.caches().clone(),
             authorizer: Arc::new(Admin),
+            entropy: crate::Entropy::default(),
         };
         let metrics = Arc::new(WebhookMetrics::default());
         let policies = Arc::new(Policies::new(around.clone(), policy_metrics.clone()));

@@ -252,7 +252,7 @@ impl Chain {
             "NamespaceExists" => self.then(NamespaceExists::new(reader())),
             "LimitPodHardAntiAffinityTopology" => self.then(LimitAntiAffinity),
             "LimitRanger" => self.then(LimitRanger::new(reader())),
-            "ServiceAccount" => self.then(ServiceAccounts::new(reader())),
+            "ServiceAccount" => self.then(ServiceAccounts::new(reader(), around.entropy.clone())),
             "NodeRestriction" => self.then(NodeRestriction::new(reader(), authorizer())),
             "TaintNodesByCondition" => self.then(TaintNodes),
             "AlwaysPullImages" => self.then(AlwaysPullImages),

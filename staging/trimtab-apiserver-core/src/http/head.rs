@@ -112,18 +112,18 @@ pub(super) fn read_head(parts: http::request::Parts) -> Head {
             .get(name)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default()
-            .to_owned()
     };
     let host = match parts.uri.authority() {
         Some(authority) => authority.to_string(),
-        None => text(http::header::HOST),
+        None => text(http::header::HOST).to_owned(),
     };
-    let best = accepted.clone().unwrap_or_default();
+    let best = accepted.unwrap_or_default();
     let asked = query.iter().find(|(k, _)| k == "pretty").map(|(_, v)| v.clone());
     // People's tools get readable answers without asking, as with kube-apiserver.
+    let user_agent = text(USER_AGENT);
     let by_hand = ["curl", "Wget", "Mozilla/5.0"]
         .iter()
-        .any(|tool| text(USER_AGENT).starts_with(tool));
+        .any(|tool| user_agent.starts_with(tool));
     // Other shapes have their own ways to be written: what is no object is JSON then, refusals above all.
     let plain = best.shape == OutputShape::Object;
     let style = Style {

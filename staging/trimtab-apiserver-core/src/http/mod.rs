@@ -173,7 +173,10 @@ impl Api {
         let (parts, body) = request.into_parts();
         let head = read_head(parts);
         let audit_id = match head.header("audit-id") {
-            "" => uuid::Uuid::new_v4().to_string(),
+            // It has to be another each time, and may be guessed.
+            "" => uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes())
+                .into_uuid()
+                .to_string(),
             given => given.to_owned(),
         };
         let watch = head.param("watch").is_some_and(negotiate::is_true);

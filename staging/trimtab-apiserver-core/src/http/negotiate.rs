@@ -1,6 +1,8 @@
 //! Content negotiation: which shape and encoding a client accepts, and what its body is. JSON, YAML and protobuf are served;
 //! CBOR is refused, as kube-apiserver refuses it while its feature gate `CBORServingAndStorage` is off, which is the default.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
@@ -35,7 +37,7 @@ pub(crate) enum Written {
 }
 
 /// What a client accepts, decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) encoding: Encoding,
     pub(crate) shape: OutputShape,
@@ -100,7 +102,8 @@ fn encoding(media: &MediaType<'_>) -> Option<Encoding> {
 /// Decides what the answer will look like; `None` when nothing that the client accepts can be produced.
 pub(crate) fn accept(headers: &HeaderMap, in_protobuf: InProtobuf) -> Option<Accepted> {
     let header = header_text(headers, &ACCEPT);
-    if header.trim().is_empty() {
+    // What most clients say is understood without taking it apart.
+    if matches!(header.trim(), "" | "application/json") {
         return Some(Accepted::default());
     }
     for media in accepted_types(&header) {
@@ -188,13 +191,14 @@ pub(crate) fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
-fn header_text(headers: &HeaderMap, name: &http::HeaderName) -> String {
-    let values: Vec<&str> = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .collect();
-    values.join(",")
+fn header_text<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Cow<'h, str> {
+    let mut values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
+    let first = values.next().unwrap_or_default();
+    let rest: Vec<&str> = values.collect();
+    if rest.is_empty() {
+        return first.into();
+    }
+    [&[first], rest.as_slice()].concat().join(",").into()
 }
 
 /// What a body is, from its Content-Type; JSON when nothing is said. `in_protobuf` says what the resource's objects

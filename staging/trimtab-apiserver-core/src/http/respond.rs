@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -289,6 +289,8 @@ pub(crate) fn watch(
 struct Together<S> {
     /// `None` at the end.
     lines: Option<S>,
+    /// Who has just been told that there are no more, and will be woken: who asks again meanwhile need not look.
+    told: Option<Waker>,
 }
 
 impl<S> Together<S> {
@@ -296,7 +298,10 @@ impl<S> Together<S> {
     const MOST: usize = 32 * 1024;
 
     fn new(lines: S) -> Self {
-        Self { lines: Some(lines) }
+        Self {
+            lines: Some(lines),
+            told: None,
+        }
     }
 }
 
@@ -304,6 +309,11 @@ impl<S: Stream<Item = Bytes> + Unpin> Stream for Together<S> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(told) = self.told.take()
+            && told.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
         let Some(lines) = &mut self.lines else {
             return Poll::Ready(None);
         };
@@ -324,7 +334,10 @@ impl<S: Stream<Item = Bytes> + Unpin> Stream for Together<S> {
                     self.lines = None;
                     break;
                 }
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.told = Some(cx.waker().clone());
+                    break;
+                }
             }
         }
         let alone = all.is_empty();
@@ -337,7 +350,13 @@ pub(crate) fn finish(response: &mut Response<Body>, warnings: &[String], audit_i
     if !response.headers().contains_key(CACHE_CONTROL) {
         set(response, CACHE_CONTROL, "no-cache, private");
     }
-    set(response, HeaderName::from_static("audit-id"), audit_id);
+    if let Ok(mut id) = HeaderValue::from_str(audit_id) {
+        // No secret, but never the same again: HTTP/2 is not to remember it in place of what comes again.
+        id.set_sensitive(true);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("audit-id"), id);
+    }
     for warning in told(warnings) {
         let text = format!("299 - {}", quoted(warning));
         if let Ok(text) = HeaderValue::from_bytes(text.as_bytes()) {
@@ -403,4 +422,69 @@ fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use futures::channel::mpsc;
+    use futures::stream;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn lines_that_are_there_come_together_and_none_is_overlooked() {
+        let (lines, mut arriving) = mpsc::unbounded::<Bytes>();
+        let say = |line: &'static str| lines.unbounded_send(line.into()).expect("is read");
+        let mut looks = 0;
+        let mut together = Together::new(stream::poll_fn(|cx| {
+            looks += 1;
+            arriving.poll_next_unpin(cx)
+        }));
+        let (one, other) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let wakers = [Waker::from(one.clone()), Waker::from(other.clone())];
+        let mut look = |by: usize| together.poll_next_unpin(&mut Context::from_waker(&wakers[by]));
+        let some = |text: &'static str| Poll::Ready(Some(Bytes::from(text)));
+
+        say("a");
+        say("b");
+        assert_eq!(look(0), some("ab"));
+        assert_eq!(look(0), Poll::Pending);
+        say("c");
+        assert_eq!(
+            one.0.load(Ordering::Relaxed),
+            1,
+            "who has been told to wait is woken"
+        );
+        assert_eq!(look(0), some("c"));
+        say("d");
+        assert_eq!(one.0.load(Ordering::Relaxed), 2, "also if it has not asked again");
+        // It is known that there was nothing when it last looked, and that it is woken.
+        assert_eq!(look(0), Poll::Pending);
+        assert_eq!(look(0), some("d"));
+        say("e");
+        assert_eq!(look(1), some("e"), "somebody else is not known to be woken");
+        drop(lines);
+        assert_eq!(other.0.load(Ordering::Relaxed), 1, "the end wakes, too");
+        assert_eq!(look(1), Poll::Pending);
+        assert_eq!(look(1), Poll::Ready(None));
+        assert_eq!(look(1), Poll::Ready(None));
+        assert_eq!(
+            looks,
+            3 + 2 + 2 + 2 + 1,
+            "and it looks no more often than it must"
+        );
+    }
 }

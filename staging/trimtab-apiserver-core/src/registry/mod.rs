@@ -69,6 +69,8 @@ pub use hooks::{
 };
 pub use resources::{ResourceTable, Resources};
 
+use crate::ambient::Ambient;
+pub use crate::ambient::Clock;
 use crate::api::{ApiRequest, ApiResponse};
 use crate::limits::Limits;
 pub(crate) use cache::{CacheFigures, Caches, ListFigures};
@@ -76,14 +78,11 @@ use call::{Answer, Call};
 pub(crate) use creation::Creation;
 pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
 
-/// Tells the time; tests bring their own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
 /// The registry. Share it by `Arc`.
 pub struct Registry {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
-    clock: Clock,
+    ambient: Ambient,
     caches: Arc<Caches>,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
@@ -119,7 +118,7 @@ impl Registry {
             caches: Arc::new(Caches::new(store.clone(), resources.clone())),
             store,
             resources,
-            clock: Arc::new(Timestamp::now),
+            ambient: Ambient::default(),
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),
@@ -133,8 +132,20 @@ impl Registry {
     /// The same registry with another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.ambient.clock = clock;
         self
+    }
+
+    /// The same registry with this time and randomness.
+    #[must_use]
+    pub(crate) fn with_ambient(mut self, ambient: Ambient) -> Self {
+        self.ambient = ambient;
+        self
+    }
+
+    /// Its time and its randomness.
+    pub(crate) fn ambient(&self) -> &Ambient {
+        &self.ambient
     }
 
     /// The same registry, with how long requests may take as these limits have it.
@@ -207,13 +218,13 @@ impl Registry {
         self.hooks.read().clone()
     }
 
-    fn now(&self) -> Timestamp {
-        (self.clock)()
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ambient.now()
     }
 
     /// The time as metadata writes it.
     pub(crate) fn timestamp(&self) -> String {
-        self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        self.ambient.timestamp()
     }
 
     /// Answers a request.

@@ -26,6 +26,7 @@ use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
 use crate::admission::{Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::ambient::{Ambient, Clock, Entropy};
 use crate::audit::Audit;
 use crate::auth::{self, FrontProxy, Mode};
 use crate::crd::{self, controller::Terminating};
@@ -116,6 +117,7 @@ pub struct Builder {
     issuer: Option<Issuer>,
     limits: Limits,
     audit: Option<Arc<Audit>>,
+    ambient: Ambient,
 }
 
 impl Builder {
@@ -227,6 +229,20 @@ impl Builder {
         self
     }
 
+    /// Tells the time by this; the system's clock unless set. Certificates are dated by the system's all the same.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.ambient.clock = clock;
+        self
+    }
+
+    /// Takes what is random from this; from the system unless set.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
+        self.ambient.entropy = entropy;
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -277,17 +293,24 @@ impl Builder {
             }
         };
         let stop = CancellationToken::new();
-        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()).with_limits(&self.limits));
+        let registry = Arc::new(
+            Registry::new(self.store.clone(), crd::builtin())
+                .with_limits(&self.limits)
+                .with_ambient(self.ambient.clone()),
+        );
         let reader = StoreReader::new(self.store.clone(), registry.resources().clone());
         let (reader, follow) = reader.following().await?;
         let reader: Arc<dyn Reader> = Arc::new(reader);
-        let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
+        let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default())
+            .by(self.ambient.entropy.clone());
         let unread = |error| StartError::Bootstrap(format!("what services hold: {error}"));
         allocators.repair().await.map_err(unread)?;
         registry.set_allocators(Arc::new(allocators));
         let (quotas, follow_quotas) = Quotas::load(self.store.clone(), registry.resources().clone()).await?;
         if self.plugins.has("ResourceQuota") {
-            registry.set_accounts(Arc::new(quotas.limiting(self.plugins.limited()?)));
+            registry.set_accounts(Arc::new(
+                quotas.by(&self.ambient).limiting(self.plugins.limited()?),
+            ));
         }
         let issuer = match (self.issuer, self.serving.dir()) {
             (Some(issuer), _) => issuer,
@@ -310,6 +333,7 @@ impl Builder {
             reader: reader.clone(),
             caches: registry.caches().clone(),
             authorizer: auth.authorizer.clone(),
+            entropy: self.ambient.entropy.clone(),
         };
         let admission = Arc::new(
             Chain::of(&self.plugins, &around)?
@@ -439,7 +463,9 @@ impl Builder {
 async fn start_flow(registry: &Registry, limits: &Limits) -> Result<Arc<Flow>, StartError> {
     let store = &**registry.store();
     let failed = |error| StartError::Bootstrap(format!("flow schemas and priority levels: {error}"));
-    flow::bootstrap::ensure(store).await.map_err(failed)?;
+    flow::bootstrap::ensure(store, registry.ambient())
+        .await
+        .map_err(failed)?;
     let objects = flow::follow::read(store).await.map_err(failed)?;
     Ok(Arc::new(Flow::new(
         limits.in_flight,
@@ -480,6 +506,7 @@ impl ApiServer {
             issuer: None,
             limits: Limits::default(),
             audit: None,
+            ambient: Ambient::default(),
         }
     }
 
@@ -519,6 +546,15 @@ impl ApiServer {
     ///
     /// When the store cannot write what is left.
     pub async fn shutdown(mut self) -> Result<(), storage::Error> {
+        self.stop().await
+    }
+
+    /// [`ApiServer::shutdown`], for those who hold it by reference. Requests are refused afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ApiServer::shutdown`].
+    pub async fn stop(&mut self) -> Result<(), storage::Error> {
         self.stop.cancel();
         for task in self.tasks.drain(..) {
             let _ = task.await; // a task that panicked has said so

@@ -27,6 +27,7 @@ pub(crate) use self::namespace::Namespace;
 pub(crate) use self::request::request;
 pub(crate) use self::rounds::Progress;
 use super::Reader;
+use crate::ambient::Entropy;
 use crate::auth::Authorizer;
 use crate::registry::{Caches, ResourceTable};
 
@@ -39,6 +40,7 @@ pub(crate) struct Surroundings {
     /// What params are read from.
     pub(crate) caches: Arc<Caches>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) entropy: Entropy,
 }
 
 /// Asks the server's authorizer on behalf of an expression.

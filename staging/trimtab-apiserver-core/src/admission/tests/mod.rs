@@ -177,6 +177,7 @@ pub(in crate::admission) fn around() -> Surroundings {
         reader: Arc::new(Objects::default()),
         authorizer: Arc::new(Admin),
         resources,
+        entropy: crate::Entropy::default(),
     }
 }
 
