@@ -3,6 +3,8 @@
 
 mod backup;
 mod narrate;
+mod nodes;
+mod testenv;
 mod up;
 
 use std::process::ExitCode;
@@ -11,6 +13,8 @@ use clap::{Parser, Subcommand};
 use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
+
+use crate::nodes::NodeOptions;
 
 /// As `trimtab-apiserver` has it.
 #[global_allocator]
@@ -26,11 +30,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the API server, the built-in controllers and the sample controller until Ctrl-C
+    /// Run the API server, the built-in controllers, simulated nodes and the sample controller until Ctrl-C
     Up {
         #[command(flatten)]
         server: Box<ServerOptions>,
+        #[command(flatten)]
+        nodes: Box<NodeOptions>,
     },
+    /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
+    Testenv(testenv::TestEnvOptions),
     /// Save everything that a server stores in a file, while it runs or when it is stopped
     Backup(BackupOptions),
     /// Make a new data dir of a backup, or check one
@@ -41,11 +49,15 @@ enum Command {
 async fn main() -> ExitCode {
     let command = Cli::parse().command;
     cli::log_to_stderr(match &command {
-        Command::Up { server } => server.verbosity,
+        Command::Up { server, .. } => server.verbosity,
         _ => 0,
     });
     let done = match command {
-        Command::Up { server } => up::run(&server).await,
+        Command::Up { server, nodes } => up::run(&server, &nodes).await,
+        Command::Testenv(options) => match testenv::run(&options).await {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
         Command::Backup(options) => backup::save(&options).await,
         Command::Restore(options) => backup::restore(options).await,
     };

@@ -38,6 +38,15 @@ const STAGING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "trimtab-workloads-node",
+        &[
+            "trimtab-apimachinery-meta",
+            "trimtab-client-cache",
+            "trimtab-client-coordination",
+            "trimtab-client-workqueue",
+        ],
+    ),
+    (
         "trimtab-apiserver-storage",
         &["trimtab-apimachinery-meta", "trimtab-apimachinery-schema"],
     ),
@@ -68,6 +77,7 @@ const STAGING: &[(&str, &[&str])] = &[
             "trimtab-workloads-controllers",
         ],
     ),
+    ("trimtab-testing-perturb", &["trimtab-testing-env"]),
 ];
 
 /// Binaries that another binary or the tests may link, since they run the same thing in-process.

@@ -18,6 +18,7 @@ pub mod options;
 pub mod registry;
 pub mod server;
 
+mod ambient;
 mod crd;
 mod discovery;
 mod flow;
@@ -28,4 +29,5 @@ mod serving;
 mod version;
 mod webhook;
 
+pub use ambient::{Clock, Entropy};
 pub use server::{ApiServer, ApiService, StartError};

@@ -6,17 +6,19 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// How long one watch lasts; then another begins.
 const WATCH_SECONDS: u32 = 290;
 
 /// What can be waited for.
-pub trait Watched: Resource + Clone + DeserializeOwned + Debug + Send + 'static {}
+pub trait Watched: Resource + Clone + DeserializeOwned + Serialize + Debug + Send + 'static {}
 
-impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watched for K {}
+impl<K: Resource + Clone + DeserializeOwned + Serialize + Debug + Send + 'static> Watched for K {}
 
-/// It did not become so in time.
+/// It did not become so in time, or did not stay so.
 #[derive(Debug, thiserror::Error)]
 #[error("{name}: not as awaited after {patience:?}; last seen: {last}")]
 pub struct GaveUp {
@@ -24,7 +26,7 @@ pub struct GaveUp {
     pub name: String,
     /// How long was waited.
     pub patience: Duration,
-    /// The object as it was last, or why it could not be seen.
+    /// The object as it was last, in YAML, or why it could not be seen.
     pub last: String,
 }
 
@@ -44,6 +46,41 @@ pub(crate) async fn object<K: Watched>(
 /// Returns once the object is not there.
 pub(crate) async fn gone<K: Watched>(api: &Api<K>, name: &str, patience: Duration) -> Result<(), GaveUp> {
     until(api, name, patience, |seen| seen.is_none().then_some(())).await
+}
+
+/// Watches that the object stays as `is` says for so long.
+pub(crate) async fn stays<K: Watched>(
+    api: &Api<K>,
+    name: &str,
+    is: impl Fn(&K) -> bool,
+    lasting: Duration,
+) -> Result<(), GaveUp> {
+    let otherwise = |seen: Option<&K>| match seen {
+        Some(object) if is(object) => None,
+        seen => Some(seen.map_or("nothing".to_owned(), |object| yaml(object))),
+    };
+    match until(api, name, lasting, otherwise).await {
+        Err(_) => Ok(()), // all the time
+        Ok(last) => Err(GaveUp {
+            name: name.to_owned(),
+            patience: lasting,
+            last,
+        }),
+    }
+}
+
+/// The object as JSON, without what only machines read.
+pub(crate) fn value(object: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    value
+}
+
+fn yaml(object: &impl Serialize) -> String {
+    let text = serde_saphyr::to_string(&value(object)).unwrap_or_else(|error| error.to_string());
+    format!("\n{text}")
 }
 
 async fn until<K: Watched, T>(
@@ -83,7 +120,7 @@ async fn watch<K: Watched, T>(
     let field = format!("metadata.name={name}");
     let listed = api.list(&ListParams::default().fields(&field)).await?;
     let now = listed.items.iter().find(|object| object.name_any() == name);
-    *last = now.map_or("nothing".to_owned(), |object| format!("{object:?}"));
+    *last = now.map_or("nothing".to_owned(), |object| yaml(object));
     if let Some(found) = check(now) {
         return Ok(Some(found));
     }
@@ -102,7 +139,7 @@ async fn watch<K: Watched, T>(
             WatchEvent::Bookmark(_) => continue,
             WatchEvent::Error(_) => return Ok(None),
         };
-        *last = seen.map_or("nothing".to_owned(), |object| format!("{object:?}"));
+        *last = seen.map_or("nothing".to_owned(), |object| yaml(object));
         if let Some(found) = check(seen) {
             return Ok(Some(found));
         }

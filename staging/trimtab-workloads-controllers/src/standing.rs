@@ -146,7 +146,9 @@ where
                     return Outcome::Done;
                 };
                 match ensure(&client, &standing, &objects, &name).await {
-                    Ok(()) => Outcome::Done,
+                    Ok(true) => Outcome::Done,
+                    // Deleted before a watch has told of it, it would be missed by nobody.
+                    Ok(false) => Outcome::Retry,
                     Err(error) if is_ending(&error) => Outcome::Done,
                     Err(error) => {
                         let namespace = namespace.metadata.name.as_deref();
@@ -164,12 +166,13 @@ where
     Ok(())
 }
 
+/// False: it was made, or was there, and no watch has told of it yet.
 async fn ensure<K>(
     client: &Client,
     standing: &Standing<K>,
     objects: &Store<K>,
     namespace: &str,
-) -> Result<(), LiveError>
+) -> Result<bool, LiveError>
 where
     K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize,
 {
@@ -181,8 +184,8 @@ where
     };
     let Some(found) = objects.get(&key) else {
         return match patiently(api.create(&params, &standing.wanted)).await {
-            Err(LiveError::Server(Error::Api(status))) if status.is_already_exists() => Ok(()),
-            created => created.map(drop),
+            Err(LiveError::Server(Error::Api(status))) if status.is_already_exists() => Ok(false),
+            created => created.map(|_| false),
         };
     };
     // What cannot be decoded is not what is wanted either.
@@ -191,11 +194,11 @@ where
         Err(_) => standing.wanted.clone(),
     };
     if !(standing.mend)(&mut mended, &standing.wanted) {
-        return Ok(());
+        return Ok(true);
     }
     patiently(api.replace(standing.name, &params, &mended))
         .await
-        .map(drop)
+        .map(|_| true)
 }
 
 fn named(name: &str) -> ObjectMeta {

@@ -15,5 +15,23 @@
 //! # Ok(()) }
 //! ```
 
+//! On paused time and with a seed (`TestEnv::builder().seed(1)`, `#[tokio::test(start_paused = true)]`) hours pass in a moment, and
+//! the same seed gives the same history, change by change.
+//!
+//! For tests in other languages, `trimtab testenv -- pytest` runs a command with `KUBECONFIG` set to a control plane of its own, passes
+//! signals on to it, and exits with its status; `-f` applies manifests first, `--as alice=view` gives it less than everything.
+//!
+//! With the feature `perturb` there is [`perturb`], which runs a controller through the faults that break controllers.
+
 #[doc(inline)]
-pub use trimtab_testing_env::{EnvError, GaveUp, TestEnv};
+pub use trimtab_testing_env::{
+    Builder, Change, EnvError, GaveUp, History, RequestEntry, State, TestEnv, World, differences, lacks,
+    name_of, normalised,
+};
+
+/// Controllers through the faults that break controllers: start at [`Perturb`](perturb::Perturb).
+#[cfg(feature = "perturb")]
+pub mod perturb {
+    #[doc(inline)]
+    pub use trimtab_testing_perturb::{Failure, Object, Perturb, Report, Scenario};
+}

@@ -37,7 +37,7 @@
 //! # Features
 //!
 //! Each facade is a feature and a module: `apimachinery`, `client` and `controller` are on by default; `apiserver`,
-//! `workloads` and `testing` bring the server half.
+//! `workloads` and `testing` bring the server half; `perturb` is for tests alone.
 
 /// Keys, selectors, quantities, conditions, errors, schemas, patches.
 #[cfg(feature = "apimachinery")]
@@ -98,7 +98,14 @@ pub mod workloads {
 #[cfg(feature = "testing")]
 pub mod testing {
     #[doc(inline)]
-    pub use trimtab_testing::{EnvError, GaveUp, TestEnv};
+    pub use trimtab_testing::{
+        Builder, Change, EnvError, GaveUp, History, RequestEntry, State, TestEnv, World, differences, lacks,
+        name_of, normalised,
+    };
+
+    #[cfg(feature = "perturb")]
+    #[doc(inline)]
+    pub use trimtab_testing::perturb;
 }
 
 /// What a controller's source begins with: `use trimtab::prelude::*;`

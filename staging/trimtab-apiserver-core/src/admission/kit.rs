@@ -65,7 +65,9 @@ impl Server {
             store,
             resources,
             reader,
+            caches: registry.caches().clone(),
             authorizer: Arc::new(Admin),
+            entropy: crate::Entropy::default(),
         };
         let metrics = Arc::new(WebhookMetrics::default());
         let policies = Arc::new(Policies::new(around.clone(), policy_metrics.clone()));

@@ -236,7 +236,8 @@ impl Chain {
                 let config = plugins.configs.get(name).unwrap_or(&Value::Null);
                 chain = chain
                     .with(name, around, config)
-                    .map_err(|why| PluginError::Config { plugin: name, why })?;
+                    .map_err(|why| PluginError::Config { plugin: name, why })?
+                    .named(name);
             }
         }
         Ok(chain)
@@ -251,7 +252,7 @@ impl Chain {
             "NamespaceExists" => self.then(NamespaceExists::new(reader())),
             "LimitPodHardAntiAffinityTopology" => self.then(LimitAntiAffinity),
             "LimitRanger" => self.then(LimitRanger::new(reader())),
-            "ServiceAccount" => self.then(ServiceAccounts::new(reader())),
+            "ServiceAccount" => self.then(ServiceAccounts::new(reader(), around.entropy.clone())),
             "NodeRestriction" => self.then(NodeRestriction::new(reader(), authorizer())),
             "TaintNodesByCondition" => self.then(TaintNodes),
             "AlwaysPullImages" => self.then(AlwaysPullImages),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
 
 use super::{Reader, creates, forbidden};
+use crate::ambient::Entropy;
 use crate::registry::hooks::{Admission, Attributes};
 
 const DEFAULT: &str = "default";
@@ -25,12 +26,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ServiceAccounts {
     reader: Arc<dyn Reader>,
+    entropy: Entropy,
 }
 
 impl ServiceAccounts {
-    /// The plugin, which finds service accounts by `reader`.
-    pub fn new(reader: Arc<dyn Reader>) -> Self {
-        Self { reader }
+    /// The plugin, which finds service accounts by `reader`, and names volumes by `entropy`.
+    pub fn new(reader: Arc<dyn Reader>, entropy: Entropy) -> Self {
+        Self { reader, entropy }
     }
 
     async fn account(&self, namespace: &str, name: &str) -> Result<Option<Value>, ApiError> {
@@ -90,7 +92,7 @@ impl Admission for ServiceAccounts {
         .find_map(Value::as_bool)
         .unwrap_or(true);
         if automount {
-            mount_token(spec);
+            mount_token(spec, &self.entropy);
         }
         let secrets = &account["imagePullSecrets"];
         if is_empty(&spec["imagePullSecrets"]) && !is_empty(secrets) {
@@ -116,7 +118,7 @@ fn check_mirror(attributes: &Attributes, pod: &Value) -> Result<(), ApiError> {
 }
 
 /// Mounts the token volume in every container that has nothing at its path, and adds the volume if need be.
-fn mount_token(spec: &mut Value) {
+fn mount_token(spec: &mut Value, entropy: &Entropy) {
     let volumes = spec["volumes"].as_array();
     let existing = volumes
         .into_iter()
@@ -126,7 +128,7 @@ fn mount_token(spec: &mut Value) {
         .map(str::to_owned);
     let volume = existing
         .clone()
-        .unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", random_suffix()));
+        .unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", entropy.suffix()));
     let mut needed = false;
     for kind in ["initContainers", "containers"] {
         let containers = spec.get_mut(kind).and_then(Value::as_array_mut);
@@ -160,18 +162,6 @@ fn token_volume(name: &str) -> Value {
             ],
         },
     })
-}
-
-/// Five characters of those that spell no words.
-fn random_suffix() -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let random = uuid::Uuid::new_v4();
-    random
-        .as_bytes()
-        .iter()
-        .take(5)
-        .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]))
-        .collect()
 }
 
 fn is_empty(list: &Value) -> bool {

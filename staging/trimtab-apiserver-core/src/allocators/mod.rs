@@ -26,6 +26,7 @@ use trimtab_apiserver_storage::{Compare, Op, RangeRequest, Store};
 
 pub use ranges::{InvalidRange, IpRange, PortRange};
 
+use crate::ambient::Entropy;
 use crate::registry::hooks::{Allocation, Allocators, Attributes};
 use crate::registry::{keys, meta, storage};
 use service::{Family, Held};
@@ -39,6 +40,7 @@ pub struct ServiceAllocators {
     store: Arc<dyn Store>,
     addresses: Vec<IpRange>,
     ports: PortRange,
+    entropy: Entropy,
 }
 
 /// What a service gains and loses by a write.
@@ -78,7 +80,15 @@ impl ServiceAllocators {
             store,
             addresses,
             ports,
+            entropy: Entropy::default(),
         }
+    }
+
+    /// The same, picking at random by this.
+    #[must_use]
+    pub(crate) fn by(mut self, entropy: Entropy) -> Self {
+        self.entropy = entropy;
+        self
     }
 
     fn range(&self, family: Family) -> Option<&IpRange> {
@@ -128,7 +138,11 @@ impl ServiceAllocators {
             match addresses.get(index) {
                 None => {
                     let held = self
-                        .pick(|| range.random().map(Held::Ip), range.all().map(Held::Ip), old)
+                        .pick(
+                            || range.random(&self.entropy).map(Held::Ip),
+                            range.all().map(Held::Ip),
+                            old,
+                        )
                         .await?;
                     let Some(Held::Ip(ip)) = held else {
                         return Err(ApiError::internal(
@@ -189,7 +203,7 @@ impl ServiceAllocators {
                         path.set(service, port);
                         continue;
                     }
-                    let random = || Some(Held::Port(self.ports.random()));
+                    let random = || Some(Held::Port(self.ports.random(&self.entropy)));
                     let held = self
                         .pick(random, self.ports.all().map(Held::Port), &taken)
                         .await?;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::service::Family;
+use crate::ambient::Entropy;
 
 /// A text that is not a range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,9 +105,9 @@ impl IpRange {
     }
 
     /// A random address outside the part that is left to those who choose one.
-    pub(super) fn random(&self) -> Option<IpAddr> {
+    pub(super) fn random(&self, entropy: &Entropy) -> Option<IpAddr> {
         let (low, high) = (self.kept_back() + 1, self.last());
-        (low <= high).then(|| self.at(low + random() % (high - low + 1)))
+        (low <= high).then(|| self.at(low + entropy.number() % (high - low + 1)))
     }
 
     /// All addresses, those that are left to those who choose one last.
@@ -116,12 +117,6 @@ impl IpRange {
             .chain(1..=kept_back)
             .map(move |offset| self.at(offset))
     }
-}
-
-/// A random number, of the randomness of UUIDs.
-fn random() -> u128 {
-    // Some bits of a random UUID are fixed; the low 60 are not.
-    uuid::Uuid::new_v4().as_u128() & ((1 << 60) - 1)
 }
 
 impl FromStr for IpRange {
@@ -157,9 +152,9 @@ impl PortRange {
         self.0.contains(&port)
     }
 
-    pub(super) fn random(&self) -> u16 {
+    pub(super) fn random(&self, entropy: &Entropy) -> u16 {
         let size = u128::from(self.0.end() - self.0.start()) + 1;
-        self.0.start() + u16::try_from(random() % size).unwrap_or_default()
+        self.0.start() + u16::try_from(entropy.number() % size).unwrap_or_default()
     }
 
     pub(super) fn all(&self) -> RangeInclusive<u16> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 use trimtab_apimachinery_meta::{ApiError, GroupKind};
@@ -92,7 +91,7 @@ impl AccessReview {
 
 #[async_trait]
 impl VirtualResource for AccessReview {
-    async fn handle(&self, _: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    async fn handle(&self, registry: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
         let mut object = body::read(&request, GROUP, self.kind())?;
         if self.about == About::AnyoneHere && meta::namespace(&object).is_empty() {
             meta::set(&mut object, "namespace", request.info.namespace.as_str());
@@ -119,7 +118,7 @@ impl VirtualResource for AccessReview {
                 );
         }
         object["status"] = status;
-        body::track(&request, &mut object, &spec, Timestamp::now());
+        body::track(&request, &mut object, &spec, registry.now());
         Ok(body::created(object))
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::bootstrap_token::{self, BootstrapToken};
@@ -12,6 +11,7 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 
 use super::{Authenticator, Credentials, NotAuthenticated};
 use crate::admission::Reader;
+use crate::ambient::Ambient;
 use crate::registry::meta;
 
 /// Knows client certificates, static tokens, the tokens of service accounts that exist and, if so wished, bootstrap tokens.
@@ -22,6 +22,7 @@ pub(crate) struct Known {
     pub(crate) reader: Arc<dyn Reader>,
     /// Whether bootstrap tokens are believed.
     pub(crate) bootstrap_tokens: bool,
+    pub(crate) ambient: Ambient,
 }
 
 impl Known {
@@ -38,7 +39,7 @@ impl Known {
         if let Some(bootstrap) = bootstrap {
             return Ok((self.bootstrapper(&bootstrap).await?, self.ours(audiences)?));
         }
-        let now = Timestamp::now().as_second();
+        let now = self.ambient.now().as_second();
         let (claims, audiences) = self.issuer.verify(token, audiences, now).map_err(|why| {
             tracing::debug!(why, "refused a token");
             NotAuthenticated
@@ -78,7 +79,7 @@ impl Known {
                 NotAuthenticated
             })?;
         let secret = secret.ok_or(NotAuthenticated)?;
-        token.user(&secret, Timestamp::now()).map_err(|why| {
+        token.user(&secret, self.ambient.now()).map_err(|why| {
             tracing::debug!(why, secret = name, "refused a bootstrap token");
             NotAuthenticated
         })

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use trimtab_apiserver_auth::rbac::bootstrap_objects;
 use trimtab_apiserver_storage::{Compare, Error, KeyValue, Op, RangeRequest, Store, Txn};
 
+use crate::ambient::Ambient;
 use crate::registry::{keys, meta};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -17,8 +17,8 @@ const AT_ONCE: usize = 60;
 
 /// Writes what is missing, and adds missing rules to roles that have not opted out of being updated. What others have
 /// added stays.
-pub(super) async fn ensure(store: &dyn Store) -> Result<(), Error> {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+pub(super) async fn ensure(store: &dyn Store, ambient: &Ambient) -> Result<(), Error> {
+    let now = ambient.timestamp();
     loop {
         let mut stored = read(store).await?;
         let mut missing: Vec<(Compare, Op)> = Vec::new();
@@ -28,7 +28,7 @@ pub(super) async fn ensure(store: &dyn Store) -> Result<(), Error> {
             let revision = stored.as_ref().map_or(0, |kv| kv.mod_revision);
             object = match stored.map(|kv| serde_json::from_slice::<Value>(&kv.value)) {
                 None => {
-                    meta::set(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+                    meta::set(&mut object, "uid", ambient.entropy.uid());
                     meta::set(&mut object, "creationTimestamp", now.as_str());
                     object
                 }
@@ -132,9 +132,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_is_written_once_and_what_others_added_stays() {
         let store = MemoryStore::new(Config::default());
-        ensure(&store).await.expect("writes");
+        ensure(&store, &Ambient::default()).await.expect("writes");
         let revision = store.revision().await.expect("known");
-        ensure(&store).await.expect("has nothing to do");
+        ensure(&store, &Ambient::default())
+            .await
+            .expect("has nothing to do");
         assert_eq!(store.revision().await.expect("known"), revision);
 
         let key = "/registry/clusterroles/system:kube-dns";
@@ -162,7 +164,7 @@ mod tests {
             })
             .await
             .expect("writes");
-        ensure(&store).await.expect("writes");
+        ensure(&store, &Ambient::default()).await.expect("writes");
         let rules = read().await["rules"].as_array().expect("rules").clone();
         assert!(rules.len() > 1 && rules.contains(&own));
     }

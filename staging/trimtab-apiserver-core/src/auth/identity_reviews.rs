@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
@@ -22,12 +21,12 @@ pub(super) struct SelfReview;
 
 #[async_trait]
 impl VirtualResource for SelfReview {
-    async fn handle(&self, _: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    async fn handle(&self, registry: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
         let object = body::read(&request, GROUP, "SelfSubjectReview")?;
         Ok(body::created(json!({
             "kind": "SelfSubjectReview",
             "apiVersion": object["apiVersion"],
-            "metadata": {"creationTimestamp": body::time(Timestamp::now())},
+            "metadata": {"creationTimestamp": body::time(registry.now())},
             "status": {"userInfo": user_info(&request.user)},
         })))
     }
@@ -41,7 +40,7 @@ pub(super) struct TokenReview {
 
 #[async_trait]
 impl VirtualResource for TokenReview {
-    async fn handle(&self, _: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    async fn handle(&self, registry: &Registry, request: ApiRequest) -> Result<ApiResponse, ApiError> {
         let mut object = body::read(&request, GROUP, "TokenReview")?;
         let spec = object["spec"].clone();
         let Some(token) = spec["token"].as_str() else {
@@ -56,7 +55,7 @@ impl VirtualResource for TokenReview {
             }
             Err(_) => json!({"user": {}, "error": "invalid bearer token"}),
         };
-        body::track(&request, &mut object, &spec, Timestamp::now());
+        body::track(&request, &mut object, &spec, registry.now());
         Ok(body::created(object))
     }
 }

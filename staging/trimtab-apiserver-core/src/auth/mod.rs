@@ -115,7 +115,9 @@ pub(crate) async fn start(
 ) -> Result<Running, String> {
     let store = registry.store().clone();
     let failed = |error| format!("roles and bindings: {error}");
-    bootstrap::ensure(&*store).await.map_err(failed)?;
+    bootstrap::ensure(&*store, registry.ambient())
+        .await
+        .map_err(failed)?;
     let rbac = Rbac::load(store.clone()).await.map_err(failed)?;
     let reader: Arc<dyn Reader> = Arc::new(StoreReader::new(store, registry.resources().clone()));
     let issuer = Arc::new(parts.issuer);
@@ -124,6 +126,7 @@ pub(crate) async fn start(
         issuer: issuer.clone(),
         reader: reader.clone(),
         bootstrap_tokens: parts.bootstrap_tokens,
+        ambient: registry.ambient().clone(),
     });
     let (authorizer, by_roles): (Arc<dyn Authorizer>, _) = match parts.mode {
         Mode::AlwaysAllow => (Arc::new(AllowAll), None),

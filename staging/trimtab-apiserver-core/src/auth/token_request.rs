@@ -149,7 +149,7 @@ impl VirtualResource for TokenRequest {
             Some(wanted) => self.bind(wanted, &mut bound).await?,
             None => object["spec"]["boundObjectRef"] = Value::Null,
         }
-        let now = Timestamp::now();
+        let now = registry.now();
         let token = self
             .issuer
             .issue(bound, &audiences, now.as_second(), seconds)

@@ -119,6 +119,7 @@ impl Controller {
     async fn run(&mut self, mut changes: WatchStream) {
         loop {
             tokio::select! {
+                biased;
                 next = changes.next() => match next {
                     Some(Ok(batch)) => {
                         for event in batch.events {

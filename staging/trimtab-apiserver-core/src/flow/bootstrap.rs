@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use trimtab_apiserver_storage::{Compare, Error, KeyValue, Op, RangeRequest, Store, Txn};
 
+use crate::ambient::Ambient;
 use crate::registry::{keys, meta};
 
 /// Whether the server keeps an object's spec as it suggests: `true` or `false`.
@@ -233,17 +233,16 @@ pub(crate) fn dangling(level: &str, found: bool, now: &str) -> Value {
 /// # Errors
 ///
 /// When the store cannot be read or written.
-pub(crate) async fn ensure(store: &dyn Store) -> Result<(), Error> {
+pub(crate) async fn ensure(store: &dyn Store, ambient: &Ambient) -> Result<(), Error> {
     let wanted = objects();
     loop {
         let mut stored = read(store).await?;
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut txn = Txn::default();
         for Wanted { object, mandatory } in &wanted {
             let key = Bytes::from(key(object));
             let kv = stored.remove(&key);
             let revision = kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            let Some(object) = due(kv.map(|kv| kv.value), object, *mandatory, &now) else {
+            let Some(object) = due(kv.map(|kv| kv.value), object, *mandatory, ambient) else {
                 continue;
             };
             txn.compare.push(Compare::ModRevision(key.clone(), revision));
@@ -280,10 +279,12 @@ fn key(object: &Value) -> String {
 }
 
 /// What is to be written of an object, if anything is.
-fn due(stored: Option<Bytes>, wanted: &Value, mandatory: bool, now: &str) -> Option<Value> {
+fn due(stored: Option<Bytes>, wanted: &Value, mandatory: bool, ambient: &Ambient) -> Option<Value> {
+    let now = ambient.timestamp();
+    let now = now.as_str();
     let Some(stored) = stored else {
         let mut object = wanted.clone();
-        meta::set(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+        meta::set(&mut object, "uid", ambient.entropy.uid());
         meta::set(&mut object, "creationTimestamp", now);
         meta::set(&mut object, "generation", 1);
         object["status"] = json!({});
@@ -347,11 +348,16 @@ mod tests {
             .iter()
             .find(|w| w.object["metadata"]["name"] == "workload-low")
             .expect("there");
-        let now = "2026-01-01T00:00:00Z";
-        let made = due(None, &suggested.object, false, now).expect("is missing");
+        let ambient = &Ambient::default();
+        let made = due(None, &suggested.object, false, ambient).expect("is missing");
         assert_eq!(made["metadata"]["generation"], 1);
         let due_of = |object: &Value, mandatory| {
-            due(Some(object.to_string().into()), &suggested.object, mandatory, now)
+            due(
+                Some(object.to_string().into()),
+                &suggested.object,
+                mandatory,
+                ambient,
+            )
         };
         assert_eq!(due_of(&made, false), None);
         let mut changed = made.clone();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::select;
 use futures::{FutureExt as _, StreamExt as _};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -122,6 +121,7 @@ impl Follower {
         }
         loop {
             tokio::select! {
+                biased;
                 change = changes.next() => {
                     change.unwrap_or(Err(Error::Closed))?;
                     // Objects come in groups as a rule.
@@ -136,7 +136,7 @@ impl Follower {
                     }
                 }
                 _ = ensure.tick() => {
-                    bootstrap::ensure(&*store).await?;
+                    bootstrap::ensure(&*store, self.registry.ambient()).await?;
                     self.digest(read(&*store).await?).await;
                 }
             }
@@ -153,7 +153,7 @@ impl Follower {
         });
         for schema in &objects.schemas {
             let level = level_of(schema);
-            let timestamp = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let timestamp = self.registry.timestamp();
             let condition = dangling(level, table.has_level(level), &timestamp);
             if says(schema, &condition) {
                 continue;

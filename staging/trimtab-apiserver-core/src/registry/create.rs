@@ -90,9 +90,12 @@ impl Call<'_> {
                 std::mem::take(&mut object)
             };
             meta::set(&mut new, "creationTimestamp", self.timestamp());
-            meta::set(&mut new, "uid", uuid::Uuid::new_v4().to_string());
+            meta::set(&mut new, "uid", self.registry.ambient.entropy.uid());
             if generates {
-                let name = generate_name(meta::text(&new, "generateName"));
+                let name = generate_name(
+                    meta::text(&new, "generateName"),
+                    &self.registry.ambient.entropy.suffix(),
+                );
                 meta::set(&mut new, "name", name);
             }
             meta::name(&new).clone_into(&mut attributes.name);
@@ -211,23 +214,11 @@ fn allocation_lost() -> ApiError {
     )
 }
 
-/// The prefix, shortened if need be, with five random characters of those that spell no words.
-fn generate_name(prefix: &str) -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    const SUFFIX: usize = 5;
-    const LONGEST: usize = 63 - SUFFIX;
-    let mut end = prefix.len().min(LONGEST);
+/// The prefix, shortened if need be, with a random suffix.
+fn generate_name(prefix: &str, suffix: &str) -> String {
+    let mut end = prefix.len().min(63 - suffix.len());
     while !prefix.is_char_boundary(end) {
         end -= 1;
     }
-    let mut name = prefix[..end].to_owned();
-    let random = uuid::Uuid::new_v4();
-    name.extend(
-        random
-            .as_bytes()
-            .iter()
-            .take(SUFFIX)
-            .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()])),
-    );
-    name
+    format!("{}{suffix}", &prefix[..end])
 }

@@ -34,7 +34,7 @@ mod eviction;
 pub(crate) mod followed;
 mod get;
 mod go_types;
-mod item;
+pub(crate) mod item;
 pub(crate) mod json_syntax;
 mod list;
 mod list_options;
@@ -48,8 +48,9 @@ mod shape;
 pub(crate) mod storage;
 mod strict;
 mod update;
-mod view;
+pub(crate) mod view;
 mod watch;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -68,22 +69,21 @@ pub use hooks::{
 };
 pub use resources::{ResourceTable, Resources};
 
+use crate::ambient::Ambient;
+pub use crate::ambient::Clock;
 use crate::api::{ApiRequest, ApiResponse};
 use crate::limits::Limits;
-pub(crate) use cache::CacheFigures;
+pub(crate) use cache::{CacheFigures, Caches, ListFigures};
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
 pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
-
-/// Tells the time; tests bring their own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The registry. Share it by `Arc`.
 pub struct Registry {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
-    clock: Clock,
-    caches: cache::Caches,
+    ambient: Ambient,
+    caches: Arc<Caches>,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
     /// How long a request may take, and how long a watch lasts whose client does not say: up to twice that, so that they do
@@ -115,10 +115,10 @@ impl Registry {
         let resources = Arc::new(ResourceTable::new(resources));
         let limits = Limits::default();
         Self {
-            caches: cache::Caches::new(store.clone(), resources.clone()),
+            caches: Arc::new(Caches::new(store.clone(), resources.clone())),
             store,
             resources,
-            clock: Arc::new(Timestamp::now),
+            ambient: Ambient::default(),
             hooks: RwLock::new(Hooks {
                 admission: Arc::new(AdmitAll),
                 allocators: Arc::new(NoAllocators),
@@ -132,8 +132,20 @@ impl Registry {
     /// The same registry with another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.ambient.clock = clock;
         self
+    }
+
+    /// The same registry with this time and randomness.
+    #[must_use]
+    pub(crate) fn with_ambient(mut self, ambient: Ambient) -> Self {
+        self.ambient = ambient;
+        self
+    }
+
+    /// Its time and its randomness.
+    pub(crate) fn ambient(&self) -> &Ambient {
+        &self.ambient
     }
 
     /// The same registry, with how long requests may take as these limits have it.
@@ -141,6 +153,11 @@ impl Registry {
     pub(crate) fn with_limits(mut self, limits: &Limits) -> Self {
         self.timeouts = (limits.request_timeout, limits.min_request_timeout);
         self
+    }
+
+    /// The caches that lists and watches are answered from.
+    pub(crate) fn caches(&self) -> &Arc<Caches> {
+        &self.caches
     }
 
     /// What the caches tell of themselves.
@@ -201,13 +218,13 @@ impl Registry {
         self.hooks.read().clone()
     }
 
-    fn now(&self) -> Timestamp {
-        (self.clock)()
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ambient.now()
     }
 
     /// The time as metadata writes it.
     pub(crate) fn timestamp(&self) -> String {
-        self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        self.ambient.timestamp()
     }
 
     /// Answers a request.

@@ -26,6 +26,7 @@ use super::item::{Item, Renderer};
 use super::list_options::ListOptions;
 use super::view::Filter;
 use super::{Answer, Call, Registry, ResourceTable, shape, storage};
+use crate::ambient::Entropy;
 use crate::api::{ApiRequest, ApiResponse, OutputShape, WatchEvent};
 
 /// How often a quiet watch is told how far the server has come.
@@ -69,7 +70,7 @@ impl Call<'_> {
             renderer: Renderer::new(&self.resource),
             filter: self.filter(&options),
             request: self.request.clone(),
-            clock: self.registry.clock.clone(),
+            clock: self.registry.ambient.clock.clone(),
             table: self.registry.resources.clone(),
             columns_sent: false,
         };
@@ -331,9 +332,10 @@ struct Watching {
 impl Watching {
     fn new(view: View, registry: &Registry, options: &ListOptions) -> Self {
         let now = Instant::now();
-        let lasts = options
-            .timeout_seconds
-            .map_or_else(|| jittered(registry.timeouts.1), Duration::from_secs);
+        let lasts = options.timeout_seconds.map_or_else(
+            || jittered(registry.timeouts.1, &registry.ambient.entropy),
+            Duration::from_secs,
+        );
         let mut watching = Self {
             view,
             store: registry.store.clone(),
@@ -537,7 +539,7 @@ impl Watching {
     }
 }
 
-fn jittered(shortest: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_bytes()[0];
+fn jittered(shortest: Duration, entropy: &Entropy) -> Duration {
+    let random = entropy.uuid().as_bytes()[0];
     shortest + shortest.mul_f64(f64::from(random) / 255.0)
 }

@@ -4,6 +4,7 @@ mod bootstrap;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
 use crate::admission::{Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::ambient::{Ambient, Clock, Entropy};
 use crate::audit::Audit;
 use crate::auth::{self, FrontProxy, Mode};
 use crate::crd::{self, controller::Terminating};
@@ -35,6 +37,8 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serving;
 use crate::webhook::{Clients, ServiceAddresses};
+
+use self::trust::Trust;
 
 pub use service::ApiService;
 
@@ -113,6 +117,7 @@ pub struct Builder {
     issuer: Option<Issuer>,
     limits: Limits,
     audit: Option<Arc<Audit>>,
+    ambient: Ambient,
 }
 
 impl Builder {
@@ -224,6 +229,20 @@ impl Builder {
         self
     }
 
+    /// Tells the time by this; the system's clock unless set. Certificates are dated by the system's all the same.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.ambient.clock = clock;
+        self
+    }
+
+    /// Takes what is random from this; from the system unless set.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
+        self.ambient.entropy = entropy;
+        self
+    }
+
     /// Starts the server. It is ready when this returns.
     ///
     /// # Errors
@@ -274,17 +293,24 @@ impl Builder {
             }
         };
         let stop = CancellationToken::new();
-        let registry = Arc::new(Registry::new(self.store.clone(), crd::builtin()).with_limits(&self.limits));
+        let registry = Arc::new(
+            Registry::new(self.store.clone(), crd::builtin())
+                .with_limits(&self.limits)
+                .with_ambient(self.ambient.clone()),
+        );
         let reader = StoreReader::new(self.store.clone(), registry.resources().clone());
         let (reader, follow) = reader.following().await?;
         let reader: Arc<dyn Reader> = Arc::new(reader);
-        let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default());
+        let allocators = ServiceAllocators::new(self.store.clone(), vec![range], PortRange::default())
+            .by(self.ambient.entropy.clone());
         let unread = |error| StartError::Bootstrap(format!("what services hold: {error}"));
         allocators.repair().await.map_err(unread)?;
         registry.set_allocators(Arc::new(allocators));
         let (quotas, follow_quotas) = Quotas::load(self.store.clone(), registry.resources().clone()).await?;
         if self.plugins.has("ResourceQuota") {
-            registry.set_accounts(Arc::new(quotas.limiting(self.plugins.limited()?)));
+            registry.set_accounts(Arc::new(
+                quotas.by(&self.ambient).limiting(self.plugins.limited()?),
+            ));
         }
         let issuer = match (self.issuer, self.serving.dir()) {
             (Some(issuer), _) => issuer,
@@ -305,7 +331,9 @@ impl Builder {
             store: self.store.clone(),
             resources: registry.resources().clone(),
             reader: reader.clone(),
+            caches: registry.caches().clone(),
             authorizer: auth.authorizer.clone(),
+            entropy: self.ambient.entropy.clone(),
         };
         let admission = Arc::new(
             Chain::of(&self.plugins, &around)?
@@ -314,6 +342,7 @@ impl Builder {
                 .then(ParamAccess(around.clone())),
         );
         registry.set_admission(admission.clone());
+        let admission_timings = admission.timings();
         // Without policies, and without webhooks, whose servers may wait for this one to be up.
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
@@ -333,6 +362,22 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let mut tasks = auth.tasks;
+        // Without a listener nobody shows certificates.
+        if listener.is_some() {
+            let clients = std::iter::once(authority.certificate()).chain(self.client_ca.as_deref());
+            let trust = Trust {
+                clients: clients.collect::<Vec<_>>().join("\n"),
+                proxy: self.front_proxy.clone(),
+            };
+            trust.write(&registry).await;
+            let (registry, stop) = (registry.clone(), stop.clone());
+            tasks.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = trust.keep(registry) => {}
+                }
+            }));
+        }
         tasks.extend([
             definitions,
             policies::status::start(registry.clone(), stop.clone()),
@@ -352,7 +397,9 @@ impl Builder {
             .with_store(self.store.clone())
             .with_caches(registry.clone())
             .with_flow(flow.metrics())
-            .with_audit(self.audit.as_deref());
+            .with_audit(self.audit.as_deref())
+            .with_admission(admission_timings);
+        let audit = self.audit.clone();
         let api = Arc::new(Api::new(Parts {
             registry,
             authenticator: auth.authenticator,
@@ -394,7 +441,13 @@ impl Builder {
                 GRACE,
             )));
         }
+        // Nothing can fail any more.
+        let auditing = audit.and_then(|audit| {
+            let task = audit.start()?;
+            Some((audit, task))
+        });
         Ok(ApiServer {
+            auditing,
             api,
             store: self.store,
             address,
@@ -410,7 +463,9 @@ impl Builder {
 async fn start_flow(registry: &Registry, limits: &Limits) -> Result<Arc<Flow>, StartError> {
     let store = &**registry.store();
     let failed = |error| StartError::Bootstrap(format!("flow schemas and priority levels: {error}"));
-    flow::bootstrap::ensure(store).await.map_err(failed)?;
+    flow::bootstrap::ensure(store, registry.ambient())
+        .await
+        .map_err(failed)?;
     let objects = flow::follow::read(store).await.map_err(failed)?;
     Ok(Arc::new(Flow::new(
         limits.in_flight,
@@ -429,6 +484,8 @@ pub struct ApiServer {
     admin: Pair,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// What sends audit events; last of all, since all others have some.
+    auditing: Option<(Arc<Audit>, JoinHandle<()>)>,
 }
 
 impl ApiServer {
@@ -449,6 +506,7 @@ impl ApiServer {
             issuer: None,
             limits: Limits::default(),
             audit: None,
+            ambient: Ambient::default(),
         }
     }
 
@@ -481,15 +539,32 @@ impl ApiServer {
         ApiService::new(self.api.clone())
     }
 
-    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), and closes the store.
+    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), sends what audit events are left (for as
+    /// long again), and closes the store.
     ///
     /// # Errors
     ///
     /// When the store cannot write what is left.
     pub async fn shutdown(mut self) -> Result<(), storage::Error> {
+        self.stop().await
+    }
+
+    /// [`ApiServer::shutdown`], for those who hold it by reference. Requests are refused afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ApiServer::shutdown`].
+    pub async fn stop(&mut self) -> Result<(), storage::Error> {
         self.stop.cancel();
         for task in self.tasks.drain(..) {
             let _ = task.await; // a task that panicked has said so
+        }
+        if let Some((audit, mut task)) = self.auditing.take() {
+            audit.close();
+            if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                tracing::warn!("audit events could not be sent in time and are lost");
+                task.abort();
+            }
         }
         self.store.close().await
     }
@@ -499,5 +574,6 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         self.stop.cancel();
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.auditing.iter().for_each(|(_, task)| task.abort());
     }
 }

@@ -9,7 +9,7 @@
 //! Each change says by [`Effect`]s what to look at. Looking at something once more than needed does no harm: what is done
 //! then is decided from the server's state, not from the graph's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,7 +115,8 @@ struct Node {
 #[derive(Debug, Default)]
 struct Claim {
     /// Observed objects that have a reference which claims this.
-    dependents: HashSet<Uid>,
+    /// In an order that does not differ from run to run.
+    dependents: BTreeSet<Uid>,
     /// The server does not have what is claimed, and never will again.
     absent: bool,
 }
@@ -225,7 +226,8 @@ impl Graph {
     pub(crate) fn forget_kind(&mut self, kind: &Kind) -> Vec<Effect> {
         let mut effects = Vec::new();
         let of_kind = self.objects.values().filter(|node| *node.at.kind == *kind);
-        let uids: Vec<_> = of_kind.map(|node| node.at.uid.clone()).collect();
+        let mut uids: Vec<_> = of_kind.map(|node| node.at.uid.clone()).collect();
+        uids.sort_unstable();
         for uid in uids {
             self.remove(&uid, &mut effects);
             for claimed in self.claims_on.get(&uid).cloned().unwrap_or_default() {

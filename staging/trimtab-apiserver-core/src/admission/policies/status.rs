@@ -75,6 +75,7 @@ async fn follow(registry: &Registry) -> Result<(), ApiError> {
             }
         }
         let batch = tokio::select! {
+            biased;
             batch = changes.next() => batch,
             () = tokio::time::sleep(PAUSE), if !due.is_empty() => continue,
         };

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
@@ -25,6 +24,7 @@ use trimtab_apiserver_storage::{Compare, Error, Op, RangeRequest, Revision, Stor
 
 pub use self::limited::Limited;
 use super::forbidden;
+use crate::ambient::Ambient;
 use crate::registry::codec::Codec;
 use crate::registry::followed::{Followed, Objects};
 use crate::registry::hooks::{Accounts, Allocation, Attributes, Operation};
@@ -47,6 +47,7 @@ pub struct Quotas {
     turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
     limited: Limited,
+    ambient: Ambient,
 }
 
 impl Quotas {
@@ -70,8 +71,16 @@ impl Quotas {
             turns: std::iter::repeat_with(Arc::default).take(TURNS).collect(),
             hasher: RandomState::new(),
             limited: Limited::default(),
+            ambient: Ambient::default(),
         };
         Ok((quotas, follow))
+    }
+
+    /// The same quotas by this clock.
+    #[must_use]
+    pub(crate) fn by(mut self, ambient: &Ambient) -> Self {
+        self.ambient = ambient.clone();
+        self
     }
 
     /// The same quotas, where these things need one.
@@ -128,7 +137,7 @@ impl Accounts for Quotas {
         if counted.is_of_pods() && attributes.subresource.is_empty() && !changes_scope(object, old) {
             return Ok(None);
         }
-        let now = Timestamp::now().as_second();
+        let now = self.ambient.now().as_second();
         let request = Request {
             attributes,
             counted: &counted,

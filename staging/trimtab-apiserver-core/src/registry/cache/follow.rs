@@ -140,6 +140,7 @@ impl Follower {
         let mut stream = self.open().await?;
         loop {
             tokio::select! {
+                biased;
                 changed = self.served.changed() => {
                     let cache = self.cache()?;
                     let is_served = self.table.snapshot().iter().any(|resource| cache.is_of(resource));
