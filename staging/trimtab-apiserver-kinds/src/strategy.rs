@@ -110,6 +110,16 @@ pub trait Strategy: fmt::Debug + Send + Sync {
         Deletion::Immediate
     }
 
+    /// Whether dependents are left alone when neither the request nor the object says what becomes of them.
+    fn orphans(&self) -> bool {
+        false
+    }
+
+    /// What who deletes should be warned of when the request does not say what becomes of dependents.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The values of the field selectors that this kind knows beyond `metadata.name` and `metadata.namespace`;
     /// `None` means that the field is not selectable.
     fn selectable(&self, object: &Value, field: &str) -> Option<String> {

@@ -38,7 +38,9 @@ impl TokenRequest {
     async fn bind(&self, wanted: &Value, bound: &mut Bound) -> Result<(), ApiError> {
         let text = |field: &str| wanted[field].as_str().unwrap_or_default();
         let (name, namespace) = (text("name"), bound.namespace.clone());
-        let object = match (text("apiVersion"), text("kind")) {
+        // The version does not matter, only the group.
+        let version = text("apiVersion");
+        let object = match (if version.contains('/') { version } else { "v1" }, text("kind")) {
             ("v1", "Pod") => {
                 let pod = self.get("pods", &namespace, name).await?;
                 let account = &bound.serviceaccount.name;
@@ -69,7 +71,7 @@ impl TokenRequest {
                 bound.node = Some(reference(&node));
                 node
             }
-            (version, kind) => {
+            (_, kind) => {
                 let (group, version) = version.split_once('/').unwrap_or(("", version));
                 let text = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
                 return Err(ApiError::bad_request(text));

@@ -70,6 +70,11 @@ impl Call<'_> {
         let options = WriteOptions::read(&self.request, "CreateOptions")?;
         let text = String::from_utf8_lossy(&self.request.body);
         let mut binding = yaml::to_value(&text).map_err(ApiError::bad_request)?;
+        if meta::name(&binding) != self.name() {
+            return Err(ApiError::bad_request(
+                "name in URL does not match name in Binding object",
+            ));
+        }
         self.place(&mut binding)?;
         binding["kind"] = "Binding".into();
         binding["apiVersion"] = "v1".into();

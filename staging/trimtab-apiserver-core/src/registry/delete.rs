@@ -43,6 +43,7 @@ impl Call<'_> {
         let options = DeleteOptions::read(&self.request)?;
         let name = self.name().to_owned();
         let attributes = self.delete_attributes(&name, &options);
+        self.warn_of_dependents(&options);
         match self.delete_object(&name, &options, Some(attributes)).await? {
             Deleted::Gone(object) if !self.answers_deleted_object() => {
                 Ok(Answer::Plain(200, self.gone(&object)))
@@ -59,6 +60,15 @@ impl Call<'_> {
         }
     }
 
+    /// Warns of what becomes of dependents when the request does not say that.
+    pub(super) fn warn_of_dependents(&mut self, options: &DeleteOptions) {
+        if options.dependents().is_none()
+            && let Some(warning) = self.resource.strategy.deletion_warning()
+        {
+            self.warnings.push(warning.to_owned());
+        }
+    }
+
     /// The `Status` that says that the object is gone.
     fn gone(&self, object: &Value) -> Value {
         let mut details = json!({"name": meta::name(object), "kind": self.resource.plural});
@@ -71,19 +81,30 @@ impl Call<'_> {
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
     }
 
-    /// Some of the oldest kinds answer a delete with the object rather than a status.
+    /// Some kinds answer a delete with the object rather than a status.
     fn answers_deleted_object(&self) -> bool {
-        self.resource.group.is_empty()
-            && matches!(
-                self.resource.plural.as_str(),
-                "persistentvolumeclaims"
-                    | "persistentvolumes"
-                    | "pods"
-                    | "podtemplates"
-                    | "resourcequotas"
-                    | "serviceaccounts"
-                    | "services"
-            )
+        let of_core = [
+            "persistentvolumeclaims",
+            "persistentvolumes",
+            "pods",
+            "podtemplates",
+            "resourcequotas",
+            "serviceaccounts",
+            "services",
+        ];
+        let of_storage = [
+            "csidrivers",
+            "csinodes",
+            "storageclasses",
+            "volumeattachments",
+            "volumeattributesclasses",
+        ];
+        let plural = self.resource.plural.as_str();
+        match self.resource.group.as_str() {
+            "" => of_core.contains(&plural),
+            "storage.k8s.io" => of_storage.contains(&plural),
+            _ => false,
+        }
     }
 
     /// What admission is told of a delete; the name is empty when a collection is deleted.
@@ -187,7 +208,8 @@ impl Call<'_> {
             return self.first_step_of_definition(object);
         }
         let mut marked = object.clone();
-        let changed = set_dependents_finalizer(&mut marked, options);
+        let orphans = self.resource.strategy.orphans();
+        let changed = set_dependents_finalizer(&mut marked, options, orphans);
         let held = !meta::finalizers(&marked).is_empty();
         let graceful = match self.resource.strategy.deletion(object, options.grace_seconds) {
             Deletion::Immediate => None,
@@ -244,7 +266,7 @@ impl Call<'_> {
         }
         let mut marked = object.clone();
         if options.dependents() == Some(Propagation::Orphan) {
-            set_dependents_finalizer(&mut marked, options);
+            set_dependents_finalizer(&mut marked, options, false);
         }
         meta::set(&mut marked, "deletionTimestamp", self.timestamp());
         marked["status"]["phase"] = "Terminating".into();
@@ -314,13 +336,15 @@ fn shorten(object: &mut Value, before: i64, seconds: i64) {
     meta::set(object, "deletionGracePeriodSeconds", seconds);
 }
 
-/// Adds or takes away the finalizers by which the garbage collector knows what to do with dependents.
-fn set_dependents_finalizer(object: &mut Value, options: &DeleteOptions) -> bool {
+/// Adds or takes away the finalizers by which the garbage collector knows what to do with dependents; `orphans` says whether
+/// they are left alone if nobody says anything.
+fn set_dependents_finalizer(object: &mut Value, options: &DeleteOptions, orphans: bool) -> bool {
     let before: Vec<String> = meta::finalizers(object).into_iter().map(str::to_owned).collect();
     let has = |name: &str| before.iter().any(|f| f == name);
     let wanted = options.dependents().or(match () {
         () if has(meta::ORPHAN) => Some(Propagation::Orphan),
         () if has(meta::FOREGROUND) => Some(Propagation::Foreground),
+        () if orphans => Some(Propagation::Orphan),
         () => None,
     });
     let mut after: Vec<&str> = before

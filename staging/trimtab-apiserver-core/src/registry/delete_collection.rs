@@ -11,6 +11,7 @@ impl Call<'_> {
     /// DELETE of a collection. Objects that vanish meanwhile are no error; the answer lists what was found.
     pub(super) async fn delete_collection(&mut self) -> Result<Answer, ApiError> {
         let options = DeleteOptions::read(&self.request)?;
+        self.warn_of_dependents(&options);
         let selection = ListOptions::read(&self.request, &self.resource, false)?;
         let page = self.page(&selection).await?;
         for object in &page.objects {

@@ -75,6 +75,12 @@ impl ListOptions {
                     .map_err(|e| ApiError::bad_request(format!("continue key is not valid: {e}")))?,
             ),
         };
+        // What may be old comes from the cache, which has no pages.
+        let limit = if version == Some(0) && token.is_none() {
+            0
+        } else {
+            limit
+        };
         let limit = usize::try_from(limit).unwrap_or_default();
         let read_at = match (version, matching) {
             (None | Some(0), _) => ReadAt::Latest,
@@ -198,6 +204,8 @@ fn check_fields(fields: &FieldSelector, resource: &Resource) -> Result<(), ApiEr
         }
         return Err(ApiError::bad_request(if known.is_empty() && !resource.custom {
             format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        } else if resource.kind == "Job" {
+            format!("field label {field:?} not supported for Job")
         } else {
             format!("field label not supported: {field}")
         }));

@@ -3,9 +3,7 @@
 use serde_json::Value;
 
 use super::core::ingress_points;
-use super::format::{
-    NONE, UNSET, count, first_of, items, joined, number, quantity, selector_or_none, text, text_or,
-};
+use super::format::{NONE, UNSET, count, first_of, items, joined, number, selector_or_none, text, text_or};
 use super::{Row, human_duration};
 
 /// How many of a list are shown.
@@ -259,16 +257,23 @@ pub(super) fn csi_driver(row: Row<'_>) -> Vec<Value> {
     ]
 }
 
-pub(super) fn csi_storage_capacity(row: Row<'_>) -> Vec<Value> {
-    let capacity = match &row.object["capacity"] {
-        Value::Null => UNSET.to_owned(),
-        capacity => quantity(capacity),
+pub(super) fn api_service(row: Row<'_>) -> Vec<Value> {
+    let service = &row.object["spec"]["service"];
+    let service = if service.is_null() {
+        "Local".to_owned()
+    } else {
+        format!("{}/{}", text(&service["namespace"]), text(&service["name"]))
     };
-    vec![
-        row.name(),
-        text(&row.object["storageClassName"]).into(),
-        capacity.into(),
-    ]
+    let mut conditions = items(&row.object["status"]["conditions"]).iter();
+    let available = match conditions.find(|c| c["type"] == "Available") {
+        None => "Unknown".to_owned(),
+        Some(condition) => match (text(&condition["status"]), text(&condition["reason"])) {
+            ("True", _) => "True".to_owned(),
+            (status, "") => status.to_owned(),
+            (status, reason) => format!("{status} ({reason})"),
+        },
+    };
+    vec![row.name(), service.into(), available.into(), row.age()]
 }
 
 pub(super) fn webhooks(row: Row<'_>) -> Vec<Value> {
@@ -391,6 +396,33 @@ mod tests {
             json!({"metadata": meta, "provisioner": "p"}),
             json!(["x (default)", "p", "Delete", "Immediate", false, "<unknown>"]),
         );
+        let failing = json!({"type": "Available", "status": "False", "reason": "MissingEndpoints"});
+        for (spec, status, service, available) in [
+            (
+                json!({}),
+                json!({"conditions": [{"type": "Available", "status": "True", "reason": "r"}]}),
+                "Local",
+                "True",
+            ),
+            (
+                json!({"service": {"namespace": "n", "name": "s"}}),
+                json!({}),
+                "n/s",
+                "Unknown",
+            ),
+            (
+                json!({}),
+                json!({"conditions": [failing]}),
+                "Local",
+                "False (MissingEndpoints)",
+            ),
+        ] {
+            check(
+                api_service,
+                json!({"metadata": meta, "spec": spec, "status": status}),
+                json!(["x", service, available, "<unknown>"]),
+            );
+        }
         check(
             ingress,
             json!({"metadata": meta, "spec": {"rules": [{"host": "a"}, {"host": "b"}, {}, {"host": "c"},

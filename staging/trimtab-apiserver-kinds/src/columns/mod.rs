@@ -131,7 +131,7 @@ pub(crate) fn cells(kind: &str, object: &Value, now: i64) -> Vec<Value> {
         "VolumeAttachment" => cluster::volume_attachment,
         "CSINode" => cluster::csi_node,
         "CSIDriver" => cluster::csi_driver,
-        "CSIStorageCapacity" => cluster::csi_storage_capacity,
+        "APIService" => cluster::api_service,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => cluster::webhooks,
         "MutatingAdmissionPolicy" => |row: Row<'_>| cluster::admission_policy(row, "mutations"),
         "ValidatingAdmissionPolicy" => |row: Row<'_>| cluster::admission_policy(row, "validations"),

@@ -33,6 +33,10 @@ pub(super) struct Rules {
     pub(super) unconditional_update: bool,
     /// Whether it is written down who has made an object.
     pub(super) requester: bool,
+    /// Whether dependents are left alone unless somebody says what becomes of them, as of old.
+    pub(super) orphans: bool,
+    /// What to warn of when a request to delete does not say so.
+    pub(super) deletion_warning: Option<&'static str>,
     /// What is wrong with a name.
     pub(super) name: fn(&str) -> Vec<String>,
     /// Fills in what has been left out.
@@ -68,6 +72,8 @@ impl Rules {
         create_on_update: false,
         unconditional_update: true,
         requester: false,
+        orphans: false,
+        deletion_warning: None,
         name: names::dns1123_subdomain,
         default: |_| {},
         prepare_create: |_, _| {},
@@ -179,6 +185,14 @@ impl Strategy for Ruled {
 
     fn wants_requester(&self) -> bool {
         self.rules.requester
+    }
+
+    fn orphans(&self) -> bool {
+        self.rules.orphans
+    }
+
+    fn deletion_warning(&self) -> Option<&'static str> {
+        self.rules.deletion_warning
     }
 
     fn has_generation(&self) -> bool {

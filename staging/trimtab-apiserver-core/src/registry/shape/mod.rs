@@ -107,6 +107,11 @@ impl Shaper {
         }
         let (kind, api_version) = self.list_kind();
         let items: Vec<Value> = page.objects.into_iter().map(|o| self.list_item(o)).collect();
+        let items = if items.is_empty() && self.shape != OutputShape::Object {
+            Value::Null
+        } else {
+            items.into()
+        };
         json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})
     }
 
@@ -127,8 +132,12 @@ impl Shaper {
         let (kind, api_version) = self.list_kind();
         let (kind, api_version) = (Value::from(kind), Value::from(api_version));
         let head =
-            format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{metadata},\"items\":[");
-        (head, "]}")
+            format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{metadata},\"items\":");
+        if page.objects.is_empty() && self.shape != OutputShape::Object {
+            // No metadata at all is null, as Go has it.
+            return (head + "null", "}");
+        }
+        (head + "[", "]}")
     }
 
     /// An object as an item of a list, or as a row of a table.

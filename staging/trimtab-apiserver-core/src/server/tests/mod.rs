@@ -1,5 +1,6 @@
 //! A whole server, without a listener: that its parts are put together.
 
+mod answers;
 mod plugins;
 
 use std::sync::Arc;

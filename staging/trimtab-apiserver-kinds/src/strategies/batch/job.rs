@@ -29,6 +29,11 @@ pub(super) const JOB: Rules = Rules {
         }
         default_labels(job);
     },
+    orphans: true,
+    deletion_warning: Some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    ),
     validate: |job| validate(job, true),
     validate_update: Some(validate_update),
     validate_status,

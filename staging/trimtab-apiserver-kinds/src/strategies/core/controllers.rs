@@ -10,6 +10,7 @@ use crate::strategies::rules::Rules;
 
 pub(super) const REPLICATION_CONTROLLER: Rules = Rules {
     generation: true,
+    orphans: true,
     default: default_controller,
     validate: validate_controller,
     validate_status: |new, _| validate_status(&new["status"]),
