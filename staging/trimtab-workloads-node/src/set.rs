@@ -154,7 +154,7 @@ impl SimulatedNodes {
         let runner::Kubelets {
             mut tasks,
             queue,
-            staged,
+            of_node_turns,
             pods,
             nodes,
             events,
@@ -162,7 +162,9 @@ impl SimulatedNodes {
         } = self.kubelets;
         pods.leave().await;
         nodes.leave().await;
-        staged.shut_down(Shutdown::DrainWithin(left(deadline))).await;
+        of_node_turns
+            .shut_down(Shutdown::DrainWithin(left(deadline)))
+            .await;
         queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}

@@ -1,6 +1,9 @@
 //! Simulated nodes, and a person with kubectl who looks at them, drains one, and has pods fail.
 
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
 use trimtab_tests::{Kubectl, Server, eventually};
 
@@ -120,5 +123,79 @@ fn pods_go_through_the_stages_of_a_file() {
     run(&kubectl, "staged", &[]);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/staged", "--timeout=60s"]);
     kubectl.ok(&["delete", "pod", "staged", "--timeout=60s"]);
+    server.stop();
+}
+
+/// The addresses that a server has for a name, asked as `dig` does; none if there is no such name.
+fn dig(server: SocketAddr, name: &str) -> BTreeSet<Ipv4Addr> {
+    let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(u8::try_from(label.len()).expect("a short label"));
+        question.extend(label.as_bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout");
+    socket.send_to(&question, server).expect("sent");
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).expect("an answer");
+    let count = usize::from(answer[7]);
+    // Each answer ends with an address of four bytes, and is of sixteen where its name is a pointer.
+    let answers = answer[question.len()..length].chunks(16).take(count);
+    answers
+        .map(|record| Ipv4Addr::new(record[12], record[13], record[14], record[15]))
+        .collect()
+}
+
+#[test]
+fn what_is_stateful_keeps_its_names() {
+    let Some((_dir, server, kubectl)) = started(&["--nodes=2", "--dns=127.0.0.1:0"]) else {
+        return;
+    };
+    let printed = server.process.printed();
+    let port = printed
+        .split("dig @127.0.0.1 -p ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
+    let dns = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    kubectl.with_input(
+        &["apply", "-f", "-"],
+        include_str!("../../../examples/names.yaml"),
+    );
+    kubectl.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.ok(&["rollout", "status", "statefulset/db", "--timeout=60s"]);
+    let full = |name: &str| format!("{name}.default.svc.cluster.local");
+    let becomes = |name: &str, is: &dyn Fn(&BTreeSet<Ipv4Addr>) -> bool| {
+        eventually(
+            || format!("{name}: {:?}", dig(dns, &full(name))),
+            || Some(dig(dns, &full(name))).filter(|found| is(found)),
+        )
+    };
+    let pods = becomes("web-pods", &|found| found.len() == 2);
+    let service = becomes("web", &|found| found.len() == 1);
+    let first = becomes("db-0.db", &|found| found.len() == 1);
+    becomes("db", &|found| found.len() == 2 && found.is_superset(&first));
+    let named = |found: &serde_json::Value| -> BTreeSet<String> {
+        let items = found["items"].as_array().into_iter().flatten();
+        items
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let names = named(&kubectl.json(&["get", "pods", "-l", "app=web"]));
+
+    kubectl.ok(&["delete", "pod", "-l", "app=web", "--timeout=60s"]);
+    kubectl.ok(&["delete", "pod", "db-0", "--timeout=60s"]);
+    becomes("web-pods", &|found| found.len() == 2 && found.is_disjoint(&pods));
+    becomes("db-0.db", &|found| found.len() == 1 && found.is_disjoint(&first));
+    assert_eq!(
+        dig(dns, &full("web")),
+        service,
+        "what stands before the pods stays"
+    );
+    let after = named(&kubectl.json(&["get", "pods", "-l", "app=web"]));
+    assert!(after.is_disjoint(&names), "{names:?} {after:?}");
     server.stop();
 }

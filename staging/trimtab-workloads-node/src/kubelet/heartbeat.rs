@@ -15,7 +15,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::store::Store;
 
 use super::fleet::Fleet;
-use super::{KUBELET, NOT_READY, node};
+use super::{KUBELET, NOT_READY, SILENT, node};
 use crate::Options;
 use crate::clock::{Clock, micros};
 use crate::requests::{RequestError, change, change_status, patiently, post};
@@ -66,8 +66,14 @@ impl Heart {
         let mut wait = Duration::from_millis(100);
         loop {
             match self.register(index).await {
-                Ok(true) => return self.fleet.add(&node::name(index), index),
-                Ok(false) => {
+                Ok(Some(found)) => {
+                    let name = node::name(index);
+                    self.fleet.add(&name, index);
+                    self.fleet
+                        .silence(&name, super::is_silent(found.annotations().get(SILENT)));
+                    return;
+                }
+                Ok(None) => {
                     tracing::error!(
                         node = node::name(index),
                         "a node of this name is there and not simulated; it is left alone"
@@ -83,8 +89,8 @@ impl Heart {
         }
     }
 
-    /// False: there is a node of this name that is somebody else's.
-    async fn register(&self, index: u32) -> Result<bool, RequestError> {
+    /// `None`: there is a node of this name that is somebody else's.
+    async fn register(&self, index: u32) -> Result<Option<Node>, RequestError> {
         let api: Api<Node> = Api::all(self.client.clone());
         let name = node::name(index);
         let now = self.clock.now();
@@ -93,7 +99,7 @@ impl Heart {
             Err(error) if error.code() == 409 => {
                 let found = patiently(api.get(&name)).await?;
                 if !found.labels().contains_key(node::SIMULATED) {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let status = json!({ "status": wanted.status });
                 change_status(&api, &name, KUBELET, Patch::Strategic(status)).await?
@@ -102,7 +108,8 @@ impl Heart {
         };
         self.renew(&name, Some(&found)).await?;
         // A node that has just told that it is ready need not wait for somebody to see it.
-        self.mend_taints(&found).await.map(|()| true)
+        self.mend_taints(&found).await?;
+        Ok(Some(found))
     }
 
     async fn mend_taints(&self, node: &Node) -> Result<(), RequestError> {

@@ -37,3 +37,8 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const SILENT: &str = "trimtab.dev/silent";
 /// The annotation of nodes that are not ready, and why.
 const UNREADY: &str = "trimtab.dev/unready";
+
+/// Whether a node's annotation has it play dead.
+fn is_silent(annotation: Option<impl AsRef<str>>) -> bool {
+    annotation.is_some_and(|value| value.as_ref() != "false")
+}

@@ -22,7 +22,7 @@ use super::fleet::Fleet;
 use super::heartbeat::{Heart, is_wrong};
 use super::lifecycle::{self, Host, Memory};
 use super::staging::Player;
-use super::{KUBELET, SILENT};
+use super::{KUBELET, SILENT, is_silent};
 use crate::clock::Clock;
 use crate::notes::Notes;
 use crate::pool::{Outcome, workers};
@@ -40,8 +40,8 @@ const NODE_NAME: [&str; 2] = ["spec", "nodeName"];
 pub(crate) struct Kubelets {
     pub(crate) tasks: JoinSet<()>,
     pub(crate) queue: WorkQueue<ObjectKey>,
-    /// Nodes that go through stages.
-    pub(crate) staged: WorkQueue<String>,
+    /// Nodes that have changed.
+    pub(crate) of_node_turns: WorkQueue<String>,
     pub(crate) pods: Registration<Pod>,
     pub(crate) nodes: Registration<Node>,
     pub(crate) events: EventWriter,
@@ -65,7 +65,7 @@ struct Runner {
     notes: Arc<Notes>,
     clock: Clock,
     player: Player,
-    nodes: Store<Node>,
+    heart: Heart,
 }
 
 /// Starts the kubelets of all nodes.
@@ -78,7 +78,13 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     let (recorder, events) = EventWriter::start(context.client.clone(), KUBELET, "simulated-nodes");
     let notes = Arc::new(Notes::new(recorder));
     let (stages, seed) = (context.options.stages.clone(), context.options.seed);
-    let staged_nodes = stages.are_for("Node");
+    let heart = Heart {
+        client: context.client.clone(),
+        fleet: fleet.clone(),
+        nodes: nodes.store(),
+        options: context.options.clone(),
+        clock: context.clock,
+    };
     let runner = Arc::new(Runner {
         client: context.client.clone(),
         fleet: fleet.clone(),
@@ -87,15 +93,8 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
         player: Player::new(stages, fleet.clone(), notes.clone(), context.clock, seed),
         notes,
         clock: context.clock,
-        nodes: nodes.store(),
+        heart: heart.clone(),
     });
-    let heart = Heart {
-        client: context.client.clone(),
-        fleet: fleet.clone(),
-        nodes: nodes.store(),
-        options: context.options.clone(),
-        clock: context.clock,
-    };
     let (observer, keys) = (runner.clone(), queue.clone());
     let of_pods = pods.add_handler(move |delta| {
         let object = delta.object();
@@ -110,10 +109,8 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     });
     let mut tasks = JoinSet::new();
     let (keys, of_fleet, on_nodes) = (queue.clone(), fleet, pods.store());
-    let staged: WorkQueue<String> = WorkQueue::builder().build()?;
-    let (names, observer) = (staged.clone(), runner.clone());
-    // What nodes are told by annotations is done by a task of its own, so that the handler never waits.
-    let (report, mut reports) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let of_node_turns: WorkQueue<String> = WorkQueue::builder().build()?;
+    let (names, observer) = (of_node_turns.clone(), runner.clone());
     let of_nodes = nodes.add_handler(move |delta| {
         let name = &delta.key().name;
         if let trimtab_client_cache::Delta::Deleted { .. } = delta {
@@ -122,8 +119,7 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
             return;
         }
         let object = delta.object();
-        let silent = object.annotation(SILENT).is_some_and(|value| value != "false");
-        let woken = of_fleet.silence(name, silent);
+        let woken = of_fleet.silence(name, is_silent(object.annotation(SILENT)));
         if of_fleet.alive(name).is_none() {
             return;
         }
@@ -133,41 +129,27 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
                 let _refused_when_stopping = keys.add(pod.key().clone());
             }
         }
-        if staged_nodes {
-            let _refused_when_stopping = names.add(name.clone());
-        } else if woken || object.decode_once().is_ok_and(|node| is_wrong(&node)) {
-            let _ended_when_stopping = report.send(name.clone());
-        }
+        let _refused_when_stopping = names.add(name.clone());
     });
     let (registered, is_registered) = oneshot::channel();
-    let reporter = heart.clone();
-    tasks.spawn(async move {
-        while let Some(node) = reports.recv().await {
-            if let Err(error) = reporter.report(&node).await {
-                tracing::warn!(node, %error, "a node's status was not written");
-            }
-        }
-    });
     // Nodes that are registered have their pods looked at, also those that were there before.
     let (told, enlisted) = oneshot::channel();
     tasks.spawn(heart.beat(told));
     let (keys, all, synced) = (queue.clone(), pods.store(), of_pods.sync_signal());
-    let (names, of_all) = (staged.clone(), nodes.store());
+    let (names, of_all) = (of_node_turns.clone(), nodes.store());
     tasks.spawn(async move {
         let _ended_when_stopping = enlisted.await;
         synced.wait().await;
         let _refused_when_stopping =
             keys.add_all(all.list().iter().map(|pod| pod.key().clone()), &Add::now());
-        if staged_nodes {
-            let of_all = of_all.list();
-            let _refused_when_stopping =
-                names.add_all(of_all.iter().map(|node| node.name().to_owned()), &Add::now());
-        }
+        let of_all = of_all.list();
+        let _refused_when_stopping =
+            names.add_all(of_all.iter().map(|node| node.name().to_owned()), &Add::now());
         let _nobody_waits = registered.send(());
     });
-    let player = runner.clone();
-    workers(&mut tasks, "stages of nodes", &staged, 1, move |name: String| {
-        let runner = player.clone();
+    let of_nodes_too = runner.clone();
+    workers(&mut tasks, "nodes", &of_node_turns, 1, move |name: String| {
+        let runner = of_nodes_too.clone();
         async move { runner.node_turn(&name).await }
     });
     workers(&mut tasks, "kubelets", &queue, WORKERS, move |key: ObjectKey| {
@@ -177,7 +159,7 @@ pub(crate) fn start(context: &Context) -> Result<Kubelets, Invalid> {
     Ok(Kubelets {
         tasks,
         queue,
-        staged,
+        of_node_turns,
         pods: of_pods,
         nodes: of_nodes,
         events,
@@ -269,12 +251,25 @@ impl Runner {
         }
     }
 
-    /// Takes a node through its stages.
+    /// Has a node say of itself what its annotations ask for, or takes it through its stages.
     async fn node_turn(&self, name: &str) -> Outcome {
-        let found = self.nodes.get(&ObjectKey::cluster(name));
+        let found = self.heart.nodes.get(&ObjectKey::cluster(name));
         let (Some(cached), Some(seat)) = (found, self.fleet.alive(name)) else {
             return Outcome::Done;
         };
+        if !self.player.plays("Node") {
+            let wrong = cached.decode_once().is_ok_and(|node| is_wrong(&node));
+            return match wrong {
+                false => Outcome::Done,
+                true => match self.heart.report(name).await {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => {
+                        tracing::warn!(node = name, %error, "a node's status was not written");
+                        Outcome::Retry
+                    }
+                },
+            };
+        }
         let api = Api::all(self.client.clone());
         self.player.turn::<Node>(&api, &cached, name, seat).await
     }
