@@ -36,8 +36,11 @@ pub(crate) async fn run(options: &ServerOptions, nodes: &NodeOptions) -> Outcome
     if let Some(simulation) = simulation {
         println!("nodes         {}", nodes.text());
         let (client, token) = (Client::new(server.service(), "default"), stop.clone());
-        running
-            .spawn(async move { Ok(trimtab_workloads::nodes::simulate(client, simulation, token).await?) });
+        running.spawn(async move {
+            // What runs on simulated nodes has simulated volumes.
+            trimtab_workloads::install_storage_class(&client).await?;
+            Ok(trimtab_workloads::nodes::simulate(client, simulation, token).await?)
+        });
     }
     let started = match (started, nodes.dns) {
         (Ok(()), Some(address)) => start_dns(&server, address, &stop, &mut running).await,

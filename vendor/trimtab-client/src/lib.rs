@@ -12,8 +12,8 @@ pub mod cache {
     pub use trimtab_client_cache::informer::{InformerFactory, Selection, SharedInformer};
     #[doc(inline)]
     pub use trimtab_client_cache::{
-        Belonging, Cached, Delta, Form, Object, barrier, cached, delta, expectations, index, informer, key_of, lister,
-        predicate, reflector, store,
+        Belonging, Cached, Delta, Form, Object, barrier, cached, delta, expectations, index, informer,
+        key_of, lister, predicate, reflector, store,
     };
 }
 

@@ -15,7 +15,9 @@
 //! ```
 
 #[doc(inline)]
-pub use trimtab_workloads_controllers::{Clock, ControllerSet, Options, SetError, known, run};
+pub use trimtab_workloads_controllers::{
+    Clock, ControllerSet, Options, SetError, install_storage_class, known, run,
+};
 
 /// Simulated nodes: a cluster without machines, whose pods run nevertheless.
 ///

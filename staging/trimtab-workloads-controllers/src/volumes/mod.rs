@@ -2,6 +2,7 @@
 //! let go with their claims.
 
 mod choose;
+mod class;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -21,6 +22,8 @@ use trimtab_controller_runtime::{Manager, Next, Reconcile, Result, Turn};
 use crate::workload::clock::Clock;
 use crate::workload::words::{is_taken, words_of};
 use choose::{choose, class_of, is_for};
+
+pub use class::install_storage_class;
 
 /// The name of the controller of claims.
 pub(crate) const CLAIMS: &str = "persistentvolume-binder-controller";

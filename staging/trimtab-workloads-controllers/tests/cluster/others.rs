@@ -7,11 +7,11 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use trimtab_workloads_controllers::install_storage_class;
 
 use crate::kit::{Cluster, image_pod, template};
 
@@ -127,15 +127,12 @@ async fn budgets_and_quotas_count_what_is_there() {
 #[tokio::test(start_paused = true)]
 async fn claims_are_given_volumes() {
     let cluster = Cluster::start(&["statefulset", "persistentvolume-binder", "pvc-protection"]).await;
-    let class: StorageClass =
-        serde_json::from_value(json!({"metadata": {"name": "fast"}, "provisioner": "simulated.trimtab.dev"}))
-            .expect("a class");
-    Api::all(cluster.client())
-        .create(&PostParams::default(), &class)
-        .await
-        .expect("it is created");
+    for _ in 0..2 {
+        let installed = install_storage_class(&cluster.client()).await;
+        installed.expect("it is made once, and then there is one");
+    }
     let set = json!({"metadata": {"name": "db"}, "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
-        "template": template("db", "1"), "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"storageClassName": "fast",
+        "template": template("db", "1"), "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}});
     cluster.create::<StatefulSet>(set).await;
     let phase = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|status| status.phase.clone());
