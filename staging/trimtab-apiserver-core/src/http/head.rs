@@ -36,8 +36,8 @@ impl Head {
     ///
     /// 406 when the client accepts nothing of what there is on offer.
     pub(super) fn accepted(&self, offer: Offer) -> Result<Accepted, ApiError> {
-        let accepted = self.accepted.clone();
-        accepted.ok_or_else(|| negotiate::not_acceptable(&self.headers, offer))
+        self.accepted
+            .ok_or_else(|| negotiate::not_acceptable(&self.headers, offer))
     }
 
     pub(super) fn param(&self, name: &str) -> Option<&str> {

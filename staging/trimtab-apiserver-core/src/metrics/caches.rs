@@ -30,7 +30,7 @@ struct OfIndex {
 }
 
 impl Of {
-    fn of(figures: &CacheFigures) -> Self {
+    fn cache(figures: &CacheFigures) -> Self {
         Self {
             group: figures.of.group.clone(),
             resource: figures.of.resource.clone(),
@@ -160,7 +160,7 @@ impl Collector for CacheMetrics {
         for (name, help, kind, of) in FIGURES {
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
             for figures in &caches {
-                let labels = Of::of(figures);
+                let labels = Of::cache(figures);
                 let Some(value) = of(figures) else { continue };
                 let metric = metric.encode_family(&labels)?;
                 match kind {
@@ -173,7 +173,7 @@ impl Collector for CacheMetrics {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for figures in caches.iter().filter(|figures| figures.listed.count > 0) {
                 let labels = OfIndex {
-                    of: Of::of(figures),
+                    of: Of::cache(figures),
                     index: "",
                 };
                 ConstCounter::new(of(&figures.listed)).encode(metric.encode_family(&labels)?)?;
@@ -183,7 +183,7 @@ impl Collector for CacheMetrics {
         let name = "apiserver_watch_cache_read_wait_seconds";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for figures in caches.iter().filter(|figures| figures.waits.0.count() > 0) {
-            let labels = Of::of(figures);
+            let labels = Of::cache(figures);
             let mut metric = metric.encode_family(&labels)?;
             figures.waits.0.encode(&mut metric, NANOS)?;
         }

@@ -22,6 +22,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_storage::{Error, EventKind, Store};
 
 use crate::registry::followed::Feed;
+use crate::registry::hooks::Attributes;
 use crate::registry::{keys, storage};
 
 /// How often it is read anew because a watch has ended at once.
@@ -46,9 +47,57 @@ pub(crate) trait Kinds: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The configurations of some kinds.
-pub(crate) struct Configurations<K: Kinds> {
+struct Configurations<K: Kinds> {
     store: Arc<dyn Store>,
     state: Mutex<State<K>>,
+}
+
+/// The configurations of those that change requests, and of those that only refuse them.
+#[derive(Debug)]
+pub(crate) struct Both<M: Kinds, V: Kinds> {
+    mutating: Configurations<M>,
+    validating: Configurations<V>,
+    /// Which requests are seen by none.
+    exempts: fn(&Attributes) -> bool,
+}
+
+impl<M: Kinds, V: Kinds> Both<M, V> {
+    pub(crate) fn new(store: &Arc<dyn Store>, exempts: fn(&Attributes) -> bool) -> Self {
+        Self {
+            mutating: Configurations::new(store.clone()),
+            validating: Configurations::new(store.clone()),
+            exempts,
+        }
+    }
+
+    /// Keeps up with the store; ends when it is dropped.
+    pub(crate) async fn follow(&self) {
+        tokio::join!(self.mutating.follow(), self.validating.follow());
+    }
+
+    /// What may change a request, as of now: nothing if it is exempt.
+    ///
+    /// # Errors
+    ///
+    /// When configurations have to be read and cannot.
+    pub(crate) async fn mutating(&self, attributes: &Attributes) -> Result<Arc<M::All>, ApiError> {
+        match (self.exempts)(attributes) {
+            true => Ok(Arc::default()),
+            false => self.mutating.current().await,
+        }
+    }
+
+    /// What may refuse a request, as of now: nothing if it is exempt.
+    ///
+    /// # Errors
+    ///
+    /// When configurations have to be read and cannot.
+    pub(crate) async fn validating(&self, attributes: &Attributes) -> Result<Arc<V::All>, ApiError> {
+        match (self.exempts)(attributes) {
+            true => Ok(Arc::default()),
+            false => self.validating.current().await,
+        }
+    }
 }
 
 struct State<K: Kinds> {

@@ -17,7 +17,7 @@ use trimtab_apimachinery_schema::structural;
 use trimtab_apiserver_auth::{Attributes as Asked, UserInfo};
 use trimtab_apiserver_storage::Store;
 
-pub(crate) use self::configurations::{Configurations, Kinds};
+pub(crate) use self::configurations::{Both, Kinds};
 #[cfg(test)]
 pub(crate) use self::matching::{NamespaceLabels, namespace_labels, rule_matches};
 pub(crate) use self::matching::{

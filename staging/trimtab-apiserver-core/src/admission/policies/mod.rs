@@ -35,15 +35,14 @@ pub(crate) use self::metrics::PolicyMetrics;
 pub(crate) use self::mutating::Round;
 use self::passage::Passage;
 use self::policy::{Mutating, Validating};
-use super::dynamic::{Configurations, Progress, Surroundings, is_exempt_from_policies};
+use super::dynamic::{Both, Progress, Surroundings, is_exempt_from_policies};
 use crate::registry::hooks::Attributes;
 
 /// The policies of a server.
 #[derive(Debug)]
 pub(crate) struct Policies {
     around: Surroundings,
-    mutating: Configurations<Mutating>,
-    validating: Configurations<Validating>,
+    configurations: Both<Mutating, Validating>,
     metrics: Arc<PolicyMetrics>,
 }
 
@@ -51,8 +50,7 @@ impl Policies {
     /// The policies that are in the store.
     pub(crate) fn new(around: Surroundings, metrics: Arc<PolicyMetrics>) -> Self {
         Self {
-            mutating: Configurations::new(around.store.clone()),
-            validating: Configurations::new(around.store.clone()),
+            configurations: Both::new(&around.store, is_exempt_from_policies),
             around,
             metrics,
         }
@@ -60,7 +58,7 @@ impl Policies {
 
     /// Keeps up with the store; ends when it is dropped.
     pub(crate) async fn follow(&self) {
-        tokio::join!(self.mutating.follow(), self.validating.follow());
+        self.configurations.follow().await;
     }
 
     /// The first round of mutating policies.
@@ -69,13 +67,8 @@ impl Policies {
     ///
     /// When the policies cannot be read.
     pub(crate) async fn first_round(&self, attributes: &Attributes) -> Result<Round, ApiError> {
-        let policies = if is_exempt_from_policies(attributes) {
-            Arc::default()
-        } else {
-            self.mutating.current().await?
-        };
         Ok(Round {
-            policies,
+            policies: self.configurations.mutating(attributes).await?,
             progress: Progress::default(),
         })
     }
@@ -111,10 +104,7 @@ impl Policies {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if is_exempt_from_policies(attributes) {
-            return Ok(());
-        }
-        let policies = self.validating.current().await?;
+        let policies = self.configurations.validating(attributes).await?;
         if policies.is_empty() {
             return Ok(());
         }

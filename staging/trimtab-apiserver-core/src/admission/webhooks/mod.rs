@@ -24,7 +24,7 @@ use trimtab_apimachinery_meta::ApiError;
 use self::hook::{Mutating, Validating};
 pub(crate) use self::metrics::WebhookMetrics;
 pub(crate) use self::mutating::Round;
-use super::dynamic::{Configurations, Surroundings, is_exempt};
+use super::dynamic::{Both, Surroundings, is_exempt};
 use crate::registry::hooks::Attributes;
 use crate::webhook::Clients;
 
@@ -34,8 +34,7 @@ pub(crate) struct Webhooks {
     around: Surroundings,
     /// By whom they are called.
     clients: Arc<Clients>,
-    mutating: Configurations<Mutating>,
-    validating: Configurations<Validating>,
+    configurations: Both<Mutating, Validating>,
     metrics: Arc<WebhookMetrics>,
 }
 
@@ -43,8 +42,7 @@ impl Webhooks {
     /// The webhooks that the store's configurations name.
     pub(crate) fn new(around: Surroundings, clients: Arc<Clients>, metrics: Arc<WebhookMetrics>) -> Self {
         Self {
-            mutating: Configurations::new(around.store.clone()),
-            validating: Configurations::new(around.store.clone()),
+            configurations: Both::new(&around.store, is_exempt),
             around,
             clients,
             metrics,
@@ -53,7 +51,7 @@ impl Webhooks {
 
     /// Keeps up with the store; ends when it is dropped.
     pub(crate) async fn follow(&self) {
-        tokio::join!(self.mutating.follow(), self.validating.follow());
+        self.configurations.follow().await;
     }
 
     /// The first round of calls of mutating webhooks.
@@ -62,12 +60,7 @@ impl Webhooks {
     ///
     /// When the configurations cannot be read.
     pub(crate) async fn first_round(&self, attributes: &Attributes) -> Result<Round, ApiError> {
-        let hooks = if is_exempt(attributes) {
-            Arc::default()
-        } else {
-            self.mutating.current().await?
-        };
-        Ok(Round::first(hooks))
+        Ok(Round::first(self.configurations.mutating(attributes).await?))
     }
 
     /// Calls the mutating webhooks that the request concerns and whose turn it is in this round. `object` is `None` for
@@ -99,10 +92,7 @@ impl Webhooks {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        if is_exempt(attributes) {
-            return Ok(());
-        }
-        let hooks = self.validating.current().await?;
+        let hooks = self.configurations.validating(attributes).await?;
         validating::dispatch(self, &hooks, attributes, object, old, warnings).await
     }
 }
