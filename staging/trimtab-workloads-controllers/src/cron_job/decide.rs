@@ -260,8 +260,9 @@ mod tests {
         let active =
             json!({"active": [{"name": "a", "uid": "a"}], "lastScheduleTime": at("00:10:00").to_string()});
         let last = json!({"lastScheduleTime": at("00:10:00").to_string()});
+        type Case<'a> = (&'a str, Value, Value, &'a str, Option<&'a str>, &'a [&'a str]);
         #[rustfmt::skip]
-        let cases: Vec<(&str, Value, Value, &str, Option<&str>, &[&str])> = vec![
+        let cases: Vec<Case<'_>> = vec![
             ("not yet", json!({}), json!({}), "00:09:59", None, &[]),
             ("now", json!({}), json!({}), "00:10:00", Some("00:10:00"), &[]),
             ("once", json!({}), last.clone(), "00:19:59", None, &[]),

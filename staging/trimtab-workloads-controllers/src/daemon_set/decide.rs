@@ -83,6 +83,9 @@ pub(super) fn decide(
     work.plan
 }
 
+/// The new and the old pod of a node, by their places.
+type Pair = (Option<usize>, Option<usize>);
+
 struct Work<'a> {
     seen: &'a Seen<'a>,
     /// The places of the pods of each node, the oldest first, those that have their node before the others.
@@ -221,7 +224,7 @@ impl<'a> Work<'a> {
     }
 
     /// The new and the old pod of each node; none of one that has several of a sort.
-    fn pairs(&self) -> Vec<(&'a str, Option<(Option<usize>, Option<usize>)>)> {
+    fn pairs(&self) -> Vec<(&'a str, Option<Pair>)> {
         let wanted = self
             .wants
             .iter()

@@ -69,7 +69,7 @@ fn all_sets(_: &Cached<Node>, caches: &Caches) -> Vec<ObjectKey> {
 struct DaemonSets {
     clock: Clock,
     /// When a failed pod was replaced last on a node, and how long the wait after that is.
-    failed: Mutex<HashMap<(ObjectKey, Box<str>), (Timestamp, Duration)>>,
+    failed: Mutex<Failed>,
 }
 
 impl Reconcile<DaemonSet> for DaemonSets {
@@ -187,6 +187,7 @@ impl DaemonSets {
     }
 }
 
+/// By DaemonSet and node, when a failed pod was replaced, and how long to wait after that.
 type Failed = HashMap<(ObjectKey, Box<str>), (Timestamp, Duration)>;
 
 /// When a failed pod may be replaced; if that is now, takes note of it.

@@ -81,7 +81,7 @@ fn sets_are_scaled_step_by_step() {
     let recreate = json!({"strategy": {"type": "Recreate"}});
     let paused = json!({"paused": true});
     #[rustfmt::skip]
-    let cases: Vec<(&str, &Value, Vec<Set>, bool, Vec<i32>)> = vec![
+    let cases = vec![
         ("the first set has all", &rolling, vec![], false, vec![10]),
         ("an update begins with the surge, and takes away what may be missing",
             &rolling, vec![set("a", "0", 10, 10)], false, vec![8, 3]),

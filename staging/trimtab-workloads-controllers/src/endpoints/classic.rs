@@ -20,6 +20,9 @@ const MOST: usize = 1000;
 /// Addresses that have the same ports: each with whether it is ready.
 type Addresses = BTreeMap<(Box<str>, Box<str>), (EndpointAddress, bool)>;
 
+/// A port: name, number, protocol.
+type Port = (Option<String>, i32, String);
+
 /// What the Endpoints of a Service are to be.
 pub(super) fn endpoints(service: &Service, pods: &[Arc<Seen>]) -> Endpoints {
     let meta = &service.metadata;
@@ -51,11 +54,10 @@ fn subsets(service: &Service, pods: &[Arc<Seen>]) -> Vec<EndpointSubset> {
     let six =
         primary == Some("IPv6") || (primary.is_none() && spec.cluster_ip.iter().any(|ip| ip.contains(':')));
     // By port, the addresses that offer it; no port is one as well.
-    let mut by_port: BTreeMap<(Option<String>, i32, String), (Option<EndpointPort>, Addresses)> =
-        BTreeMap::new();
+    let mut by_port: BTreeMap<Port, (Option<EndpointPort>, Addresses)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| anyhow || !pod.deleting) {
-        let fits = |address: &&Box<str>| address.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == six);
-        let Some(ip) = pod.addresses.iter().find(fits) else {
+        let fits = |address: &str| address.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == six);
+        let Some(ip) = pod.addresses.iter().find(|address| fits(address)) else {
             continue;
         };
         let address = EndpointAddress {

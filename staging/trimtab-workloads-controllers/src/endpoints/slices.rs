@@ -290,7 +290,7 @@ fn endpoint(
     family: &str,
     zone: Option<String>,
 ) -> Endpoint {
-    let of_family = |address: &&Box<str>| {
+    let of_family = |address: &str| {
         let parsed = address.parse::<IpAddr>();
         parsed.is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6"))
     };
@@ -309,7 +309,7 @@ fn endpoint(
         addresses: pod
             .addresses
             .iter()
-            .filter(of_family)
+            .filter(|address| of_family(address))
             .map(ToString::to_string)
             .collect(),
         conditions: Some(EndpointConditions {

@@ -121,7 +121,7 @@ fn as_many_run_as_may_and_are_needed() {
             .collect::<Vec<_>>()
     };
     #[rustfmt::skip]
-    let cases: Vec<(&str, Value, Value, Vec<Seen>, usize, usize)> = vec![
+    let cases = vec![
         ("as many as may", json!({}), json!({}), vec![], 2, 0),
         ("no more than are left", json!({}), json!({"succeeded": 2}), vec![], 1, 0),
         ("too many", json!({"parallelism": 1}), json!({}), running(3), 0, 2),

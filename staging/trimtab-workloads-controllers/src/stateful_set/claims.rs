@@ -50,8 +50,10 @@ pub(super) fn mount(set: &StatefulSet, template: &mut PodTemplateSpec, ordinal: 
         .flat_map(|spec| spec.volume_claim_templates.iter().flatten());
     let claimed: Vec<Volume> = templates
         .map(|template| {
-            let mut volume = Volume::default();
-            volume.name = template.metadata.name.clone().unwrap_or_default();
+            let mut volume = Volume {
+                name: template.metadata.name.clone().unwrap_or_default(),
+                ..Volume::default()
+            };
             let claim = volume.persistent_volume_claim.get_or_insert_default();
             claim.claim_name = claim_name(set, template, ordinal);
             volume

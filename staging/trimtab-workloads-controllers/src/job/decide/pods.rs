@@ -71,7 +71,7 @@ impl Work<'_> {
     fn surplus(&self, active: &[usize], least: usize) -> Vec<usize> {
         let worth = |at: &usize| {
             let facts = &self.pods[*at].facts;
-            let since = facts.ready.map(|since| std::cmp::Reverse(since));
+            let since = facts.ready.map(std::cmp::Reverse);
             (
                 !facts.node.is_empty(),
                 facts.phase,
