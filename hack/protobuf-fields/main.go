@@ -177,6 +177,9 @@ func fields(t reflect.Type) []string {
 		} else if !has("omitempty") {
 			flags += "+"
 		}
+		if word := named(fieldType); word != "" {
+			flags += "=" + word
+		}
 		line := fmt.Sprintf("%d %s %s %s", number, jsonName, typeOf(fieldType), flags)
 		numbered[number] = strings.TrimSpace(line)
 	}
@@ -228,6 +231,21 @@ func typeOf(t reflect.Type) string {
 		log.Fatalf("%s cannot be written", t)
 	}
 	return word
+}
+
+// named is how Go's errors call a type, if that tells more than the word for it: they know of `v1.Protocol`.
+func named(t reflect.Type) string {
+	of := t
+	for of.Name() == "" && (of.Kind() == reflect.Slice || of.Kind() == reflect.Map || of.Kind() == reflect.Pointer) {
+		if of.Kind() == reflect.Map && of.Key().PkgPath() != "" {
+			return t.String()
+		}
+		of = of.Elem()
+	}
+	if of.PkgPath() == "" || of.Kind() == reflect.Struct {
+		return ""
+	}
+	return t.String()
 }
 
 func structFields(t reflect.Type) func(func(reflect.StructField) bool) {

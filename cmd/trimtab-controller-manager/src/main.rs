@@ -10,7 +10,7 @@ use clap::Parser;
 use trimtab::controller::process;
 use trimtab_workloads::Options;
 
-/// Garbage collection, namespace deletion and default service accounts for any Kubernetes API server
+/// The built-in controllers for any Kubernetes API server
 #[derive(Debug, Parser)]
 #[command(name = "trimtab-controller-manager", version)]
 struct Cli {

@@ -3,6 +3,7 @@
 
 mod backup;
 mod narrate;
+mod nodes;
 mod testenv;
 mod up;
 
@@ -12,6 +13,8 @@ use clap::{Parser, Subcommand};
 use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
+
+use crate::nodes::NodeOptions;
 
 /// As `trimtab-apiserver` has it.
 #[global_allocator]
@@ -27,10 +30,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the API server, the built-in controllers and the sample controller until Ctrl-C
+    /// Run the API server, the built-in controllers, simulated nodes and the sample controller until Ctrl-C
     Up {
         #[command(flatten)]
         server: Box<ServerOptions>,
+        #[command(flatten)]
+        nodes: Box<NodeOptions>,
     },
     /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
     Testenv(testenv::TestEnvOptions),
@@ -44,11 +49,11 @@ enum Command {
 async fn main() -> ExitCode {
     let command = Cli::parse().command;
     cli::log_to_stderr(match &command {
-        Command::Up { server } => server.verbosity,
+        Command::Up { server, .. } => server.verbosity,
         _ => 0,
     });
     let done = match command {
-        Command::Up { server } => up::run(&server).await,
+        Command::Up { server, nodes } => up::run(&server, &nodes).await,
         Command::Testenv(options) => match testenv::run(&options).await {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),

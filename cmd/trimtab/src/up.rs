@@ -1,6 +1,7 @@
 //! `trimtab up`: everything in one process, started from the bottom up and stopped from the top down.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kube::Client;
@@ -9,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use trimtab_apiserver::options::ServerOptions;
 use trimtab_apiserver::{ApiServer, cli};
 use trimtab_workloads::Options;
+use trimtab_workloads::dns::ClusterDns;
 
 use crate::narrate;
+use crate::nodes::NodeOptions;
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -19,7 +22,8 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 /// # Errors
 ///
 /// What kept it from starting, or what broke; one line.
-pub(crate) async fn run(options: &ServerOptions) -> Outcome {
+pub(crate) async fn run(options: &ServerOptions, nodes: &NodeOptions) -> Outcome {
+    let simulation = nodes.simulation()?;
     let server = options.start().await?;
     println!(
         "API server    {} (storage: {})",
@@ -29,6 +33,16 @@ pub(crate) async fn run(options: &ServerOptions) -> Outcome {
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
     let started = start_controllers(&server, &stop, &mut running).await;
+    if let Some(simulation) = simulation {
+        println!("nodes         {}", nodes.text());
+        let (client, token) = (Client::new(server.service(), "default"), stop.clone());
+        running
+            .spawn(async move { Ok(trimtab_workloads::nodes::simulate(client, simulation, token).await?) });
+    }
+    let started = match (started, nodes.dns) {
+        (Ok(()), Some(address)) => start_dns(&server, address, &stop, &mut running).await,
+        (started, _) => started,
+    };
     let outcome = match started {
         Ok(()) => {
             print_help(options);
@@ -70,6 +84,26 @@ async fn start_controllers(
     Ok(())
 }
 
+/// The names of the cluster.
+async fn start_dns(
+    server: &ApiServer,
+    address: SocketAddr,
+    stop: &CancellationToken,
+    running: &mut JoinSet<Outcome>,
+) -> Outcome {
+    let client = Client::new(server.service(), "default");
+    let dns = ClusterDns::start(client, "cluster.local", address).await?;
+    let address = dns.address();
+    println!(
+        "DNS           dig @{} -p {} kubernetes.default.svc.cluster.local",
+        address.ip(),
+        address.port()
+    );
+    let token = stop.clone();
+    running.spawn(async move { Ok(dns.run(token).await?) });
+    Ok(())
+}
+
 fn print_help(options: &ServerOptions) {
     let kubeconfig = options.kubeconfig_out.display();
     println!("kubeconfig    {kubeconfig}\n");
@@ -77,7 +111,8 @@ fn print_help(options: &ServerOptions) {
     println!("  export KUBECONFIG={kubeconfig}");
     println!("  kubectl apply -f examples/website.yaml");
     println!("  kubectl get websites,deployments,services,configmaps");
-    println!("  kubectl describe website hello\n");
+    println!("  kubectl describe website hello");
+    println!("  kubectl get nodes\n");
     println!("ready; Ctrl-C stops it");
 }
 

@@ -38,6 +38,15 @@ const STAGING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "trimtab-workloads-node",
+        &[
+            "trimtab-apimachinery-meta",
+            "trimtab-client-cache",
+            "trimtab-client-coordination",
+            "trimtab-client-workqueue",
+        ],
+    ),
+    (
         "trimtab-apiserver-storage",
         &["trimtab-apimachinery-meta", "trimtab-apimachinery-schema"],
     ),

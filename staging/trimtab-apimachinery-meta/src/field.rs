@@ -145,8 +145,8 @@ pub struct FieldError {
     pub value: Value,
     /// What would be right, in words.
     pub detail: String,
-    /// Whether the value is left out where it would be printed.
-    hides_value: bool,
+    /// What is printed in the place of the value; nothing at all if this is empty.
+    shown: Option<String>,
 }
 
 impl FieldError {
@@ -156,14 +156,21 @@ impl FieldError {
             field: field.clone(),
             value,
             detail: detail.into(),
-            hides_value: false,
+            shown: None,
         }
     }
 
     /// The same error, which does not print its value: `field: Invalid value: detail`.
     #[must_use]
     pub fn without_value(mut self) -> Self {
-        self.hides_value = true;
+        self.shown = Some(String::new());
+        self
+    }
+
+    /// The same error, which prints this JSON as its value: fields in another order than the alphabet's, say.
+    #[must_use]
+    pub fn shown_as(mut self, json: String) -> Self {
+        self.shown = Some(json);
         self
     }
 
@@ -254,12 +261,13 @@ impl FieldError {
                 | FieldErrorKind::TooLong
                 | FieldErrorKind::Internal
         );
-        if prints_value && !self.hides_value {
+        if prints_value && self.shown.as_deref() != Some("") {
             text.push_str(": ");
-            match &self.value {
-                Value::Null => text.push_str("null"),
-                Value::String(s) => text.push_str(&quote(s)),
-                other => text.push_str(&other.to_string()),
+            match (&self.shown, &self.value) {
+                (Some(shown), _) => text.push_str(shown),
+                (None, Value::Null) => text.push_str("null"),
+                (None, Value::String(s)) => text.push_str(&quote(s)),
+                (None, other) => text.push_str(&other.to_string()),
             }
         }
         if !self.detail.is_empty() {

@@ -20,6 +20,9 @@ const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case a
 const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
     or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const DNS_SUBDOMAIN_UNDERSCORES: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+    characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used \
+    for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
     alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
     validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
@@ -53,14 +56,15 @@ fn is_qualified_part(text: &str) -> bool {
     )
 }
 
-fn too_long(max: usize) -> String {
-    format!("must be no more than {max} characters")
+/// The words for the same limit are those of the check: newer ones count bytes aloud.
+fn too_long(max: usize, unit: &str) -> String {
+    format!("must be no more than {max} {unit}")
 }
 
 fn check(text: &str, max: usize, fits: bool, otherwise: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > max {
-        errors.push(too_long(max));
+        errors.push(too_long(max, "characters"));
     }
     if !fits {
         errors.push(otherwise.to_owned());
@@ -78,6 +82,22 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
 /// What is wrong with `text` as a DNS subdomain of RFC 1123: the name of most objects.
 pub fn dns1123_subdomain(text: &str) -> Vec<String> {
     check(text, SUBDOMAIN_MAX, text.split('.').all(is_label), DNS_SUBDOMAIN)
+}
+
+/// What is wrong with `text` as a DNS subdomain whose words may hold and begin with underscores, as search paths may.
+pub fn dns1123_subdomain_with_underscores(text: &str) -> Vec<String> {
+    let word = |word: &str| {
+        let word = word.strip_prefix('_').unwrap_or(word);
+        shaped(word, lower_or_digit, |c| {
+            lower_or_digit(c) || matches!(c, b'-' | b'_')
+        })
+    };
+    check(
+        text,
+        SUBDOMAIN_MAX,
+        text.split('.').all(word),
+        DNS_SUBDOMAIN_UNDERSCORES,
+    )
 }
 
 /// What is wrong with `text` as a DNS label of RFC 1035: it begins with a letter.
@@ -99,21 +119,21 @@ pub fn qualified_name(text: &str) -> Vec<String> {
                 errors.extend(
                     dns1123_subdomain(prefix)
                         .into_iter()
-                        .map(|e| format!("prefix part {e}")),
+                        .map(|e| format!("prefix part {}", e.replace("253 characters", "253 bytes"))),
                 );
             }
             name
         }
         _ => {
             let form = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            errors.push(format!("a qualified name {QUALIFIED} {form}"));
+            errors.push(format!("a valid label key {QUALIFIED} {form}"));
             return errors;
         }
     };
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_MAX {
-        errors.push(format!("name part {}", too_long(LABEL_MAX)));
+        errors.push(format!("name part {}", too_long(LABEL_MAX, "bytes")));
     }
     if !is_qualified_part(name) {
         errors.push(format!("name part {QUALIFIED}"));
@@ -123,12 +143,14 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 
 /// What is wrong with `text` as a label's value.
 pub fn label_value(text: &str) -> Vec<String> {
-    check(
-        text,
-        LABEL_MAX,
-        text.is_empty() || is_qualified_part(text),
-        LABEL_VALUE,
-    )
+    let mut errors = Vec::new();
+    if text.len() > LABEL_MAX {
+        errors.push(too_long(LABEL_MAX, "bytes"));
+    }
+    if !text.is_empty() && !is_qualified_part(text) {
+        errors.push(LABEL_VALUE.to_owned());
+    }
+    errors
 }
 
 /// What is wrong with the form of `text` as the reason of a condition: one CamelCase word, of any length. The empty text

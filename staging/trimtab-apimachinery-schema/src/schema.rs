@@ -94,6 +94,21 @@ pub struct Rule {
     pub optional_old_self: bool,
 }
 
+/// What the Go type behind a built-in kind says of a field beyond its JSON type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GoField {
+    /// It is written even if it is zero or, for lists and maps, null.
+    pub kept: bool,
+    /// It is a pointer: its absence is null, and a zero is a value.
+    pub pointer: bool,
+    /// It is not written if it is zero: it is no pointer, so a zero is an absence.
+    pub omit_zero: bool,
+    /// What Go calls its type, as `v1.Protocol`; empty where that is what the JSON type is called.
+    pub type_name: &'static str,
+    /// The structs within the outer one that it is a field of, joined by dots, though JSON has it in the outer one.
+    pub within: Option<Arc<str>>,
+}
+
 /// The structure of one JSON value. The default accepts and keeps nothing but the value itself.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
@@ -143,6 +158,8 @@ pub struct Schema {
     pub checks: Option<Box<Checks>>,
     /// CEL rules.
     pub rules: Vec<Rule>,
+    /// For a field of a built-in kind, what its Go type says of it.
+    pub go: GoField,
 }
 
 /// Value validations of a schema node, as OpenAPI names them.
@@ -190,6 +207,19 @@ impl Schema {
         Self {
             preserve_unknown: true,
             ..Self::default()
+        }
+    }
+
+    /// What Go writes of a field of this schema that has never been set.
+    pub fn go_zero(&self) -> Value {
+        match self.type_ {
+            _ if self.go.pointer => Value::Null,
+            _ if self.name.ends_with(".Quantity") => "0".into(),
+            _ if self.int_or_string => 0.into(),
+            Some(Type::Integer | Type::Number) => 0.into(),
+            Some(Type::Boolean) => false.into(),
+            Some(Type::String) if !matches!(self.format.as_str(), "date-time" | "byte") => "".into(),
+            _ => Value::Null,
         }
     }
 

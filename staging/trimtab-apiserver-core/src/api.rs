@@ -65,6 +65,11 @@ pub enum BodyFormat {
     ApplyPatch,
 }
 
+/// What is said of patches that custom resources do not take.
+pub(crate) const NO_SUCH_PATCH: &str = "the body of the request was in an unknown format - accepted media types \
+                                        include: application/json-patch+json, application/merge-patch+json, \
+                                        application/apply-patch+yaml";
+
 /// A request for the registry: authenticated, authorized, read, not yet decoded.
 #[derive(Clone, Debug, Default)]
 pub struct ApiRequest {

@@ -21,6 +21,8 @@ pub fn log_to_stderr(verbosity: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A file is not to be full of colours.
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
 

@@ -16,6 +16,8 @@ pub struct RequestContext {
     pub subresource: String,
     /// Who asks.
     pub user: String,
+    /// What else is known of who asks (`uid`, `groups`, `extra`), if [`Strategy::wants_requester`]; else null.
+    pub requester: Value,
 }
 
 /// How long and in which way an object may be deleted.
@@ -69,6 +71,11 @@ pub trait Strategy: fmt::Debug + Send + Sync {
     /// What is wrong with the object's name; the default is the rule of most kinds, a DNS-1123 subdomain.
     /// `prefix` is true for `generateName`.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
+
+    /// Whether [`RequestContext::requester`] is wanted.
+    fn wants_requester(&self) -> bool {
+        false
+    }
 
     /// Whether `metadata.generation` counts this kind's spec changes.
     fn has_generation(&self) -> bool {

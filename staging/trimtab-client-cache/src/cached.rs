@@ -22,6 +22,11 @@ use crate::compact::read::Reader;
 use crate::compact::words::Words;
 use crate::projection::Projection;
 
+mod derived;
+
+pub use derived::Belonging;
+use derived::Derived;
+
 /// In which form the objects of a cache are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -56,6 +61,8 @@ struct Entry<K> {
     key: Arc<ObjectKey>,
     document: Document,
     decoded: Option<Arc<K>>,
+    /// What was made of this state, of one type each.
+    derived: Derived,
     /// No other state of any object of this origin has this number.
     number: u64,
     origin: Arc<Origin<K>>,
@@ -464,6 +471,7 @@ impl<K: Object> Codec<K> {
             key: Arc::new(key),
             document,
             decoded: None,
+            derived: Derived::default(),
             number: self.next,
             origin: self.origin.clone(),
         };

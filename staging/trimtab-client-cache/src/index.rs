@@ -13,6 +13,8 @@ use crate::cached::Cached;
 pub const NAMESPACE: &str = "namespace";
 /// The built-in index by the UIDs of an object's owners.
 pub const OWNER_UID: &str = "owner-uid";
+/// The index of [`Index::orphans`].
+pub const ORPHANS: &str = "orphans";
 
 type Values<K> = Arc<dyn Fn(&Cached<K>) -> Vec<String> + Send + Sync>;
 
@@ -72,6 +74,17 @@ impl<K> Index<K> {
         Self::by(name, move |object| {
             let text = object.text(path.iter().map(String::as_str));
             text.map(std::borrow::Cow::into_owned).into_iter().collect()
+        })
+    }
+
+    /// The index of what no controller has, by namespace: where those who adopt by labels look. Under the name [`ORPHANS`].
+    pub fn orphans() -> Self {
+        Self::by(ORPHANS, |object| {
+            let orphan = object.belonging().controller.is_none();
+            orphan
+                .then(|| object.namespace().to_owned())
+                .into_iter()
+                .collect()
         })
     }
 

@@ -41,7 +41,7 @@ pub mod informer;
 mod mailbox;
 pub mod reflector;
 
-pub use cached::{Cached, Form};
+pub use cached::{Belonging, Cached, Form};
 pub use delta::Delta;
 pub use object::{Object, key_of};
 

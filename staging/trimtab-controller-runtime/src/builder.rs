@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 use trimtab_client_workqueue::{Backoff, Exponential, Jittered, WorkQueue};
 
 use crate::cluster::Cluster;
@@ -249,6 +249,16 @@ impl<K: Reconciled, R: Reconcile<K>> ControllerBuilder<'_, K, R> {
     /// [`ControllerBuilder::owns`], of some objects or changes only.
     pub fn owns_by<T: Reconciled>(self, watch: Watch<T>) -> Self {
         self.source(source::of_owned::<K, T>(watch))
+    }
+
+    /// [Owns](ControllerBuilder::owns) a kind that `K`s select by labels, for [`Turn::claim`](crate::Turn::claim): what has no
+    /// controller triggers the `K`s of its namespace that select it, and is found without a look at the rest. `selector` must be
+    /// pure; `None` selects nothing.
+    pub fn claims<T: Reconciled>(
+        self,
+        selector: impl Fn(&K) -> Option<LabelSelector> + Send + Sync + 'static,
+    ) -> Self {
+        self.owns::<T>().source(source::of_orphans::<K, T>(selector))
     }
 
     /// Watches a kind that `K`s refer to by name: a change of an object triggers the `K`s of whose `references` it is one, whether

@@ -56,7 +56,7 @@ pub use error::{Error, Result};
 pub use manager::{Endpoints, Lead, Manager, Part};
 pub use reconcile::{Next, Reconcile};
 pub use subject::{Keyed, Reconciled, RequestKey, Subject};
-pub use turn::{ConditionStatus, Conditions, Turn};
+pub use turn::{ConditionStatus, Conditions, Turn, Written};
 
 #[cfg(test)]
 mod tests;

@@ -135,7 +135,7 @@ impl Builder {
             server = server.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         }
         let mut env = TestEnv::with(server.start().await?, history, recorder, known);
-        let mut options = workloads::Options::default();
+        let mut options = workloads::Options::essential();
         options.controllers.splice(0..0, without);
         options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
         env.run(|client, stop| workloads::run(client, options, stop));

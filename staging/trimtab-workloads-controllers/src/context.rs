@@ -26,6 +26,8 @@ pub(crate) enum InvalidController {
     #[error(transparent)]
     Queue(#[from] InvalidQueue),
     #[error(transparent)]
+    Manager(#[from] trimtab_controller_runtime::Error),
+    #[error(transparent)]
     Backoff(#[from] InvalidLimiter),
 }
 

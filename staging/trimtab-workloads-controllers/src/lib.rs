@@ -1,5 +1,5 @@
 //! The controllers that belong beside an API server, as kube-controller-manager's do: without them owners would not
-//! take their dependents along, and no namespace would ever go.
+//! take their dependents along, no namespace would ever go, and nobody would make the pods of a Deployment.
 //!
 //! Depend on the facade `trimtab-workloads` instead of this crate; its paths are the stable ones.
 //!
@@ -11,10 +11,16 @@
 //!   account and the certificates of the server.
 //! - `persistentvolumeclaim-protection-controller` and `persistentvolume-protection-controller` keep what is deleted and still
 //!   used until it no longer is.
+//! - those of ReplicaSets, ReplicationControllers, Deployments, StatefulSets, DaemonSets, Jobs and CronJobs make and end pods, as
+//!   decisions without I/O that turns of the framework carry out; `workload` has what they share.
+//! - `endpointslice-controller` and `endpoints-controller` say where the pods of Services are.
+//! - `node-lifecycle-controller`, `taint-eviction-controller`, `pod-garbage-collector-controller` and `disruption-controller` see
+//!   to what happens to nodes, to pods when it does, and how much of it may happen at once.
+//! - `resourcequota-controller` counts what is used, and `clusterrole-aggregation-controller` adds up roles.
 //!
 //! What holds, by name:
 //!
-//! - *Asked*: nothing is deleted before the server itself has said that its owners do not exist, or wait for it to go;
+//! - *Asked*: nothing is collected before the server itself has said that its owners do not exist, or wait for it to go;
 //!   that a server cannot be asked, or does not know a kind, says nothing.
 //! - *Conditional*: a deletion or a change is of the very object that it was decided for, and of the owners that were
 //!   looked at.
@@ -24,19 +30,35 @@
 //! What does not: a dependent that no watch has told of when its owner is released is not released with it, but
 //! collected later, as by kube-controller-manager.
 
+mod autoscaler;
 mod context;
+mod cron_job;
+mod daemon_set;
+mod deployment;
+mod disruption;
+mod endpoints;
 mod garbage_collector;
+mod job;
 mod live;
 mod namespace;
+mod node_lifecycle;
 mod options;
+mod pod_collector;
 mod pool;
 mod protection;
+mod quota;
+mod replica_set;
 mod resources;
+mod role_aggregation;
 mod set;
 mod standing;
+mod stateful_set;
+mod volumes;
+mod workload;
 
 pub use options::Options;
 pub use set::{ControllerSet, SetError, known, run};
+pub use workload::clock::Clock;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::Config;
 
+use crate::workload::clock::Clock;
+
 /// How the controllers behave. The defaults are kube-controller-manager's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// Which controllers to run: names, `*` for all that are not named, `-name` for all but this one. A name counts from
@@ -19,6 +21,8 @@ pub struct Options {
     /// The certificates by which pods know the server, in PEM form, to be published in every namespace. Default none:
     /// then nothing is published. See [`Options::for_server`].
     pub root_ca: Option<String>,
+    /// What time it is, as deadlines and readiness are judged by. Default the machine's clock.
+    pub clock: Clock,
     /// How long a controller may take to finish what it has begun when it is stopped. Default 5 s.
     pub drain: Duration,
 }
@@ -29,12 +33,22 @@ impl Default for Options {
             controllers: vec!["*".to_owned()],
             namespace_delay: Duration::from_secs(5),
             root_ca: None,
+            clock: Clock::System,
             drain: Duration::from_secs(5),
         }
     }
 }
 
 impl Options {
+    /// The defaults, with those controllers alone without which nothing in a cluster would ever go: the garbage collector, that
+    /// of namespaces and what every namespace has. Deployments and pods are left to whoever plays their controllers.
+    pub fn essential() -> Self {
+        Self {
+            controllers: crate::set::essential(),
+            ..Self::default()
+        }
+    }
+
     /// The defaults, and the certificates by which this client configuration knows its server.
     pub fn for_server(config: &Config) -> Self {
         let root_ca = config

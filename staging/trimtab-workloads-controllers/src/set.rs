@@ -9,42 +9,144 @@ use kube::Client;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use trimtab_client_cache::informer::InformerFactory;
+use trimtab_client_cache::informer::{InformerFactory, Selection};
+use trimtab_controller_runtime::Manager;
 
 use crate::Options;
 use crate::context::{Context, InvalidController};
-use crate::{garbage_collector, namespace, protection, standing};
+use crate::{
+    autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, garbage_collector, job, namespace,
+    node_lifecycle, pod_collector, protection, quota, replica_set, role_aggregation, standing, stateful_set,
+    volumes,
+};
 
 /// How long [`run`] waits for a server. kube-controller-manager's figure.
 const SERVER_PATIENCE: Duration = Duration::from_secs(10);
 /// The wait between two tries to reach the server.
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+/// Whose fields they are that the controllers write, and who tells of it.
+const MANAGER: &str = "trimtab-controller-manager";
 /// What a set waits beyond the time that its controllers have for draining.
 const MARGIN: Duration = Duration::from_secs(1);
 
 type Run = fn(Context) -> BoxFuture<'static, Result<(), InvalidController>>;
+type Describe = fn(&Manager, &Options) -> trimtab_controller_runtime::Result<()>;
+
+/// How a controller is run.
+#[derive(Clone, Copy)]
+enum Work {
+    /// By itself: what it watches is not of kinds that are known here.
+    Alone(Run),
+    /// By the manager that all of these share, with one cache for each kind.
+    Managed(Describe),
+}
 
 /// Every controller: its name, the short name that kube-controller-manager takes too, and what it runs.
-const CONTROLLERS: [(&str, &str, Run); 6] = [
-    (garbage_collector::NAME, "garbagecollector", |context| {
-        garbage_collector::run(context).boxed()
-    }),
-    (standing::ROOT_CA, "root-ca-cert-publisher", |context| {
-        standing::root_ca(context).boxed()
-    }),
-    (standing::SERVICE_ACCOUNTS, "serviceaccount", |context| {
-        standing::service_accounts(context).boxed()
-    }),
-    (namespace::NAME, "namespace", |context| {
-        namespace::run(context).boxed()
-    }),
-    (protection::CLAIMS, "pvc-protection", |context| {
-        protection::claims(context).boxed()
-    }),
-    (protection::VOLUMES, "pv-protection", |context| {
-        protection::volumes(context).boxed()
-    }),
+const CONTROLLERS: &[(&str, &str, Work)] = &[
+    (
+        garbage_collector::NAME,
+        "garbagecollector",
+        Work::Alone(|context| garbage_collector::run(context).boxed()),
+    ),
+    (
+        standing::ROOT_CA,
+        "root-ca-cert-publisher",
+        Work::Alone(|context| standing::root_ca(context).boxed()),
+    ),
+    (
+        standing::SERVICE_ACCOUNTS,
+        "serviceaccount",
+        Work::Alone(|context| standing::service_accounts(context).boxed()),
+    ),
+    (
+        namespace::NAME,
+        "namespace",
+        Work::Alone(|context| namespace::run(context).boxed()),
+    ),
+    (
+        protection::CLAIMS,
+        "pvc-protection",
+        Work::Alone(|context| protection::claims(context).boxed()),
+    ),
+    (
+        protection::VOLUMES,
+        "pv-protection",
+        Work::Alone(|context| protection::volumes(context).boxed()),
+    ),
+    (
+        replica_set::NAME,
+        "replicaset",
+        Work::Managed(replica_set::describe),
+    ),
+    (
+        replica_set::REPLICATION,
+        "replicationcontroller",
+        Work::Managed(replica_set::describe_replication),
+    ),
+    (
+        deployment::NAME,
+        "deployment",
+        Work::Managed(deployment::describe),
+    ),
+    (
+        stateful_set::NAME,
+        "statefulset",
+        Work::Managed(stateful_set::describe),
+    ),
+    (daemon_set::NAME, "daemonset", Work::Managed(daemon_set::describe)),
+    (
+        node_lifecycle::NAME,
+        "nodelifecycle",
+        Work::Managed(node_lifecycle::describe),
+    ),
+    (
+        node_lifecycle::EVICTION,
+        "taint-eviction",
+        Work::Managed(node_lifecycle::describe_eviction),
+    ),
+    (
+        autoscaler::NAME,
+        "horizontalpodautoscaling",
+        Work::Managed(autoscaler::describe),
+    ),
+    (
+        volumes::CLAIMS,
+        "persistentvolume-binder",
+        Work::Managed(volumes::describe),
+    ),
+    (
+        disruption::NAME,
+        "disruption",
+        Work::Managed(disruption::describe),
+    ),
+    (
+        pod_collector::NAME,
+        "podgc",
+        Work::Managed(pod_collector::describe),
+    ),
+    (quota::NAME, "resourcequota", Work::Managed(quota::describe)),
+    (
+        role_aggregation::NAME,
+        "clusterrole-aggregation",
+        Work::Managed(role_aggregation::describe),
+    ),
+    (cron_job::NAME, "cronjob", Work::Managed(cron_job::describe)),
+    (job::NAME, "job", Work::Managed(job::describe)),
+    (job::TTL, "ttl-after-finished", Work::Managed(job::describe_ttl)),
+    (
+        endpoints::SLICES,
+        "endpointslice",
+        Work::Managed(endpoints::describe_slices),
+    ),
+    (
+        endpoints::CLASSIC,
+        "endpoint",
+        Work::Managed(endpoints::describe_classic),
+    ),
 ];
+
+/// How many of them there are in every cluster, wherever pods come from: the first ones.
+const ESSENTIAL: usize = 6;
 
 /// Why controllers did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +161,9 @@ pub enum SetError {
     /// The server could not be reached for ten seconds. Check its address and whether it runs.
     #[error("failed to wait for apiserver being healthy: {}", at_bottom(.0))]
     Unreachable(#[source] Box<kube::Error>),
+    /// The controllers cannot work together. This is a defect of one of them.
+    #[error("the controllers of workloads cannot be described")]
+    Manager(#[from] trimtab_controller_runtime::Error),
     /// A controller ended, which none does by itself. This is a defect of the controller.
     #[error("controller {name} ended: {why}")]
     Ended {
@@ -89,6 +194,13 @@ pub struct ControllerSet {
 /// The names of all controllers.
 pub fn known() -> Vec<&'static str> {
     CONTROLLERS.iter().map(|(name, ..)| *name).collect()
+}
+
+/// The names of those without which nothing in a cluster would ever go: they make and change no workloads. See
+/// [`Options::essential`].
+pub(crate) fn essential() -> Vec<String> {
+    let names = CONTROLLERS.iter().take(ESSENTIAL);
+    names.map(|(name, ..)| (*name).to_owned()).collect()
 }
 
 /// Runs the controllers until `stop` is cancelled. The server may come up a little later than this.
@@ -133,11 +245,25 @@ impl ControllerSet {
             stop: CancellationToken::new(),
             drain: options.drain,
         };
-        for (name, alias, run) in CONTROLLERS {
+        let manager = Manager::new(client.clone())
+            .name(MANAGER)
+            .grace(options.drain)
+            .selecting(Selection::all().without_bookkeeping());
+        let mut is_managed = false;
+        for (name, alias, work) in CONTROLLERS {
             if !is_enabled(&options.controllers, [name, alias]) {
                 tracing::info!(controller = name, "disabled");
                 continue;
             }
+            set.names.push(name);
+            let run = match work {
+                Work::Alone(run) => run,
+                Work::Managed(describe) => {
+                    describe(&manager, &options)?;
+                    is_managed = true;
+                    continue;
+                }
+            };
             let (synced, has_synced) = oneshot::channel();
             let running = run(Context {
                 client: client.clone(),
@@ -146,11 +272,32 @@ impl ControllerSet {
                 stop: set.stop.clone(),
                 synced,
             });
-            set.tasks.spawn(async move { (name, running.await) });
+            set.tasks.spawn(async move { (*name, running.await) });
             set.synced.push(has_synced);
-            set.names.push(name);
+        }
+        if is_managed {
+            set.manage(manager);
         }
         Ok(set)
+    }
+
+    /// Runs the controllers that share a manager.
+    fn manage(&mut self, manager: Manager) {
+        let (synced, has_synced) = oneshot::channel();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let told = async {
+                manager.ready().await;
+                let _nobody_waits = synced.send(());
+                std::future::pending().await
+            };
+            let ended = tokio::select! {
+                ended = manager.run(stop) => ended,
+                () = told => Ok(()),
+            };
+            (MANAGER, ended.map_err(InvalidController::from))
+        });
+        self.synced.push(has_synced);
     }
 
     /// The names of the controllers that run.

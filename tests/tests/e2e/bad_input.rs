@@ -127,3 +127,21 @@ fn values_that_are_none() {
         );
     }
 }
+
+#[test]
+fn stages_that_are_not_understood() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let stage = "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: a}\nspec:\n  resourceRef: {kind: Pod}\n  nonsense: 1\n";
+    std::fs::write(dir.path().join("stages.yaml"), stage).expect("a file");
+    let up = |file: &str, culprit: &str| {
+        let flag = format!("--node-stages={file}");
+        refused(
+            "trimtab",
+            dir.path(),
+            &["up", "--storage=memory", "--secure-port=0", &flag],
+            culprit,
+        );
+    };
+    up("stages.yaml", "nonsense");
+    up("nowhere.yaml", "nowhere.yaml");
+}

@@ -4,6 +4,7 @@ mod apiserver;
 mod backup;
 mod bad_input;
 mod kill;
+mod nodes;
 mod policies;
 mod python;
 mod restart;

@@ -12,7 +12,7 @@ pub mod cache {
     pub use trimtab_client_cache::informer::{InformerFactory, Selection, SharedInformer};
     #[doc(inline)]
     pub use trimtab_client_cache::{
-        Cached, Delta, Form, Object, barrier, cached, delta, expectations, index, informer, key_of, lister,
+        Belonging, Cached, Delta, Form, Object, barrier, cached, delta, expectations, index, informer, key_of, lister,
         predicate, reflector, store,
     };
 }

@@ -25,7 +25,7 @@ pub use trimtab_controller_runtime::{
 };
 #[doc(inline)]
 pub use trimtab_controller_runtime::{
-    Error, Keyed, Next, Reconcile, Reconciled, RequestKey, Result, Subject, Turn,
+    Error, Keyed, Next, Reconcile, Reconciled, RequestKey, Result, Subject, Turn, Written,
 };
 
 /// What triggers turns: watches, streams, timers.

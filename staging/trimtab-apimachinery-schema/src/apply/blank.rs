@@ -3,11 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::Write;
-use super::shape::{Shape, shape};
 use crate::schema::Schema;
 
 /// An object of the kind before anything is written to it. Built-in kinds have structs that are always there, even
-/// when empty (their schema has the default `{}`), and lists that are null rather than absent (they are required).
+/// when empty (their schema has the default `{}`), and fields that are zero or null rather than absent (Go keeps them).
 pub(super) fn blank(schema: &Schema, write: &Write) -> Value {
     let mut object = if write.custom {
         Map::new()
@@ -30,10 +29,8 @@ fn blank_struct(schema: &Schema, depth: usize) -> Map<String, Value> {
             .is_some_and(|d| d.as_object().is_some_and(Map::is_empty))
         {
             fields.insert(name.clone(), Value::Object(blank_struct(field, depth + 1)));
-        } else if schema.required.contains(name)
-            && matches!(shape(field, None), Shape::Map(_) | Shape::List(_))
-        {
-            fields.insert(name.clone(), Value::Null);
+        } else if field.go.kept {
+            fields.insert(name.clone(), field.go_zero());
         }
     }
     fields

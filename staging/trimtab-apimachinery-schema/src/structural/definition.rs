@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
+use super::cel::costs::Costs;
 use super::openapi::{flag, list, object, text};
 use super::outcome::printed;
 use super::validate::Values;
@@ -43,10 +44,15 @@ pub fn check_definition(schema: &Value, path: FieldPath) -> Vec<FieldError> {
     let mut walk = Walk {
         compiles,
         cel: Vec::new(),
+        costs: Costs::default(),
     };
-    let place = Place::default();
+    let place = Place {
+        times: Some(1),
+        ..Place::default()
+    };
     errors.extend(walk.visit(root, &path, true, &place));
     errors.append(&mut walk.cel);
+    errors.extend(walk.costs.finish(&path));
     if let (true, Some(name)) = (errors.is_empty(), unsupported) {
         errors.push(FieldError::invalid(
             &path,
@@ -155,6 +161,33 @@ struct Place {
     uncorrelated: Option<FieldPath>,
     /// Inside `allOf` and the like, where there are no rules.
     nested: bool,
+    /// How many values an object can have that are here, at most; `None` if there is no limit.
+    times: Option<u64>,
+}
+
+impl Place {
+    /// What is directly in this schema, which is here.
+    fn in_it(&self, node: &Node) -> Self {
+        let limit = |name: &str| {
+            node.get(name)
+                .and_then(Value::as_i64)
+                .map(|n| n.max(0).unsigned_abs())
+        };
+        let parts = match text(node, "type") {
+            "object" if node.get("additionalProperties").is_some_and(|v| !v.is_null()) => {
+                limit("maxProperties")
+            }
+            "array" => limit("maxItems"),
+            _ => Some(1),
+        };
+        Self {
+            times: self
+                .times
+                .zip(parts)
+                .map(|(times, parts)| times.saturating_mul(parts)),
+            ..self.clone()
+        }
+    }
 }
 
 struct Walk {
@@ -162,6 +195,8 @@ struct Walk {
     compiles: bool,
     /// Faults of rules, which come after all others.
     cel: Vec<FieldError>,
+    /// What rules may cost.
+    costs: Costs,
 }
 
 impl Walk {
@@ -206,7 +241,9 @@ impl Walk {
         super::collections::check(node, path, &mut errors);
         cel::definition::check_texts(node, path, &mut errors);
         if errors.is_empty() && self.compiles && !place.nested {
-            cel::definition::check_rules(node, path, root, place.uncorrelated.as_ref(), &mut self.cel);
+            let Self { cel, costs, .. } = self;
+            let uncorrelated = place.uncorrelated.as_ref();
+            cel::definition::check_rules(node, path, root, uncorrelated, place.times, costs, cel);
         }
         errors
     }
@@ -229,7 +266,7 @@ impl Walk {
                 "additionalProperties and properties are mutual exclusive",
             ));
         }
-        let mut inner = place.clone();
+        let mut inner = place.in_it(node);
         if place.in_metadata {
             inner.no_defaults = Some("inside additionalProperties applying to object metadata".to_owned());
         }
@@ -247,7 +284,7 @@ impl Walk {
         errors: &mut Vec<FieldError>,
     ) {
         for (name, schema) in object(node, "properties") {
-            let mut inner = place.clone();
+            let mut inner = place.in_it(node);
             let meta = ["metadata", "kind", "apiVersion"].contains(&name.as_str());
             if meta && (root || flag(node, "x-kubernetes-embedded-resource")) {
                 inner.in_metadata = true;
@@ -262,7 +299,7 @@ impl Walk {
     }
 
     fn visit_items(&mut self, node: &Node, path: &FieldPath, place: &Place, errors: &mut Vec<FieldError>) {
-        let mut inner = place.clone();
+        let mut inner = place.in_it(node);
         if text(node, "x-kubernetes-list-type") != "map" {
             inner.uncorrelated.get_or_insert_with(|| path.clone());
         }

@@ -65,6 +65,7 @@ impl Server {
             store,
             resources,
             reader,
+            caches: registry.caches().clone(),
             authorizer: Arc::new(Admin),
             entropy: crate::Entropy::default(),
         };

@@ -32,6 +32,7 @@ mod services;
 mod storage_class;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timings;
 mod toleration_restriction;
 mod tolerations;
 mod volumes;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::time::Instant;
 use trimtab_apimachinery_meta::ApiError;
 
 pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubject};
@@ -64,6 +66,7 @@ pub use runtime_class::RuntimeClass;
 pub use service_accounts::ServiceAccounts;
 pub use services::{DefaultIngressClass, DenyExternalIps};
 pub use storage_class::DefaultStorageClass;
+use timings::{AdmissionTimings, Step, Timings};
 pub use toleration_restriction::TolerationRestriction;
 pub use tolerations::DefaultTolerations;
 pub use volumes::{ClaimResize, StorageProtection};
@@ -78,11 +81,29 @@ use crate::registry::meta;
 /// want to know.
 #[derive(Debug, Default)]
 pub struct Chain {
-    plugins: Vec<Arc<dyn Admission>>,
+    plugins: Vec<Plugin>,
+    timings: Arc<AdmissionTimings>,
     dynamic: Option<Dynamic>,
     asked: Asked,
     /// Whether everything is refused once policies and webhooks are there.
     denies: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Plugin {
+    plugin: Arc<dyn Admission>,
+    /// Of those that kube-apiserver has a name for.
+    timings: Option<Arc<Timings>>,
+}
+
+impl Plugin {
+    /// Counts how long it has taken since then, and answers what time it is now.
+    fn took(&self, attributes: &Attributes, step: Step, rejected: bool, since: Instant) -> Instant {
+        match &self.timings {
+            Some(timings) => timings.add(attributes.operation, step, rejected, since),
+            None => since,
+        }
+    }
 }
 
 /// What is made by objects in the store.
@@ -117,8 +138,26 @@ impl Chain {
     /// The same chain with one more plugin at its end.
     #[must_use]
     pub fn then(mut self, plugin: impl Admission + 'static) -> Self {
-        self.plugins.push(Arc::new(plugin));
+        self.plugins.push(Plugin {
+            plugin: Arc::new(plugin),
+            timings: None,
+        });
         self
+    }
+
+    /// The same chain, whose last plugin is told apart by this name.
+    #[must_use]
+    fn named(mut self, name: &'static str) -> Self {
+        // Not all names are of plugins that are in the chain.
+        if let Some(last) = self.plugins.last_mut().filter(|last| last.timings.is_none()) {
+            last.timings = Some(self.timings.plugin(name));
+        }
+        self
+    }
+
+    /// How long it takes, as it is read with the metrics.
+    pub(crate) fn timings(&self) -> timings::Encoded {
+        timings::Encoded(self.timings.clone())
     }
 
     /// The same plugins, with these policies and webhooks after them.
@@ -126,11 +165,13 @@ impl Chain {
     pub(crate) fn with_dynamic(&self, policies: Arc<Policies>, webhooks: Arc<Webhooks>) -> Self {
         let chain = Self {
             plugins: self.plugins.clone(),
+            timings: self.timings.clone(),
             dynamic: Some(Dynamic { policies, webhooks }),
-            ..*self
+            asked: self.asked,
+            denies: self.denies,
         };
         if self.denies {
-            chain.then(AlwaysDeny)
+            chain.then(AlwaysDeny).named("AlwaysDeny")
         } else {
             chain
         }
@@ -143,16 +184,16 @@ impl Chain {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        for plugin in self.plugins.iter().filter(|plugin| plugin.concerns(attributes)) {
-            plugin.mutate(attributes, object, old, warnings).await?;
+        let mut since = Instant::now();
+        for it in self.plugins.iter().filter(|it| it.plugin.concerns(attributes)) {
+            let done = it.plugin.mutate(attributes, object, old, warnings).await;
+            since = it.took(attributes, Step::Admit, done.is_err(), since);
+            done?;
         }
         Ok(())
     }
-}
 
-#[async_trait]
-impl Admission for Chain {
-    async fn mutate(
+    async fn admit(
         &self,
         attributes: &Attributes,
         object: &mut Value,
@@ -191,7 +232,7 @@ impl Admission for Chain {
         Ok(())
     }
 
-    async fn validate(
+    async fn decide(
         &self,
         attributes: &Attributes,
         object: Option<&Value>,
@@ -208,8 +249,11 @@ impl Admission for Chain {
                 .mutate(&mut round, attributes, None, old, warnings)
                 .await?;
         }
-        for plugin in self.plugins.iter().filter(|plugin| plugin.concerns(attributes)) {
-            plugin.validate(attributes, object, old, warnings).await?;
+        let mut since = Instant::now();
+        for it in self.plugins.iter().filter(|it| it.plugin.concerns(attributes)) {
+            let done = it.plugin.validate(attributes, object, old, warnings).await;
+            since = it.took(attributes, Step::Validate, done.is_err(), since);
+            done?;
         }
         let Some(Dynamic { policies, webhooks }) = &self.dynamic else {
             return Ok(());
@@ -221,6 +265,39 @@ impl Admission for Chain {
             webhooks.validate(attributes, object, old, warnings).await?;
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Admission for Chain {
+    async fn mutate(
+        &self,
+        attributes: &Attributes,
+        object: &mut Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let since = Instant::now();
+        let done = self.admit(attributes, object, old, warnings).await;
+        self.timings
+            .all
+            .add(attributes.operation, Step::Admit, done.is_err(), since);
+        done
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes,
+        object: Option<&Value>,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let since = Instant::now();
+        let done = self.decide(attributes, object, old, warnings).await;
+        self.timings
+            .all
+            .add(attributes.operation, Step::Validate, done.is_err(), since);
+        done
     }
 }
 

@@ -236,7 +236,8 @@ impl Chain {
                 let config = plugins.configs.get(name).unwrap_or(&Value::Null);
                 chain = chain
                     .with(name, around, config)
-                    .map_err(|why| PluginError::Config { plugin: name, why })?;
+                    .map_err(|why| PluginError::Config { plugin: name, why })?
+                    .named(name);
             }
         }
         Ok(chain)

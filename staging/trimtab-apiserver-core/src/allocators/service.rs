@@ -214,7 +214,7 @@ pub(super) fn held(service: &Value) -> BTreeSet<Held> {
 
 /// An update that leaves out what was allocated keeps it.
 pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
-    if needs_cluster_ip(old) && type_of(new) != "ExternalName" {
+    if type_of(old) != "ExternalName" && type_of(new) != "ExternalName" {
         if cluster_ip(new).is_empty() {
             new["spec"]["clusterIP"] = old["spec"]["clusterIP"].clone();
         }
@@ -371,6 +371,18 @@ fn check_cluster_ips(service: &Value) -> Result<(), Vec<FieldError>> {
             ));
         }
         _ => {}
+    }
+    let at_families = FieldPath::new("spec").child("ipFamilies");
+    let named = texts(&service["spec"]["ipFamilies"]);
+    for (index, family) in named.iter().enumerate() {
+        let at = at_families.index(index);
+        let known = ["IPv4", "IPv6"];
+        if !known.contains(&family.as_str()) {
+            errors.push(FieldError::not_supported(&at, family.as_str(), &known));
+        }
+        if named.iter().take(index).any(|earlier| earlier == family) {
+            errors.push(FieldError::duplicate(&at, family.as_str()));
+        }
     }
     for (index, ip) in ips.iter().enumerate().filter(|(_, ip)| *ip != NONE) {
         if ip.parse::<IpAddr>().is_err() {

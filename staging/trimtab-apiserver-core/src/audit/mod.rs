@@ -1,4 +1,4 @@
-//! The audit log: who did what, when, and what came of it, as far as a policy wants it written down.
+//! The audit log: who did what, when, and what came of it, as far as a policy wants it written down, or sent to a webhook.
 //!
 //! A request that the policy is silent about costs one look at the policy; without a policy it costs nothing. What takes
 //! part in a request, as admission does, adds to its events by [`annotate`].
@@ -10,6 +10,7 @@ mod record;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use trimtab_apimachinery_meta::names;
 use trimtab_apiserver_auth::{Attributes, UserInfo};
 
@@ -30,6 +33,8 @@ pub use self::policy::{Level, Policy, PolicyError, Stage};
 pub(crate) use self::record::Record;
 use self::sink::Sink;
 pub use self::sink::{LogConfig, Mode};
+pub use self::webhook::{Batching, Throttle, WebhookConfig};
+use self::webhook::{Sent, Webhook};
 
 tokio::task_local! {
     /// What is to be said of the request that this task answers.
@@ -92,17 +97,33 @@ struct Figures {
 }
 
 impl Figures {
-    fn lost(&self, count: usize) {
-        let of = OfPlugin { plugin: "log" };
+    fn lost(&self, plugin: &'static str, count: usize) {
+        let of = OfPlugin { plugin };
         self.errors.get_or_create(&of).inc_by(count as u64);
     }
+}
+
+/// Registers the figures of auditing; there are some, though all naught, when there is none.
+pub(crate) fn register(audit: Option<&Audit>, registry: &mut Registry) {
+    let registry = registry.sub_registry_with_prefix("apiserver_audit");
+    let figures = audit.map(|audit| audit.figures.clone()).unwrap_or_default();
+    // The encoder adds the suffix `_total`.
+    registry.register("event", "Audit events that were written", figures.events);
+    registry.register("error", "Audit events that were lost", figures.errors);
+    registry.register("level", "Requests by how much of them is written", figures.levels);
+    registry.register(
+        "requests_rejected",
+        "Requests refused because they could not be written down",
+        figures.rejected,
+    );
 }
 
 /// Writes down what a policy wants.
 #[derive(Debug)]
 pub struct Audit {
     policy: Policy,
-    sink: Sink,
+    log: Option<Sink>,
+    webhook: Option<Webhook>,
     figures: Figures,
 }
 
@@ -115,46 +136,59 @@ pub(crate) struct Origin<'a> {
 }
 
 impl Audit {
-    /// Writes what this policy wants to this log.
+    /// What this policy wants, to be written to a log or sent to a webhook, or both.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            log: None,
+            webhook: None,
+            figures: Figures::default(),
+        }
+    }
+
+    /// The same, written to this log.
     ///
     /// # Errors
     ///
     /// When the file cannot be opened.
-    pub fn new(policy: Policy, log: &LogConfig) -> io::Result<Self> {
-        let figures = Figures::default();
-        let counted = figures.clone();
-        Ok(Self {
-            policy,
-            sink: Sink::open(log, move |count| counted.lost(count))?,
-            figures,
-        })
+    pub fn with_log(mut self, log: &LogConfig) -> io::Result<Self> {
+        let counted = self.figures.clone();
+        self.log = Some(Sink::open(log, move |count| counted.lost("log", count))?);
+        Ok(self)
     }
 
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("apiserver_audit");
-        let figures = self.figures.clone();
-        // The encoder adds the suffix `_total`.
-        registry.register("event", "Audit events that were written", figures.events);
-        registry.register("error", "Audit events that were lost", figures.errors);
-        registry.register("level", "Requests by how much of them is written", figures.levels);
-        registry.register(
-            "requests_rejected",
-            "Requests refused because they could not be written down",
-            figures.rejected,
-        );
+    /// The same, sent to this webhook.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is wrong with its kubeconfig.
+    pub fn with_webhook(mut self, webhook: &WebhookConfig) -> Result<Self, String> {
+        self.webhook = Some(Webhook::open(webhook, self.figures.clone())?);
+        Ok(self)
+    }
+
+    /// Begins to send what is to be sent. The task ends after [`Audit::close`], when all has been sent.
+    pub(crate) fn start(&self) -> Option<JoinHandle<()>> {
+        self.webhook.as_ref()?.start()
+    }
+
+    /// Takes nothing more to send.
+    pub(crate) fn close(&self) {
+        self.webhook.iter().for_each(Webhook::close);
     }
 
     /// Begins the record of a request, if the policy wants one.
     ///
     /// # Errors
     ///
-    /// When it cannot be written, and must be.
-    pub(crate) fn begin(
+    /// When it cannot be written or sent, and must be.
+    pub(crate) async fn begin(
         self: &Arc<Self>,
         audit_id: &str,
         user: &UserInfo,
         request: &Attributes,
         origin: Origin<'_>,
+        end: Instant,
     ) -> io::Result<Option<Record>> {
         let verdict = self.policy.judge(user, request);
         let level = verdict.level;
@@ -166,9 +200,14 @@ impl Audit {
             return Ok(None);
         }
         let record = Record::new(self.clone(), verdict, audit_id, user, request, origin);
-        if let Err(error) = record.received()
-            && self.sink.is_strict()
-        {
+        let mut received = record.received();
+        if let Ok(Some(sent)) = &mut received {
+            let sent = timeout_at(end, sent).await;
+            if !matches!(sent, Ok(Ok(()))) && self.is_strict() {
+                received = Err(io::Error::other("an audit event has not been sent"));
+            }
+        }
+        if let Err(error) = received {
             self.figures.rejected.inc();
             record.forget();
             return Err(error);
@@ -176,14 +215,42 @@ impl Audit {
         Ok(Some(record))
     }
 
-    /// Writes an event.
-    fn write(&self, event: &event::Event) -> io::Result<()> {
+    /// Whether requests are refused whose beginning cannot be sent.
+    fn is_strict(&self) -> bool {
+        self.webhook.as_ref().map(|webhook| webhook.mode) == Some(Mode::BlockingStrict)
+    }
+
+    /// Writes an event. With `first`, requests may have to wait until it has been sent: this answers what for.
+    ///
+    /// # Errors
+    ///
+    /// When it is the first, cannot be written, and must be.
+    fn write(&self, event: &event::Event, first: bool) -> io::Result<Option<Sent>> {
         self.figures.events.inc();
-        let written = self.sink.write(event.line());
-        if let Err(error) = &written {
-            tracing::error!(%error, "an audit event cannot be written");
-            self.figures.lost(1);
+        let line = event.line();
+        let mut refused = Ok(None);
+        if let Some(webhook) = &self.webhook {
+            let wait = first && webhook.mode != Mode::Batch;
+            match webhook.write(line.clone(), wait) {
+                Ok(sent) => refused = Ok(sent),
+                Err(error) => {
+                    tracing::error!(%error, "an audit event cannot be sent");
+                    self.figures.lost("buffered", 1);
+                    if first && webhook.mode == Mode::BlockingStrict {
+                        refused = Err(error);
+                    }
+                }
+            }
         }
-        written
+        if let Some(log) = &self.log
+            && let Err(error) = log.write(line)
+        {
+            tracing::error!(%error, "an audit event cannot be written");
+            self.figures.lost("log", 1);
+            if first && log.is_strict() {
+                return Err(error);
+            }
+        }
+        refused
     }
 }

@@ -13,7 +13,7 @@ use trimtab_apiserver_auth::{Attributes, UserInfo};
 
 use super::event::Event;
 use super::policy::{Level, Stage, Verdict};
-use super::{Annotations, Audit, Origin};
+use super::{Annotations, Audit, Origin, Sent};
 use crate::http::Body;
 use crate::http::carrying::Carrying;
 use crate::http::respond::status_value;
@@ -64,7 +64,7 @@ impl Record {
         &self.annotations
     }
 
-    pub(super) fn received(&self) -> io::Result<()> {
+    pub(super) fn received(&self) -> io::Result<Option<Sent>> {
         self.write(Stage::RequestReceived)
     }
 
@@ -206,9 +206,9 @@ impl Record {
         }
     }
 
-    fn write(&self, stage: Stage) -> io::Result<()> {
+    fn write(&self, stage: Stage) -> io::Result<Option<Sent>> {
         if self.verdict.omits(stage) {
-            return Ok(());
+            return Ok(None);
         }
         let mut event = Event::clone(&self.event);
         event.stage = stage.as_str();
@@ -218,7 +218,7 @@ impl Record {
         } else {
             now()
         };
-        self.audit.write(&event)
+        self.audit.write(&event, stage == Stage::RequestReceived)
     }
 }
 

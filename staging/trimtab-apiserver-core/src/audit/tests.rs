@@ -11,7 +11,8 @@ use tower::ServiceExt as _;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
-use super::{Audit, LogConfig, Mode, Policy, Rotation, annotate};
+use super::{Audit, Batching, LogConfig, Mode, Policy, Rotation, WebhookConfig, annotate};
+use crate::webhook::testing::{Hook, Reply};
 use crate::{ApiServer, ApiService};
 
 struct Kit {
@@ -30,7 +31,7 @@ impl Kit {
             rotation: Rotation::default(),
             mode,
         };
-        let audit = Audit::new(policy, &log).expect("opens");
+        let audit = Audit::new(policy).with_log(&log).expect("opens");
         let store = Arc::new(MemoryStore::new(Config::default()));
         let server = ApiServer::builder(store)
             .audit(audit)
@@ -257,8 +258,8 @@ async fn annotations_are_of_the_request_that_is_answered_and_the_first_stays() {
     );
 }
 
-#[test]
-fn a_request_that_fails_badly_is_written_as_such() {
+#[tokio::test]
+async fn a_request_that_fails_badly_is_written_as_such() {
     let folder = std::env::temp_dir().join(format!("trimtab-panic-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).expect("a folder");
     let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]";
@@ -268,21 +269,26 @@ fn a_request_that_fails_badly_is_written_as_such() {
         mode: Mode::BlockingStrict,
     };
     let policy = Policy::read(text, "p".to_owned()).expect("a policy");
-    let audit = Arc::new(Audit::new(policy, &log).expect("opens"));
+    let audit = Arc::new(Audit::new(policy).with_log(&log).expect("opens"));
     let headers = http::HeaderMap::new();
     let origin = super::Origin {
         uri: "/x",
         headers: &headers,
         address: None,
     };
-    let begun = || audit.begin("id", &UserInfo::anonymous(), &Default::default(), origin);
-    let record = begun().expect("is written").expect("is wanted");
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let (nobody, nothing) = (
+        UserInfo::anonymous(),
+        trimtab_apiserver_auth::Attributes::default(),
+    );
+    let begun = || audit.begin("id", &nobody, &nothing, origin, end);
+    let record = begun().await.expect("is written").expect("is wanted");
     let failed = std::thread::spawn(move || {
         let _record = record;
         std::panic::resume_unwind(Box::new("bad"));
     });
     assert!(failed.join().is_err());
-    drop(begun());
+    drop(begun().await);
     let all = events(&folder);
     let stages: Vec<&Value> = all.iter().map(|e| &e["stage"]).collect();
     assert_eq!(
@@ -292,4 +298,120 @@ fn a_request_that_fails_badly_is_written_as_such() {
     assert_eq!(all[1]["responseStatus"]["code"], 500);
     assert_eq!(all[3]["responseStatus"]["message"], "Connection closed early");
     std::fs::remove_dir_all(&folder).expect("removes");
+}
+
+/// A kubeconfig that names a webhook.
+fn kubeconfig(hook: &Hook, folder: &Path) -> PathBuf {
+    let file = folder.join("hook");
+    std::fs::write(folder.join("ca"), &hook.authority).expect("writes");
+    let config = json!({
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": format!("https://{}/events", hook.address),
+            "certificate-authority": "ca"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    });
+    std::fs::write(&file, config.to_string()).expect("writes");
+    file
+}
+
+async fn with_webhook(hook: &Hook, mode: Mode) -> (ApiServer, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("trimtab-audit-hook-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]";
+    let config = WebhookConfig {
+        config_file: kubeconfig(hook, &folder),
+        mode,
+        batch: Batching {
+            most: 3,
+            wait: std::time::Duration::from_secs(3600),
+            ..Batching::default()
+        },
+        initial_backoff: std::time::Duration::ZERO,
+    };
+    let policy = Policy::read(text, "p".to_owned()).expect("a policy");
+    let audit = Audit::new(policy).with_webhook(&config).expect("is read");
+    let store = Arc::new(MemoryStore::new(Config::default()));
+    let server = ApiServer::builder(store)
+        .audit(audit)
+        .start()
+        .await
+        .expect("starts");
+    (server, folder)
+}
+
+/// The paths of what a webhook was told, and how many events each list had.
+fn told(hook: &Hook) -> (Vec<String>, Vec<usize>) {
+    let lists: Vec<Value> = hook.asked().into_iter().map(|asked| asked.body).collect();
+    let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+    let text = |event: &Value| {
+        let (uri, stage) = (&event["requestURI"], &event["stage"]);
+        format!(
+            "{} {}",
+            uri.as_str().unwrap_or_default(),
+            stage.as_str().unwrap_or_default()
+        )
+    };
+    let mut events: Vec<String> = lists
+        .iter()
+        .flat_map(|list| items(list).iter().map(text).collect::<Vec<_>>())
+        .collect();
+    events.sort();
+    (events, lists.iter().map(|list| items(list).len()).collect())
+}
+
+#[tokio::test]
+async fn events_are_sent_in_batches_again_if_need_be_and_all_of_them_in_the_end() {
+    let times = std::sync::atomic::AtomicUsize::new(0);
+    let hook = Hook::start(
+        move |_| match times.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Reply::raw(500, "text/plain", "not now"),
+            _ => Reply::raw(200, "text/plain", ""),
+        },
+    )
+    .await;
+    let (server, folder) = with_webhook(&hook, Mode::Batch).await;
+    let service = server.service();
+    for path in ["/version", "/api"] {
+        assert_eq!(send(&service, "GET", path, &[], "").await, 200);
+    }
+    server.shutdown().await.expect("stops");
+    let (events, sizes) = told(&hook);
+    // The first list has been sent twice.
+    let mut all = sizes.clone();
+    all.sort_unstable();
+    assert_eq!(all, [1, 3, 3], "{events:?}");
+    for stage in [
+        "/api RequestReceived",
+        "/api ResponseComplete",
+        "/version ResponseComplete",
+    ] {
+        assert!(events.iter().any(|event| event == stage), "{stage}: {events:?}");
+    }
+    let asked = hook.asked();
+    assert_eq!(
+        (asked[0].path_and_query.as_str(), &asked[0].body["kind"]),
+        ("/events", &json!("EventList"))
+    );
+    std::fs::remove_dir_all(folder).expect("removes");
+}
+
+#[tokio::test]
+async fn who_cannot_be_written_of_is_refused_where_that_is_wanted() {
+    for (mode, code, expected) in [
+        (Mode::BlockingStrict, 500, 500),
+        (Mode::Blocking, 500, 200),
+        (Mode::BlockingStrict, 200, 200),
+    ] {
+        let hook = Hook::start(move |_| Reply::raw(code, "text/plain", "")).await;
+        let (server, folder) = with_webhook(&hook, mode).await;
+        assert_eq!(
+            send(&server.service(), "GET", "/version", &[], "").await,
+            expected,
+            "{mode:?} {code}"
+        );
+        assert_eq!(hook.asked()[0].body["items"][0]["stage"], "RequestReceived");
+        server.shutdown().await.expect("stops");
+        std::fs::remove_dir_all(folder).expect("removes");
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use crate::api::{ApiRequest, ApiResponse, BodyFormat};
-use crate::registry::meta;
+use crate::registry::{meta, yaml};
 
 /// A request's body as an object of this kind, without what is empty in its spec.
 pub(super) fn read(request: &ApiRequest, group: &str, kind: &str) -> Result<Value, ApiError> {
@@ -15,7 +15,7 @@ pub(super) fn read(request: &ApiRequest, group: &str, kind: &str) -> Result<Valu
     }
     let text = String::from_utf8_lossy(&request.body);
     let parsed = match request.body_format {
-        BodyFormat::Yaml => serde_saphyr::from_str::<Value>(&text).map_err(|e| e.to_string()),
+        BodyFormat::Yaml => yaml::to_value(&text),
         _ => serde_json::from_str::<Value>(&text).map_err(|e| e.to_string()),
     };
     let unreadable = |why: &str| {

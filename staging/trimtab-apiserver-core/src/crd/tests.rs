@@ -454,3 +454,43 @@ async fn what_objects_depend_on_does_not_change() {
         assert!(code == 422 && message.contains(expected), "{code} {message}");
     }
 }
+
+/// As deep as a definition can be, in a schema that has rules all the way down.
+#[tokio::test]
+async fn deep_objects_are_judged() {
+    let server = Server::new().await;
+    let deepest = 44;
+    let leaf = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let spec = (0..deepest).fold(leaf, |inner, _| {
+        json!({"type": "object", "properties": {"a": inner, "b": {"type": "string"}},
+            "x-kubernetes-validations": [{"rule": "!has(self.b) || self.b == 'fine'", "message": "not fine"}]})
+    });
+    let mut definition = widgets();
+    definition["spec"]["versions"] = json!([{"name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}}]);
+    server.define(definition).await;
+    let deep = |b: &str| {
+        (1..deepest).fold(
+            json!({"a": {"x": [[{}]]}, "b": b}),
+            |inner, _| json!({"a": inner}),
+        )
+    };
+    let object = |b: &str| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "deep"}, "spec": deep(b)});
+    let all = "example.com/v1/default:widgets";
+    let (code, answer) = server.ask("create", all, object("wrong")).await;
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(
+        code == 422 && message.ends_with(".a: Invalid value: not fine"),
+        "{code} {message}"
+    );
+    let (code, _) = server.ask("create", all, object("fine")).await;
+    assert_eq!(code, 201);
+    let one = format!("{all}/deep");
+    for (verb, path) in [
+        ("apply", format!("{one}?fieldManager=f&force=true")),
+        ("patch", one.clone()),
+    ] {
+        let (code, answer) = server.ask(verb, &path, object("fine")).await;
+        assert_eq!(code, 200, "{verb} {answer}");
+    }
+}

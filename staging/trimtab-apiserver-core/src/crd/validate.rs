@@ -69,7 +69,7 @@ pub(super) fn definition(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if old.is_none() {
         let wanted = format!("{}.{}", text(&spec["names"], "plural"), text(spec, "group"));
         let name = text(&new["metadata"], "name");
-        if name != wanted {
+        if name != wanted && !name.is_empty() {
             let at = FieldPath::new("metadata").child("name");
             let why = "must be spec.names.plural+\".\"+spec.group";
             errors.push(FieldError::invalid(&at, name, why));

@@ -260,11 +260,20 @@ fn of_selectable(version: &Value, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut known: Vec<&str> = Vec::new();
     let schema = &version["schema"]["openAPIV3Schema"];
+    if schema.is_null() && items(version, "selectableFields").next().is_some() {
+        let why = "may only be set when validations.schema is included";
+        return vec![FieldError::invalid(&at.child("selectableFields"), "", why)];
+    }
     for (i, selectable) in items(version, "selectableFields").enumerate() {
         let at = at.child("selectableFields").index(i).child("jsonPath");
         let path = text(selectable, "jsonPath");
         if path.is_empty() {
             errors.push(FieldError::required(&at, ""));
+            continue;
+        }
+        if !path.starts_with(['.', '[']) {
+            let why = format!("is an invalid path: expected [ or . but got: {path}");
+            errors.push(FieldError::invalid(&at, path, why));
             continue;
         }
         let Some(found) = field_schema(schema, path) else {

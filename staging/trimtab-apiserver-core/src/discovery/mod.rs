@@ -63,12 +63,12 @@ impl Discovery {
         }
     }
 
-    /// `/api`.
-    pub(crate) fn core_versions(&self) -> Value {
+    /// `/api`, to a client that knows the server by this host and port.
+    pub(crate) fn core_versions(&self, server: &str) -> Value {
         json!({
             "kind": "APIVersions",
             "versions": ["v1"],
-            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}],
         })
     }
 
@@ -96,7 +96,7 @@ impl Discovery {
 
     /// Whether the group is a built-in one that is served.
     pub(crate) fn has_group(&self, name: &str) -> bool {
-        self.table.snapshot().iter().any(|r| r.group == name && !r.custom)
+        !name.is_empty() && self.table.snapshot().iter().any(|r| r.group == name && !r.custom)
     }
 
     /// `/api/VERSION` and `/apis/GROUP/VERSION`.

@@ -388,6 +388,7 @@ mod tests {
             namespace: String::new(),
             subresource: String::new(),
             user: "system:apiserver".to_owned(),
+            requester: Value::Null,
         };
         for Wanted { object, .. } in objects() {
             let kind = object["kind"].as_str().expect("a kind");

@@ -46,7 +46,8 @@ impl Api {
             // Who has not said who they are has done something, too.
             let nobody = UserInfo::default();
             let user = known.as_ref().unwrap_or(&nobody);
-            passage.record = begin(audit, audit_id, user, &attributes, head, address)?;
+            let end = start + self.request_timeout;
+            passage.record = begin(audit, audit_id, user, &attributes, head, address, end).await?;
         }
         let known = known?;
         let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
@@ -158,9 +159,10 @@ impl Api {
         }
         let certificate = proxied.or(peer.user);
         let credentials = Credentials { certificate, token };
+        let begun = Instant::now();
         let known = self.authenticator.authenticate(&credentials).await;
-        self.metrics
-            .authenticated(known.as_ref().ok().and_then(Option::as_ref));
+        let user = known.as_ref().ok().and_then(Option::as_ref);
+        self.metrics.authenticated(user, begun.elapsed());
         match known.map_err(|_| ApiError::unauthorized())? {
             Some(user) => Ok(user.authenticated()),
             None if self.anonymous => Ok(UserInfo::anonymous()),
@@ -175,8 +177,9 @@ impl Api {
         attributes: &Attributes,
         record: Option<&Record>,
     ) -> Result<(), ApiError> {
+        let begun = Instant::now();
         let decision = self.authorizer.authorize(user, attributes);
-        self.metrics.authorized(decision.allowed);
+        self.metrics.authorized(decision.allowed, begun.elapsed());
         if let Some(record) = record {
             record.decided(decision.allowed, &decision.reason);
         }
@@ -197,19 +200,20 @@ impl Api {
 /// # Errors
 ///
 /// 500 when it cannot be written, and must be.
-fn begin(
+async fn begin(
     audit: &Arc<Audit>,
     audit_id: &str,
     user: &UserInfo,
     attributes: &Attributes,
     head: &Head,
     address: Option<IpAddr>,
+    end: Instant,
 ) -> Result<Option<Record>, ApiError> {
     let origin = Origin {
         uri: head.uri.path_and_query().map_or("", |uri| uri.as_str()),
         headers: &head.headers,
         address,
     };
-    let begun = audit.begin(audit_id, user, attributes, origin);
+    let begun = audit.begin(audit_id, user, attributes, origin, end).await;
     begun.map_err(|_| ApiError::internal("failed to store audit event"))
 }

@@ -1,4 +1,4 @@
-//! A body with something that is dropped when the body is: at its end, or when the client goes away before.
+//! A body with something that is dropped at its end, or when the client goes away before.
 
 use std::io;
 use std::pin::Pin;
@@ -13,14 +13,14 @@ use super::respond::Body;
 #[derive(Debug)]
 pub(crate) struct Carrying<T> {
     body: Body,
-    _carried: T,
+    carried: Option<T>,
 }
 
 impl<T> Carrying<T> {
     pub(crate) fn new(body: Body, carried: T) -> Self {
         Self {
             body,
-            _carried: carried,
+            carried: Some(carried),
         }
     }
 }
@@ -33,7 +33,11 @@ impl<T: Unpin> hyper::body::Body for Carrying<T> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.carried = None;
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

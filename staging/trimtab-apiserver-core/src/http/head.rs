@@ -9,8 +9,9 @@ use trimtab_apiserver_auth::Attributes;
 
 use super::MAX_BODY;
 use super::info::Target;
-use super::negotiate::{self, Accepted, InProtobuf};
+use super::negotiate::{self, Accepted, Encoding, InProtobuf, Offer};
 use super::respond::Style;
+use crate::api::OutputShape;
 use crate::metrics::Asked;
 
 /// A request after its head has been read.
@@ -23,11 +24,22 @@ pub(super) struct Head {
     /// The server as the client calls it: host and port.
     pub(super) host: String,
     pub(super) headers: HeaderMap,
-    pub(super) accepted: Result<Accepted, ApiError>,
+    /// What the client accepts of what objects can be had in, if it does.
+    accepted: Option<Accepted>,
     pub(super) style: Style,
 }
 
 impl Head {
+    /// What the answer will look like.
+    ///
+    /// # Errors
+    ///
+    /// 406 when the client accepts nothing of what there is on offer.
+    pub(super) fn accepted(&self, offer: Offer) -> Result<Accepted, ApiError> {
+        let accepted = self.accepted.clone();
+        accepted.ok_or_else(|| negotiate::not_acceptable(&self.headers, offer))
+    }
+
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -100,20 +112,22 @@ pub(super) fn read_head(parts: http::request::Parts) -> Head {
             .get(name)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default()
-            .to_owned()
     };
     let host = match parts.uri.authority() {
         Some(authority) => authority.to_string(),
-        None => text(http::header::HOST),
+        None => text(http::header::HOST).to_owned(),
     };
-    let best = accepted.clone().unwrap_or_default();
+    let best = accepted.unwrap_or_default();
     let asked = query.iter().find(|(k, _)| k == "pretty").map(|(_, v)| v.clone());
     // People's tools get readable answers without asking, as with kube-apiserver.
+    let user_agent = text(USER_AGENT);
     let by_hand = ["curl", "Wget", "Mozilla/5.0"]
         .iter()
-        .any(|tool| text(USER_AGENT).starts_with(tool));
+        .any(|tool| user_agent.starts_with(tool));
+    // Other shapes have their own ways to be written: what is no object is JSON then, refusals above all.
+    let plain = best.shape == OutputShape::Object;
     let style = Style {
-        encoding: best.encoding,
+        encoding: if plain { best.encoding } else { Encoding::Json },
         pretty: asked.map_or(best.pretty || by_hand, |v| negotiate::is_true(&v)),
         gzip: text(ACCEPT_ENCODING)
             .split(',')

@@ -1,19 +1,17 @@
 //! Answers that go on after they have begun: what holds a seat until the client has the whole of it, and what holds one
 //! only until it has begun.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::carrying::Carrying;
 use super::respond::Body;
 use crate::flow::Permit;
 
@@ -46,40 +44,8 @@ impl Drop for Lease {
 
 /// The same body, with a permit until its end, or `until` at most.
 pub(super) fn to_the_end(body: Body, permit: Permit, until: Instant) -> Body {
-    let held = Held {
-        body,
-        lease: permit.holds().then(|| Lease::new(permit, until)),
-    };
-    held.boxed_unsync()
-}
-
-struct Held {
-    body: Body,
-    lease: Option<Lease>,
-}
-
-impl hyper::body::Body for Held {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.lease = None;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    let lease = permit.holds().then(|| Lease::new(permit, until));
+    Carrying::new(body, lease).boxed_unsync()
 }
 
 /// The same events, with a permit until there are none at hand for the first time, or `until` at most: then a watch has

@@ -31,7 +31,12 @@ impl Target {
 
 /// Reads the method and the decoded path. `watch` says whether the query asks for a watch.
 pub(crate) fn parse(method: &str, path: &str, watch: bool, named: Option<&str>) -> Target {
-    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    let whole = path.strip_prefix('/').unwrap_or(path).trim_end_matches('/');
+    let segments: Vec<&str> = whole.split('/').collect();
+    // Nothing is between two slashes.
+    if segments.contains(&"") {
+        return Target::Other;
+    }
     let (group, version, rest) = match segments.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),

@@ -7,11 +7,13 @@
 mod admit;
 pub(crate) mod carrying;
 mod head;
+mod health;
 mod held;
 mod impersonate;
 mod info;
 mod negotiate;
 mod paths;
+mod pretty;
 mod protobuf;
 pub(crate) mod respond;
 mod snapshot;
@@ -40,7 +42,7 @@ use trimtab_apiserver_kinds::resource::Resource;
 
 use self::head::{Head, asked, read_body, read_head};
 pub(crate) use self::info::Target;
-use self::negotiate::{Encoding, InProtobuf, Written};
+use self::negotiate::{Encoding, InProtobuf, Offer, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::audit::{Audit, Record};
@@ -171,7 +173,10 @@ impl Api {
         let (parts, body) = request.into_parts();
         let head = read_head(parts);
         let audit_id = match head.header("audit-id") {
-            "" => uuid::Uuid::new_v4().to_string(),
+            // It has to be another each time, and may be guessed.
+            "" => uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes())
+                .into_uuid()
+                .to_string(),
             given => given.to_owned(),
         };
         let watch = head.param("watch").is_some_and(negotiate::is_true);
@@ -271,9 +276,15 @@ impl Api {
         } else {
             InProtobuf::Objects
         };
-        let mut accepted = head.accepted.clone()?;
+        let offer = match info.verb.as_str() {
+            _ if resource.custom => Offer::Unrouted,
+            "list" | "watch" => Offer::Lists,
+            _ => Offer::Objects,
+        };
+        let mut accepted = head.accepted(offer)?;
         if accepted.encoding == Encoding::Protobuf {
-            accepted = negotiate::accept(&head.headers, in_protobuf)?;
+            accepted = negotiate::accept(&head.headers, in_protobuf)
+                .ok_or_else(|| negotiate::not_acceptable(&head.headers, offer))?;
         }
         let style = Style {
             encoding: accepted.encoding,

@@ -1,11 +1,14 @@
-//! Content negotiation: which shape and encoding a client accepts, and what its body is.
+//! Content negotiation: which shape and encoding a client accepts, and what its body is. JSON, YAML and protobuf are served;
+//! CBOR is refused, as kube-apiserver refuses it while its feature gate `CBORServingAndStorage` is off, which is the default.
+
+use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::protobuf;
-use crate::api::{BodyFormat, OutputShape};
+use crate::api::{self, BodyFormat, OutputShape};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub(crate) enum Written {
 }
 
 /// What a client accepts, decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) encoding: Encoding,
     pub(crate) shape: OutputShape,
@@ -86,22 +89,26 @@ pub(crate) fn accepted_types(header: &str) -> Vec<MediaType<'_>> {
     types
 }
 
-/// Decides what the answer will look like.
-///
-/// # Errors
-///
-/// 406 when nothing that the client accepts can be produced.
-pub(crate) fn accept(headers: &HeaderMap, in_protobuf: InProtobuf) -> Result<Accepted, ApiError> {
+/// The encoding that a media type names, whatever its parameters.
+fn encoding(media: &MediaType<'_>) -> Option<Encoding> {
+    match media.name {
+        "application/json" | "*/*" | "application/*" => Some(Encoding::Json),
+        "application/yaml" => Some(Encoding::Yaml),
+        protobuf::MEDIA_TYPE => Some(Encoding::Protobuf),
+        _ => None,
+    }
+}
+
+/// Decides what the answer will look like; `None` when nothing that the client accepts can be produced.
+pub(crate) fn accept(headers: &HeaderMap, in_protobuf: InProtobuf) -> Option<Accepted> {
     let header = header_text(headers, &ACCEPT);
-    if header.trim().is_empty() {
-        return Ok(Accepted::default());
+    // What most clients say is understood without taking it apart.
+    if matches!(header.trim(), "" | "application/json") {
+        return Some(Accepted::default());
     }
     for media in accepted_types(&header) {
-        let encoding = match media.name {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
-            "application/yaml" => Encoding::Yaml,
-            protobuf::MEDIA_TYPE => Encoding::Protobuf,
-            _ => continue,
+        let Some(encoding) = encoding(&media) else {
+            continue;
         };
         let shape = match media.parameter("as") {
             None => OutputShape::Object,
@@ -124,21 +131,59 @@ pub(crate) fn accept(headers: &HeaderMap, in_protobuf: InProtobuf) -> Result<Acc
             continue;
         }
         let pretty = media.parameter("pretty").is_some_and(is_true);
-        return Ok(Accepted {
+        return Some(Accepted {
             encoding,
             shape,
             pretty,
         });
     }
-    Err(not_acceptable())
+    None
 }
 
-/// 406, with the list of what can be had.
-pub(crate) fn not_acceptable() -> ApiError {
-    let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-                   application/vnd.kubernetes.protobuf, application/json;stream=watch, \
-                   application/vnd.kubernetes.protobuf;stream=watch";
+/// What a path has on offer, and who says so in kube-apiserver: its router, or what is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Objects.
+    Objects,
+    /// Lists, and streams of their changes.
+    Lists,
+    /// Objects, where no router looks at the types.
+    Unrouted,
+}
+
+/// 406, with what can be had. What has a name that the router knows comes to grief behind it, over its parameters.
+pub(crate) fn not_acceptable(headers: &HeaderMap, offer: Offer) -> ApiError {
+    let header = header_text(headers, &ACCEPT);
+    let is_routed = accepted_types(&header)
+        .iter()
+        .any(|media| encoding(media).is_some());
+    let types = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let message = match offer {
+        _ if is_routed || offer == Offer::Unrouted => {
+            format!("only the following media types are accepted: {types}")
+        }
+        Offer::Lists => format!(
+            "406: Not Acceptable\n\nAvailable representations: {types}, application/json;stream=watch, \
+             application/vnd.kubernetes.protobuf;stream=watch"
+        ),
+        _ => format!("406: Not Acceptable\n\nAvailable representations: {types}"),
+    };
     ApiError::new(406, StatusReason::NotAcceptable, message)
+}
+
+/// Whether the client accepts a document that there is in JSON only.
+///
+/// # Errors
+///
+/// 406 when it does not.
+pub(crate) fn accept_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let header = header_text(headers, &ACCEPT);
+    let types = accepted_types(&header);
+    if types.is_empty() || types.iter().any(|media| encoding(media) == Some(Encoding::Json)) {
+        return Ok(());
+    }
+    let message = "406: Not Acceptable\n\nAvailable representations: application/json";
+    Err(ApiError::new(406, StatusReason::NotAcceptable, message))
 }
 
 /// Whether a query parameter or media type parameter says yes.
@@ -146,13 +191,14 @@ pub(crate) fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
-fn header_text(headers: &HeaderMap, name: &http::HeaderName) -> String {
-    let values: Vec<&str> = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .collect();
-    values.join(",")
+fn header_text<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Cow<'h, str> {
+    let mut values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
+    let first = values.next().unwrap_or_default();
+    let rest: Vec<&str> = values.collect();
+    if rest.is_empty() {
+        return first.into();
+    }
+    [&[first], rest.as_slice()].concat().join(",").into()
 }
 
 /// What a body is, from its Content-Type; JSON when nothing is said. `in_protobuf` says what the resource's objects
@@ -170,6 +216,7 @@ pub(crate) fn written(headers: &HeaderMap, verb: &str, in_protobuf: InProtobuf) 
             "application/merge-patch+json" => Ok(Written::As(BodyFormat::MergePatch)),
             "application/strategic-merge-patch+json" => Ok(Written::As(BodyFormat::StrategicMergePatch)),
             "application/apply-patch+yaml" => Ok(Written::As(BodyFormat::ApplyPatch)),
+            _ if in_protobuf == InProtobuf::Metadata => Err(unsupported(api::NO_SUCH_PATCH)),
             // The generic wording, details and all.
             _ => Err(unsupported("415: Unsupported Media Type")),
         };

@@ -1,23 +1,17 @@
 //! What is not a resource: discovery, OpenAPI, health, version, metrics.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::Response;
 use http::header::{ETAG, IF_NONE_MATCH};
 use serde_json::json;
-use tokio::time::timeout;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
-use super::negotiate;
+use super::negotiate::{self, Offer};
 use super::respond::{self, Body};
-use super::{Api, Head};
+use super::{Api, Head, health};
 use crate::discovery::Aggregated;
 use crate::flow::dump;
 use crate::openapi::protobuf;
-
-/// How long the store may take to say that it is there; kube-apiserver gives its etcd as long.
-const STORE_CHECK: Duration = Duration::from_secs(2);
 
 /// 405, as routing words it.
 pub(super) fn method_not_allowed() -> ApiError {
@@ -28,9 +22,6 @@ pub(super) fn method_not_allowed() -> ApiError {
 impl Api {
     /// Answers `/api`, `/apis`, a group or a version.
     pub(super) fn discover(&self, head: &Head, segments: &[String]) -> Result<Response<Body>, ApiError> {
-        if head.path.starts_with("//") {
-            return Ok(respond::page_not_found());
-        }
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return Err(method_not_allowed());
@@ -49,9 +40,13 @@ impl Api {
             respond::set(&mut response, http::header::VARY, "Accept");
             return Ok(response);
         }
-        head.accepted.clone()?;
+        let offer = match segments.as_slice() {
+            ["apis", _] => Offer::Unrouted,
+            _ => Offer::Objects,
+        };
+        head.accepted(offer)?;
         let value = match segments.as_slice() {
-            ["api"] => Some(self.discovery.core_versions()),
+            ["api"] => Some(self.discovery.core_versions(&head.host)),
             ["apis"] => Some(self.discovery.groups()),
             ["api", version] => self.discovery.resources("", version),
             ["apis", group] => self.discovery.group(group),
@@ -67,12 +62,16 @@ impl Api {
 
     /// Answers every other path.
     pub(super) async fn path(&self, head: &Head) -> Result<Response<Body>, ApiError> {
-        let path = head.path.trim_end_matches('/');
+        let path = match head.path.as_str() {
+            "" | "/index.html" => "/",
+            "/version/" => "/version",
+            path => path,
+        };
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let reads = matches!(head.method.as_str(), "GET" | "HEAD");
         let known = matches!(
             segments.as_slice(),
-            [] | ["version" | "metrics"]
+            ["" | "version" | "metrics"]
                 | ["healthz" | "livez" | "readyz", ..]
                 | ["openapi", ..]
                 | ["openid", "v1", "jwks"]
@@ -89,8 +88,11 @@ impl Api {
             };
         }
         Ok(match segments.as_slice() {
-            [] => respond::value(200, &json!({"paths": self.root_paths()}), head.style.json()),
-            ["version"] => respond::value(200, &crate::version::document(), head.style.json()),
+            [""] => respond::document(&json!({"paths": self.root_paths()})),
+            ["version"] => {
+                negotiate::accept_json(&head.headers)?;
+                respond::document(&crate::version::document())
+            }
             ["metrics"] => {
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 respond::encoded(
@@ -136,6 +138,11 @@ impl Api {
                 let dumped = table.and_then(|table| table.dump(name));
                 dumped.map_or_else(respond::page_not_found, |text| respond::text(200, text))
             }
+            // What has nothing between two slashes, among what is routed.
+            ["api", ..] => return Err(ApiError::unknown_resource()),
+            ["apis", group, ..] if self.discovery.has_group(group) => {
+                return Err(ApiError::unknown_resource());
+            }
             _ => respond::page_not_found(),
         })
     }
@@ -143,19 +150,10 @@ impl Api {
     fn root_paths(&self) -> Vec<String> {
         let fixed = [
             "/.well-known/openid-configuration",
-            "/healthz",
-            "/healthz/etcd",
-            "/healthz/ping",
-            "/livez",
-            "/livez/etcd",
-            "/livez/ping",
             "/metrics",
             "/openapi/v2",
             "/openapi/v3",
             "/openid/v1/jwks",
-            "/readyz",
-            "/readyz/etcd",
-            "/readyz/ping",
             super::snapshot::PATH,
             "/version",
         ];
@@ -163,46 +161,9 @@ impl Api {
         let dumps = dump::NAMES.iter().map(|name| format!("{}{name}", dump::PREFIX));
         paths.extend(dumps.filter(|_| self.flow.table().is_some()));
         paths.extend(fixed.iter().map(|p| (*p).to_owned()));
+        paths.extend(health::paths());
         paths.sort();
         paths
-    }
-
-    /// The checks of `/healthz` and its kin: `ping`, and `etcd` as clients call the storage.
-    async fn health(&self, head: &Head, endpoint: &str, rest: &[&str]) -> Response<Body> {
-        let checks = ["ping", "etcd"];
-        let excluded: Vec<&str> = head
-            .query
-            .iter()
-            .filter(|(k, _)| k == "exclude")
-            .map(|(_, v)| v.as_str())
-            .collect();
-        let chosen: Vec<&str> = match rest {
-            [] => checks.into_iter().filter(|c| !excluded.contains(c)).collect(),
-            [check] if checks.contains(check) => vec![*check],
-            _ => return respond::page_not_found(),
-        };
-        let mut report = String::new();
-        let mut healthy = true;
-        for check in chosen {
-            let passed = check != "etcd" || {
-                let asked = self.registry.store().revision();
-                matches!(timeout(STORE_CHECK, asked).await, Ok(Ok(_)))
-            };
-            healthy &= passed;
-            let line = if passed {
-                format!("[+]{check} ok\n")
-            } else {
-                format!("[-]{check} failed: reason withheld\n")
-            };
-            report.push_str(&line);
-        }
-        if !healthy {
-            return respond::text(500, format!("{report}{endpoint} check failed\n"));
-        }
-        if rest.is_empty() && head.param("verbose").is_some() {
-            return respond::text(200, format!("{report}{endpoint} check passed\n"));
-        }
-        respond::text(200, "ok")
     }
 }
 

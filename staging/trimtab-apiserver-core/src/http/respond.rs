@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::negotiate::Encoding;
+use super::pretty::Pretty;
 use super::protobuf;
 use crate::api::{self, Pieces, WatchEvent};
 
@@ -72,6 +73,12 @@ pub(crate) fn value(code: u16, value: &Value, style: Style) -> Response<Body> {
         },
     };
     encoded(code, content_type, bytes.into(), style.gzip)
+}
+
+/// A document in JSON that people read, whatever is accepted.
+pub(crate) fn document(value: &Value) -> Response<Body> {
+    let json = serde_json::to_vec_pretty(value).unwrap_or_default();
+    encoded(200, "application/json", json.into(), false)
 }
 
 /// An answer of bytes that are encoded already.
@@ -136,7 +143,8 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
             | StatusReason::Expired
             | StatusReason::RequestEntityTooLarge
     ) || (error.reason == StatusReason::UnsupportedMediaType
-        && !error.message.starts_with("415"));
+        && !error.message.starts_with("415"))
+        || (error.reason == StatusReason::NotAcceptable && !error.message.starts_with("406"));
     let empty = status["details"]
         .as_object()
         .is_some_and(serde_json::Map::is_empty);
@@ -149,11 +157,14 @@ pub(crate) fn status_value(error: &ApiError) -> Value {
     status
 }
 
-/// An answer of JSON that is written as it is sent. Where the client accepts something else, or a form that is easier to
-/// read, it is made a value first, and is in memory as a whole.
+/// An answer of JSON that is written as it is sent. Where the client accepts something else it is made a value first, and is
+/// in memory as a whole.
 pub(crate) fn pieces(code: u16, mut json: Pieces, style: Style) -> Result<Response<Body>, ApiError> {
-    if style.encoding != Encoding::Json || style.pretty {
+    if style.encoding != Encoding::Json {
         return Ok(value(code, &api::read(json)?, style));
+    }
+    if style.pretty {
+        json = Box::new(Pretty::new(json));
     }
     // What is short is sent whole, with its length.
     let mut begun: Vec<Bytes> = Vec::new();
@@ -271,6 +282,8 @@ pub(crate) fn watch(
 struct Together<S> {
     /// `None` at the end.
     lines: Option<S>,
+    /// Who has just been told that there are no more, and will be woken: who asks again meanwhile need not look.
+    told: Option<Waker>,
 }
 
 impl<S> Together<S> {
@@ -278,7 +291,10 @@ impl<S> Together<S> {
     const MOST: usize = 32 * 1024;
 
     fn new(lines: S) -> Self {
-        Self { lines: Some(lines) }
+        Self {
+            lines: Some(lines),
+            told: None,
+        }
     }
 }
 
@@ -286,6 +302,11 @@ impl<S: Stream<Item = Bytes> + Unpin> Stream for Together<S> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(told) = self.told.take()
+            && told.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
         let Some(lines) = &mut self.lines else {
             return Poll::Ready(None);
         };
@@ -306,7 +327,10 @@ impl<S: Stream<Item = Bytes> + Unpin> Stream for Together<S> {
                     self.lines = None;
                     break;
                 }
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.told = Some(cx.waker().clone());
+                    break;
+                }
             }
         }
         let alone = all.is_empty();
@@ -319,7 +343,13 @@ pub(crate) fn finish(response: &mut Response<Body>, warnings: &[String], audit_i
     if !response.headers().contains_key(CACHE_CONTROL) {
         set(response, CACHE_CONTROL, "no-cache, private");
     }
-    set(response, HeaderName::from_static("audit-id"), audit_id);
+    if let Ok(mut id) = HeaderValue::from_str(audit_id) {
+        // No secret, but never the same again: HTTP/2 is not to remember it in place of what comes again.
+        id.set_sensitive(true);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("audit-id"), id);
+    }
     for warning in told(warnings) {
         let text = format!("299 - {}", quoted(warning));
         if let Ok(text) = HeaderValue::from_bytes(text.as_bytes()) {
@@ -385,4 +415,69 @@ fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use futures::channel::mpsc;
+    use futures::stream;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn lines_that_are_there_come_together_and_none_is_overlooked() {
+        let (lines, mut arriving) = mpsc::unbounded::<Bytes>();
+        let say = |line: &'static str| lines.unbounded_send(line.into()).expect("is read");
+        let mut looks = 0;
+        let mut together = Together::new(stream::poll_fn(|cx| {
+            looks += 1;
+            arriving.poll_next_unpin(cx)
+        }));
+        let (one, other) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let wakers = [Waker::from(one.clone()), Waker::from(other.clone())];
+        let mut look = |by: usize| together.poll_next_unpin(&mut Context::from_waker(&wakers[by]));
+        let some = |text: &'static str| Poll::Ready(Some(Bytes::from(text)));
+
+        say("a");
+        say("b");
+        assert_eq!(look(0), some("ab"));
+        assert_eq!(look(0), Poll::Pending);
+        say("c");
+        assert_eq!(
+            one.0.load(Ordering::Relaxed),
+            1,
+            "who has been told to wait is woken"
+        );
+        assert_eq!(look(0), some("c"));
+        say("d");
+        assert_eq!(one.0.load(Ordering::Relaxed), 2, "also if it has not asked again");
+        // It is known that there was nothing when it last looked, and that it is woken.
+        assert_eq!(look(0), Poll::Pending);
+        assert_eq!(look(0), some("d"));
+        say("e");
+        assert_eq!(look(1), some("e"), "somebody else is not known to be woken");
+        drop(lines);
+        assert_eq!(other.0.load(Ordering::Relaxed), 1, "the end wakes, too");
+        assert_eq!(look(1), Poll::Pending);
+        assert_eq!(look(1), Poll::Ready(None));
+        assert_eq!(look(1), Poll::Ready(None));
+        assert_eq!(
+            looks,
+            3 + 2 + 2 + 2 + 1,
+            "and it looks no more often than it must"
+        );
+    }
 }

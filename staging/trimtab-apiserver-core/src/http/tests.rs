@@ -1,5 +1,7 @@
 //! Tests of negotiation against a whole server: what comes in as protobuf, and what goes out as it.
 
+mod paths;
+
 use std::sync::Arc;
 use std::time::Duration;
 

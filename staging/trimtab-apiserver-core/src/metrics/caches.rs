@@ -9,7 +9,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::registry::{CacheFigures, Registry};
+use super::buckets::NANOS;
+use crate::registry::{CacheFigures, ListFigures, Registry};
 
 /// Asks the caches for their figures whenever the metrics are read.
 #[derive(Debug)]
@@ -21,6 +22,22 @@ struct Of {
     resource: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfIndex {
+    #[prometheus(flatten)]
+    of: Of,
+    index: &'static str,
+}
+
+impl Of {
+    fn of(figures: &CacheFigures) -> Self {
+        Self {
+            group: figures.of.group.clone(),
+            resource: figures.of.resource.clone(),
+        }
+    }
+}
+
 type Figure = (
     &'static str,
     &'static str,
@@ -29,7 +46,7 @@ type Figure = (
 );
 
 /// The encoder adds the suffix `_total` to counters.
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 14] = [
     (
         "apiserver_watch_cache_initializations",
         "Times that the cache began anew",
@@ -73,7 +90,7 @@ const FIGURES: [Figure; 10] = [
         |f| f.revision,
     ),
     (
-        "apiserver_watch_cache_capacity",
+        "watch_cache_capacity",
         "Changes that the cache may keep",
         MetricType::Gauge,
         |f| Some(f.capacity),
@@ -90,6 +107,47 @@ const FIGURES: [Figure; 10] = [
         MetricType::Gauge,
         |f| f.size.map(|(_, bytes)| bytes),
     ),
+    (
+        "apiserver_storage_list",
+        "Lists that the store answered",
+        MetricType::Counter,
+        |f| Some(f.store_listed.count),
+    ),
+    (
+        "apiserver_storage_list_fetched_objects",
+        "Objects that were read from the store for lists",
+        MetricType::Counter,
+        |f| Some(f.store_listed.fetched),
+    ),
+    (
+        "apiserver_storage_list_evaluated_objects",
+        "Objects that were tested for lists that the store answered",
+        MetricType::Counter,
+        |f| Some(f.store_listed.fetched),
+    ),
+    (
+        "apiserver_storage_list_returned_objects",
+        "Objects that were in lists that the store answered",
+        MetricType::Counter,
+        |f| Some(f.store_listed.returned),
+    ),
+];
+
+/// What a list that the cache answered is counted by; none of its indexes is one.
+const LISTS: [(&str, &str, fn(&ListFigures) -> u64); 3] = [
+    ("apiserver_cache_list", "Lists that the cache answered", |l| {
+        l.count
+    }),
+    (
+        "apiserver_cache_list_fetched_objects",
+        "Objects that were read from the cache for lists",
+        |l| l.fetched,
+    ),
+    (
+        "apiserver_cache_list_returned_objects",
+        "Objects that were in lists that the cache answered",
+        |l| l.returned,
+    ),
 ];
 
 impl Collector for CacheMetrics {
@@ -102,10 +160,7 @@ impl Collector for CacheMetrics {
         for (name, help, kind, of) in FIGURES {
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
             for figures in &caches {
-                let labels = Of {
-                    group: figures.of.group.clone(),
-                    resource: figures.of.resource.clone(),
-                };
+                let labels = Of::of(figures);
                 let Some(value) = of(figures) else { continue };
                 let metric = metric.encode_family(&labels)?;
                 match kind {
@@ -113,6 +168,24 @@ impl Collector for CacheMetrics {
                     _ => gauge(value).encode(metric)?,
                 }
             }
+        }
+        for (name, help, of) in LISTS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for figures in caches.iter().filter(|figures| figures.listed.count > 0) {
+                let labels = OfIndex {
+                    of: Of::of(figures),
+                    index: "",
+                };
+                ConstCounter::new(of(&figures.listed)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Time that readers waited for the cache to come far enough, in seconds";
+        let name = "apiserver_watch_cache_read_wait_seconds";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for figures in caches.iter().filter(|figures| figures.waits.0.count() > 0) {
+            let labels = Of::of(figures);
+            let mut metric = metric.encode_family(&labels)?;
+            figures.waits.0.encode(&mut metric, NANOS)?;
         }
         // By the resource's whole name, as it was before there was a label for the group.
         let help = "Objects that are stored";

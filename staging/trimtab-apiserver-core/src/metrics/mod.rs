@@ -1,5 +1,16 @@
 //! The server's metrics, under kube-apiserver's names.
+//!
+//! Of kube-apiserver's these are not here: what its own parts tell of themselves that this server has none of (`go_*`,
+//! `grpc_client_*`, `rest_client_*`, `workqueue_*`, `aggregator_*`, encryption at rest, its authentication cache, legacy tokens,
+//! declarative validation, node authorization, `registered_metrics` and its kin); how far caches hold request after request
+//! (`apiserver_watch_cache_consistent_read_total`); and what is told otherwise here or by nobody yet:
+//! `apiserver_request_sli_duration_seconds`, `apiserver_request_body_size_bytes`, `apiserver_request_filter_duration_seconds`,
+//! `apiserver_selfrequest_total`, `apiserver_tls_handshake_errors_total`, `apiserver_authorization_decisions_total`,
+//! `apiserver_cel_*`, `apiserver_client_certificate_expiration_seconds`, `field_validation_request_duration_seconds`,
+//! `pod_security_*`, `kube_apiserver_*_allocator_*`, and the summary of admission's steps.
 
+mod access;
+pub(crate) mod buckets;
 mod caches;
 mod process;
 mod requests;
@@ -20,15 +31,17 @@ use prometheus_client::registry::Registry;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_storage::Store;
 
+use self::access::{Access, Times};
 use self::caches::CacheMetrics;
 use self::process::Process;
 pub(crate) use self::requests::Watching;
 use self::requests::{Requests, Words};
 use self::store::StorageMetrics;
 use crate::admission::policies::PolicyMetrics;
+use crate::admission::timings;
 use crate::admission::webhooks::WebhookMetrics;
 use crate::api::RequestInfo;
-use crate::audit::Audit;
+use crate::audit::{self, Audit};
 use crate::flow::FlowMetrics;
 use crate::http::Target;
 
@@ -76,6 +89,8 @@ pub(crate) struct Metrics {
     users: [Gauge; 3],
     /// Whether they may: yes, and not that we know.
     authorized: [Counter; 2],
+    authenticating: Times,
+    authorizing: Times,
 }
 
 /// A request that is being answered; counted until dropped.
@@ -141,6 +156,12 @@ impl Metrics {
             })
             .set(1);
         registry.register_collector(Box::new(Process));
+        let authenticating = Times::new(["success", "failure"]);
+        let authorizing = Times::new(["allowed", "no-opinion"]);
+        registry.register_collector(Box::new(Access {
+            authenticating: authenticating.clone(),
+            authorizing: authorizing.clone(),
+        }));
         Self {
             registry,
             requests,
@@ -151,6 +172,8 @@ impl Metrics {
             users: USERS.map(|username| users.get_or_create(&ByUser { username }).clone()),
             authorized: ["allowed", "no-opinion"]
                 .map(|result| authorized.get_or_create(&ByResult { result }).clone()),
+            authenticating,
+            authorizing,
         }
     }
 
@@ -172,11 +195,15 @@ impl Metrics {
         self
     }
 
-    /// The same, with those of the audit log, if there is one.
+    /// The same, with those of auditing, whether there is any or not.
     pub(crate) fn with_audit(mut self, audit: Option<&Audit>) -> Self {
-        if let Some(audit) = audit {
-            audit.register(&mut self.registry);
-        }
+        audit::register(audit, &mut self.registry);
+        self
+    }
+
+    /// The same, with how long admission takes.
+    pub(crate) fn with_admission(mut self, timings: timings::Encoded) -> Self {
+        self.registry.register_collector(Box::new(timings));
         self
     }
 
@@ -206,8 +233,9 @@ impl Metrics {
         Some(self.requests.watching(asked.words(200)?))
     }
 
-    /// Counts a request by whether it is known who asks.
-    pub(crate) fn authenticated(&self, user: Option<&UserInfo>) {
+    /// Counts a request by whether it is known who asks, which it took so long to find out.
+    pub(crate) fn authenticated(&self, user: Option<&UserInfo>, took: Duration) {
+        self.authenticating.of(usize::from(user.is_none())).took(took);
         let Some(user) = user else {
             self.authenticated[1].inc();
             return;
@@ -222,8 +250,9 @@ impl Metrics {
         self.users[which].inc();
     }
 
-    /// Counts a request by whether it may be made.
-    pub(crate) fn authorized(&self, allowed: bool) {
+    /// Counts a request by whether it may be made, which it took so long to find out.
+    pub(crate) fn authorized(&self, allowed: bool, took: Duration) {
+        self.authorizing.of(usize::from(!allowed)).took(took);
         self.authorized[usize::from(!allowed)].inc();
     }
 
@@ -231,10 +260,36 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => text,
+            Ok(()) => plain(&text),
             Err(_) => String::new(), // writing to a string does not fail
         }
     }
+}
+
+/// OpenMetrics as the text format that kube-apiserver has: what is said of a counter is said of the name that its samples
+/// have, and nothing marks the end.
+fn plain(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len() + open_metrics.len() / 64);
+    let mut lines = open_metrics.lines().filter(|line| *line != "# EOF").peekable();
+    while let Some(line) = lines.next() {
+        let help = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '));
+        let described = lines
+            .peek()
+            .and_then(|next| next.strip_prefix("# TYPE ")?.strip_suffix(" counter"));
+        match help {
+            Some((name, text)) if described == Some(name) => {
+                out.push_str(&format!(
+                    "# HELP {name}_total {text}\n# TYPE {name}_total counter\n"
+                ));
+                lines.next();
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
 }
 
 /// What requests are counted by.

@@ -5,19 +5,20 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::buckets::Buckets;
 
 /// Who answers; kube-apiserver names itself so.
 const COMPONENT: &str = "apiserver";
@@ -53,10 +54,8 @@ pub(crate) struct Words<'a> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
-    code: u16,
+struct Plain {
     component: &'static str,
-    dry_run: &'static str,
     group: String,
     resource: String,
     scope: &'static str,
@@ -67,25 +66,16 @@ struct Request {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Latency {
-    component: &'static str,
     dry_run: &'static str,
-    group: String,
-    resource: String,
-    scope: &'static str,
-    subresource: String,
-    verb: &'static str,
-    version: String,
+    #[prometheus(flatten)]
+    plain: Plain,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Plain {
-    component: &'static str,
-    group: String,
-    resource: String,
-    scope: &'static str,
-    subresource: String,
-    verb: &'static str,
-    version: String,
+struct Request {
+    code: u16,
+    #[prometheus(flatten)]
+    of: Latency,
 }
 
 /// The figures of all requests.
@@ -112,19 +102,10 @@ struct Series {
 
 impl Words<'_> {
     fn is(&self, of: &Latency) -> bool {
-        let Latency {
-            component: _,
-            dry_run,
-            group,
-            resource,
-            scope,
-            subresource,
-            verb,
-            version,
-        } = of;
-        (self.verb, self.dry_run, self.scope) == (*verb, *dry_run, *scope)
-            && (self.group, self.version) == (group.as_str(), version.as_str())
-            && (self.resource, self.subresource) == (resource.as_str(), subresource.as_str())
+        let plain = &of.plain;
+        (self.verb, self.dry_run, self.scope) == (plain.verb, of.dry_run, plain.scope)
+            && (self.group, self.version) == (plain.group.as_str(), plain.version.as_str())
+            && (self.resource, self.subresource) == (plain.resource.as_str(), plain.subresource.as_str())
     }
 
     fn hash(&self, hashes: &RandomState) -> u64 {
@@ -146,14 +127,8 @@ impl Words<'_> {
 
     fn latency(&self) -> Latency {
         Latency {
-            component: COMPONENT,
             dry_run: self.dry_run,
-            group: self.group.to_owned(),
-            resource: self.resource.to_owned(),
-            scope: self.scope,
-            subresource: self.subresource.to_owned(),
-            verb: self.verb,
-            version: self.version.to_owned(),
+            plain: self.plain(),
         }
     }
 
@@ -171,57 +146,55 @@ impl Words<'_> {
 }
 
 fn with_code(of: &Latency, code: u16) -> Request {
-    Request {
-        code,
-        component: of.component,
-        dry_run: of.dry_run,
-        group: of.group.clone(),
-        resource: of.resource.clone(),
-        scope: of.scope,
-        subresource: of.subresource.clone(),
-        verb: of.verb,
-        version: of.version.clone(),
-    }
+    Request { code, of: of.clone() }
+}
+
+/// Registers figures, and answers them.
+fn figures<F: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, figures: F) -> F {
+    registry.register(name, help, figures.clone());
+    figures
 }
 
 impl Requests {
     pub(crate) fn new(registry: &mut Registry) -> Self {
+        let sizes: fn() -> Histogram = || Histogram::new(BYTES);
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
+        // The encoder adds the suffix `_total` to counters.
         let new = Self {
-            counts: Family::default(),
-            latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            sizes: Family::new_with_constructor(|| Histogram::new(BYTES)),
-            lasting: Family::default(),
-            terminated: Family::default(),
+            counts: figures(
+                registry,
+                "apiserver_request",
+                "Requests by verb, resource, scope and code",
+                Family::default(),
+            ),
+            latency: figures(
+                registry,
+                "apiserver_request_duration_seconds",
+                "Time to answer, in seconds",
+                Family::new_with_constructor(seconds),
+            ),
+            sizes: figures(
+                registry,
+                "apiserver_response_sizes",
+                "Sizes of answers to gets and lists, in bytes",
+                Family::new_with_constructor(sizes),
+            ),
+            lasting: figures(
+                registry,
+                "apiserver_longrunning_requests",
+                "Watches that are being answered",
+                Family::default(),
+            ),
+            terminated: figures(
+                registry,
+                "apiserver_request_terminations",
+                "Requests that the server did not let in",
+                Family::default(),
+            ),
             events: Arc::default(),
             hashes: RandomState::default(),
             series: RwLock::default(),
         };
-        // The encoder adds the suffix `_total` to counters.
-        registry.register(
-            "apiserver_request",
-            "Requests by verb, resource, scope and code",
-            new.counts.clone(),
-        );
-        registry.register(
-            "apiserver_request_duration_seconds",
-            "Time to answer, in seconds",
-            new.latency.clone(),
-        );
-        registry.register(
-            "apiserver_response_sizes",
-            "Sizes of answers to gets and lists, in bytes",
-            new.sizes.clone(),
-        );
-        registry.register(
-            "apiserver_longrunning_requests",
-            "Watches that are being answered",
-            new.lasting.clone(),
-        );
-        registry.register(
-            "apiserver_request_terminations",
-            "Requests that the server did not let in",
-            new.terminated.clone(),
-        );
         registry.register_collector(Box::new(Sent(new.events.clone())));
         new
     }
@@ -295,7 +268,7 @@ impl Requests {
 #[derive(Debug)]
 pub(crate) struct Watching {
     gauge: Gauge,
-    events: Arc<EventSizes>,
+    events: Arc<Buckets>,
 }
 
 impl Watching {
@@ -321,36 +294,18 @@ struct OfEvents {
 /// Events that were sent to those who watch, by resource. Thousands may be sent at once by all threads, so a size is
 /// counted without a lock.
 #[derive(Debug, Default)]
-struct Events(RwLock<HashMap<OfEvents, Arc<EventSizes>>>);
-
-#[derive(Debug, Default)]
-struct EventSizes {
-    /// Up to each bound, and above.
-    buckets: [AtomicU64; EVENT_BYTES.len() + 1],
-    sum: AtomicU64,
-}
-
-impl EventSizes {
-    fn add(&self, size: u64) {
-        let bucket = EVENT_BYTES.iter().position(|bound| size <= *bound);
-        let bucket = bucket.unwrap_or(EVENT_BYTES.len());
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(size, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> Vec<u64> {
-        self.buckets.iter().map(|n| n.load(Ordering::Relaxed)).collect()
-    }
-}
+struct Events(RwLock<HashMap<OfEvents, Arc<Buckets>>>);
 
 impl Events {
-    fn of(&self, words: Words<'_>) -> Arc<EventSizes> {
+    fn of(&self, words: Words<'_>) -> Arc<Buckets> {
         let of = OfEvents {
             group: words.group.to_owned(),
             resource: words.resource.to_owned(),
             version: words.version.to_owned(),
         };
-        self.0.write().entry(of).or_default().clone()
+        let mut all = self.0.write();
+        let new = || Arc::new(Buckets::new(&EVENT_BYTES));
+        all.entry(of).or_insert_with(new).clone()
     }
 }
 
@@ -370,19 +325,13 @@ impl Collector for Sent {
         let mut metric =
             encoder.encode_descriptor("apiserver_watch_events", help, None, MetricType::Counter)?;
         for (of, sizes) in &*all {
-            let count: u64 = sizes.counts().iter().sum();
-            ConstCounter::new(count).encode(metric.encode_family(of)?)?;
+            ConstCounter::new(sizes.count()).encode(metric.encode_family(of)?)?;
         }
         let help = "Sizes of the events that were sent to those who watch, in bytes";
         let mut metric =
             encoder.encode_descriptor("apiserver_watch_events_sizes", help, None, MetricType::Histogram)?;
         for (of, sizes) in &*all {
-            let counts = sizes.counts();
-            let bounds = EVENT_BYTES.iter().map(|bound| *bound as f64).chain([f64::MAX]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-            let sum = sizes.sum.load(Ordering::Relaxed) as f64;
-            let mut metric = metric.encode_family(of)?;
-            metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+            sizes.encode(&mut metric.encode_family(of)?, 1.0)?;
         }
         Ok(())
     }

@@ -106,6 +106,12 @@ async fn requests_and_caches_are_counted_under_the_names_of_kube_apiserver() {
         .expect("whole")
         .into_data()
         .expect("data");
+    let (_, text) = send(&service, "GET", "/metrics", "", "").await;
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        text.contains("\n# TYPE apiserver_request_total counter\napiserver_request_total{"),
+        "{text}"
+    );
     let samples = samples(&service).await;
     let of = |verb: &str, scope: &str| {
         format!(
@@ -114,9 +120,10 @@ async fn requests_and_caches_are_counted_under_the_names_of_kube_apiserver() {
     };
     let count = |code: u16, dry: &str, verb: &str, scope: &str| {
         let of = of(verb, scope);
-        format!("apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"{dry}\",{of}}}")
+        format!("apiserver_request_total{{code=\"{code}\",dry_run=\"{dry}\",component=\"apiserver\",{of}}}")
     };
     let (namespace, resource) = ("namespace", "resource");
+    let admitted = |operation: &str| format!("operation=\"{operation}\",rejected=\"false\",type=\"admit\"");
     let cache = "{group=\"\",resource=\"configmaps\"}";
     for (name, value) in [
         (count(201, "", "POST", namespace), 1.0),
@@ -128,7 +135,7 @@ async fn requests_and_caches_are_counted_under_the_names_of_kube_apiserver() {
         (count(200, "", "APPLY", resource), 1.0),
         (
             format!(
-                "apiserver_request_duration_seconds_count{{component=\"apiserver\",dry_run=\"\",{}}}",
+                "apiserver_request_duration_seconds_count{{dry_run=\"\",component=\"apiserver\",{}}}",
                 of("GET", resource)
             ),
             1.0,
@@ -162,17 +169,52 @@ async fn requests_and_caches_are_counted_under_the_names_of_kube_apiserver() {
         ),
         (format!("apiserver_resource_objects{cache}"), 1.0),
         (
+            format!("apiserver_watch_cache_read_wait_seconds_count{cache}"),
+            2.0,
+        ),
+        (format!("apiserver_storage_list_total{cache}"), 0.0),
+        (
+            "apiserver_cache_list_returned_objects_total{group=\"\",resource=\"configmaps\",index=\"\"}"
+                .to_owned(),
+            1.0,
+        ),
+        ("apiserver_audit_event_total".to_owned(), 0.0),
+        (
+            "authentication_duration_seconds_count{result=\"success\"}".to_owned(),
+            12.0,
+        ),
+        (
+            "authorization_duration_seconds_count{result=\"allowed\"}".to_owned(),
+            12.0,
+        ),
+        (
             "apiserver_storage_objects{resource=\"configmaps\"}".to_owned(),
             1.0,
         ),
         (
             "authorization_attempts_total{result=\"allowed\"}".to_owned(),
-            11.0,
+            12.0,
         ),
-        ("authentication_attempts{result=\"success\"}".to_owned(), 11.0),
-        ("authenticated_user_requests{username=\"other\"}".to_owned(), 11.0),
+        ("authentication_attempts{result=\"success\"}".to_owned(), 12.0),
+        ("authenticated_user_requests{username=\"other\"}".to_owned(), 12.0),
     ] {
         assert_eq!(samples.get(&name), Some(&value), "{name}: {samples:#?}");
+    }
+    for name in [
+        format!(
+            "apiserver_admission_step_admission_duration_seconds_count{{{}}}",
+            admitted("CREATE")
+        ),
+        format!(
+            "apiserver_admission_controller_admission_duration_seconds_count{{name=\"NamespaceLifecycle\",{}}}",
+            admitted("CREATE")
+        ),
+    ] {
+        let count = samples.get(&name).copied().unwrap_or_default();
+        assert!(
+            count >= 2.0,
+            "{name}: {count}, with what the server has made itself"
+        );
     }
     let made_up = samples.keys().filter(|name| name.contains("made-up"));
     assert_eq!(made_up.count(), 0, "nobody makes up labels");

@@ -1,12 +1,12 @@
 //! The flags of the audit log, named as kube-apiserver's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
-use super::OptionsError;
-use crate::audit::{Audit, LogConfig, Mode, Policy, Rotation};
+use super::{OptionsError, Window, window};
+use crate::audit::{Audit, Batching, LogConfig, Mode, Policy, Rotation, Throttle, WebhookConfig};
 
 /// When audit events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,8 +22,9 @@ pub enum AuditMode {
 /// The flags of the audit log.
 #[derive(Clone, Debug, Args)]
 pub struct AuditOptions {
-    /// What is written to the audit log: a file with a Policy of audit.k8s.io/v1. Without it nothing is
-    #[arg(long, requires = "audit_log_path")]
+    /// What is written to the audit log or sent to its webhook: a file with a Policy of audit.k8s.io/v1. Without it nothing
+    /// is
+    #[arg(long)]
     pub audit_policy_file: Option<PathBuf>,
 
     /// The audit log's file; - is standard output. Without it nothing is written
@@ -49,34 +50,120 @@ pub struct AuditOptions {
     /// How long the file gets before it is begun anew, in MiB; 0 for as long as it gets
     #[arg(long, default_value_t = 100)]
     pub audit_log_maxsize: u32,
+
+    /// The server that audit events are sent to: a kubeconfig
+    #[arg(long, requires = "audit_policy_file", value_name = "FILE")]
+    pub audit_webhook_config_file: Option<PathBuf>,
+
+    /// When events are sent
+    #[arg(long, value_enum, default_value = "batch")]
+    pub audit_webhook_mode: AuditMode,
+
+    /// How long to wait before events are sent again after the first failure
+    #[arg(long, default_value = "10s", value_parser = window, value_name = "DURATION")]
+    pub audit_webhook_initial_backoff: Window,
+
+    /// How many events may wait to be sent; more are lost. In batch mode only, as all of these
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub audit_webhook_batch_buffer_size: u32,
+
+    /// How many events are sent at once, at most
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..))]
+    pub audit_webhook_batch_max_size: u32,
+
+    /// How long an event waits for others
+    #[arg(long, default_value = "30s", value_parser = window, value_name = "DURATION")]
+    pub audit_webhook_batch_max_wait: Window,
+
+    /// Whether there is a limit to how many batches are sent
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub audit_webhook_batch_throttle_enable: bool,
+
+    /// How many batches are sent in a second, on average
+    #[arg(long, default_value_t = 10.0, value_parser = positive_number)]
+    pub audit_webhook_batch_throttle_qps: f32,
+
+    /// How many batches are sent at once, after a time without
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    pub audit_webhook_batch_throttle_burst: u32,
+}
+
+fn positive_number(text: &str) -> Result<f32, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number: &f32| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "a positive number is wanted".to_owned())
 }
 
 impl AuditOptions {
     /// The audit log that they describe, if they describe one.
     pub(super) fn open(&self) -> Result<Option<Audit>, OptionsError> {
-        let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else {
+        let Some(policy) = &self.audit_policy_file else {
             return Ok(None);
         };
-        let policy = Policy::from_file(policy)?;
-        let log = LogConfig {
-            path: path.clone(),
+        if self.audit_log_path.is_none() && self.audit_webhook_config_file.is_none() {
+            return Err(OptionsError::UnusedAuditPolicy);
+        }
+        let mut audit = Audit::new(Policy::from_file(policy)?);
+        if let Some(path) = &self.audit_log_path {
+            audit = audit
+                .with_log(&self.log(path))
+                .map_err(|source| OptionsError::File {
+                    flag: "--audit-log-path",
+                    path: path.display().to_string(),
+                    source,
+                })?;
+        }
+        if let Some(file) = &self.audit_webhook_config_file {
+            let webhook = self.webhook(file);
+            audit = audit
+                .with_webhook(&webhook)
+                .map_err(|why| OptionsError::AuditWebhook {
+                    path: file.display().to_string(),
+                    why,
+                })?;
+        }
+        Ok(Some(audit))
+    }
+
+    fn webhook(&self, file: &Path) -> WebhookConfig {
+        let throttle = Throttle {
+            per_second: self.audit_webhook_batch_throttle_qps,
+            burst: self.audit_webhook_batch_throttle_burst,
+        };
+        WebhookConfig {
+            config_file: file.to_owned(),
+            mode: self.audit_webhook_mode.into(),
+            batch: Batching {
+                buffer: self.audit_webhook_batch_buffer_size as usize,
+                most: self.audit_webhook_batch_max_size as usize,
+                wait: self.audit_webhook_batch_max_wait.0.unwrap_or_default(),
+                throttle: self.audit_webhook_batch_throttle_enable.then_some(throttle),
+            },
+            initial_backoff: self.audit_webhook_initial_backoff.0.unwrap_or_default(),
+        }
+    }
+
+    fn log(&self, path: &Path) -> LogConfig {
+        LogConfig {
+            path: path.to_owned(),
             rotation: Rotation {
                 max_size: u64::from(self.audit_log_maxsize) << 20,
                 max_age: Duration::from_secs(u64::from(self.audit_log_maxage) * 24 * 3600),
                 max_backups: self.audit_log_maxbackup as usize,
             },
-            mode: match self.audit_log_mode {
-                AuditMode::Batch => Mode::Batch,
-                AuditMode::Blocking => Mode::Blocking,
-                AuditMode::BlockingStrict => Mode::BlockingStrict,
-            },
-        };
-        let shown = path.display().to_string();
-        let audit = Audit::new(policy, &log).map_err(|source| OptionsError::File {
-            flag: "--audit-log-path",
-            path: shown,
-            source,
-        })?;
-        Ok(Some(audit))
+            mode: self.audit_log_mode.into(),
+        }
+    }
+}
+
+impl From<AuditMode> for Mode {
+    fn from(mode: AuditMode) -> Self {
+        match mode {
+            AuditMode::Batch => Self::Batch,
+            AuditMode::Blocking => Self::Blocking,
+            AuditMode::BlockingStrict => Self::BlockingStrict,
+        }
     }
 }

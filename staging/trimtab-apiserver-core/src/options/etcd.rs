@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use trimtab_apiserver_storage::{EtcdConfig, EtcdCredentials, EtcdTls};
 
-use super::{OptionsError, Window, read, window};
+use super::{DEFAULT_WINDOW, OptionsError, Window, read, window};
 use crate::registry::keys;
 
 /// The flags of a store in etcd.
@@ -39,9 +39,9 @@ pub struct EtcdOptions {
     #[arg(long, requires = "etcd_username")]
     pub etcd_password_file: Option<PathBuf>,
 
-    /// How often etcd is compacted, as Go writes durations; 0 leaves it to others
-    #[arg(long, default_value = "5m0s", value_parser = window, value_name = "DURATION")]
-    pub etcd_compaction_interval: Window,
+    /// How often etcd is compacted, as Go writes durations; 0 leaves it to others [default: 5m0s]
+    #[arg(long, value_parser = window, value_name = "DURATION")]
+    pub etcd_compaction_interval: Option<Window>,
 }
 
 impl EtcdOptions {
@@ -50,7 +50,7 @@ impl EtcdOptions {
         let mut config = EtcdConfig::new(&self.etcd_servers);
         let ours = keys::ROOT.trim_end_matches('/').to_owned();
         config.root = Some((ours, root(&self.etcd_prefix)));
-        config.compaction_interval = self.etcd_compaction_interval.0;
+        config.compaction_interval = self.etcd_compaction_interval.unwrap_or(DEFAULT_WINDOW).0;
         let ca = self.etcd_cafile.as_deref();
         config.tls = EtcdTls {
             ca: ca.map(|path| read("--etcd-cafile", path)).transpose()?,

@@ -118,9 +118,9 @@ pub struct ServerOptions {
     pub data_dir: PathBuf,
 
     /// How long revisions can be watched and listed from, as 90s or 5m, before they are compacted; with 0 they are kept for
-    /// ever, in memory too. Of the embedded store and of memory
-    #[arg(long, default_value = "5m", value_parser = window, value_name = "DURATION")]
-    pub compaction_window: Window,
+    /// ever, in memory too. Of the embedded store and of memory [default: 5m]
+    #[arg(long, value_parser = window, value_name = "DURATION")]
+    pub compaction_window: Option<Window>,
 
     /// Where the administrator's kubeconfig is written
     #[arg(long, default_value = "trimtab/admin.kubeconfig")]
@@ -146,6 +146,9 @@ pub struct ServerOptions {
 /// For how long revisions are kept; `None` for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window(pub Option<Duration>);
+
+/// For how long revisions are kept unless something else is said, in every store: kube-apiserver's.
+const DEFAULT_WINDOW: Window = Window(Some(Duration::from_secs(5 * 60)));
 
 fn window(text: &str) -> Result<Window, String> {
     let window = duration(text).filter(|_| !text.starts_with('-'));
@@ -179,6 +182,14 @@ pub enum OptionsError {
     /// etcd is given, but something else asked for.
     #[error("--etcd-servers is given, but --storage is not etcd: leave one of them out")]
     UnusedEtcdServers,
+    /// It is said when a store is compacted that is not the one that is used.
+    #[error("{flag} is given, but has nothing to do with the storage ({storage}): leave it out")]
+    UnusedCompaction {
+        /// The flag.
+        flag: &'static str,
+        /// What the storage is.
+        storage: String,
+    },
     /// etcd cannot be used.
     #[error("--etcd-servers: {0}")]
     Etcd(#[source] storage::Error),
@@ -196,6 +207,19 @@ pub enum OptionsError {
     /// The audit policy cannot be used.
     #[error(transparent)]
     Audit(#[from] PolicyError),
+    /// There is an audit policy, but nobody to be told.
+    #[error(
+        "--audit-policy-file is given, but neither --audit-log-path nor --audit-webhook-config-file: give one of them"
+    )]
+    UnusedAuditPolicy,
+    /// Audit events cannot be sent.
+    #[error("--audit-webhook-config-file {path}: {why}")]
+    AuditWebhook {
+        /// The kubeconfig.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// The server cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -283,9 +307,19 @@ impl ServerOptions {
 
     async fn open_store(&self) -> Result<Arc<dyn Store>, OptionsError> {
         let config = storage::Config {
-            compaction_window: self.compaction_window.0,
+            compaction_window: self.compaction_window.unwrap_or(DEFAULT_WINDOW).0,
             ..storage::Config::default()
         };
+        let (flag, other) = match self.storage() {
+            Storage::Etcd => ("--compaction-window", self.compaction_window),
+            _ => ("--etcd-compaction-interval", self.etcd.etcd_compaction_interval),
+        };
+        if other.is_some() {
+            return Err(OptionsError::UnusedCompaction {
+                flag,
+                storage: self.storage_text(),
+            });
+        }
         let servers = !self.etcd.etcd_servers.is_empty();
         match self.storage() {
             Storage::Etcd if !servers => Err(OptionsError::NoEtcdServers),
@@ -326,6 +360,40 @@ fn read(flag: &'static str, path: &Path) -> Result<String, OptionsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        server: ServerOptions,
+    }
+
+    #[tokio::test]
+    async fn what_has_nothing_to_do_with_the_storage_is_refused() {
+        for (flags, wanted) in [
+            (["--storage=memory", "--compaction-window=1m"], ""),
+            (
+                ["--storage=memory", "--etcd-compaction-interval=1m"],
+                "--etcd-compaction-interval is given, but has nothing to do with the storage (memory, gone when this \
+                 process ends): leave it out",
+            ),
+            (
+                ["--etcd-servers=http://127.0.0.1:1", "--compaction-window=0"],
+                "--compaction-window is given, but has nothing to do with the storage (etcd, at http://127.0.0.1:1): leave \
+                 it out",
+            ),
+        ] {
+            let cli: Cli = clap::Parser::parse_from(["x"].iter().chain(&flags));
+            let error = cli.server.open_store().await.err();
+            assert_eq!(
+                error.map(|error| error.to_string()).unwrap_or_default(),
+                wanted,
+                "{flags:?}"
+            );
+        }
+        let cli: Cli = clap::Parser::parse_from(["x", "--audit-policy-file=/nowhere"]);
+        let error = cli.server.audit.open().err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("give one of them")));
+    }
 
     #[test]
     fn a_window_is_a_duration_or_for_ever() {

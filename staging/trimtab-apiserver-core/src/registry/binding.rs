@@ -6,7 +6,7 @@ use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, Grou
 use super::hooks::Operation;
 use super::options::WriteOptions;
 use super::update::Change;
-use super::{Answer, Call, decode, meta};
+use super::{Answer, Call, meta, yaml};
 
 struct Bind {
     binding: Value,
@@ -69,7 +69,7 @@ impl Call<'_> {
     pub(super) async fn bind(&mut self) -> Result<Answer, ApiError> {
         let options = WriteOptions::read(&self.request, "CreateOptions")?;
         let text = String::from_utf8_lossy(&self.request.body);
-        let mut binding = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        let mut binding = yaml::to_value(&text).map_err(ApiError::bad_request)?;
         self.place(&mut binding)?;
         binding["kind"] = "Binding".into();
         binding["apiVersion"] = "v1".into();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
+use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_kinds::strategy::RequestContext;
 use trimtab_apiserver_storage::Store;
@@ -244,6 +245,11 @@ impl<'a> Call<'a> {
             namespace: self.namespace.clone(),
             subresource: self.request.info.subresource.clone(),
             user: self.request.user.name.clone(),
+            requester: if self.resource.strategy.wants_requester() {
+                requester(&self.request.user)
+            } else {
+                Value::Null
+            },
         }
     }
 
@@ -313,6 +319,21 @@ impl<'a> Call<'a> {
             ));
         }
     }
+}
+
+/// What is known of a user beyond the name, for the kinds that write it down.
+fn requester(user: &UserInfo) -> Value {
+    let mut known = json!({});
+    if !user.uid.is_empty() {
+        known["uid"] = user.uid.as_str().into();
+    }
+    if !user.groups.is_empty() {
+        known["groups"] = user.groups.clone().into();
+    }
+    if !user.extra.is_empty() {
+        known["extra"] = json!(user.extra);
+    }
+    known
 }
 
 /// Whether the request is for a stream of changes.

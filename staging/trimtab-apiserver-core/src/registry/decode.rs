@@ -7,7 +7,7 @@ use trimtab_apiserver_kinds::resource::Resource;
 use super::options::FieldValidation;
 use super::resources::Resources;
 use super::strict::{self, Reading};
-use super::{json_syntax, meta, storage};
+use super::{json_syntax, meta, storage, yaml};
 use crate::api::BodyFormat;
 
 /// The name that kube-apiserver's decoder gives itself in errors.
@@ -70,12 +70,13 @@ impl Decoder<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Value, ApiError> {
         let text = String::from_utf8_lossy(body);
-        let yaml;
+        let written;
+        let mut repeated = None;
         let text: &str = if format == BodyFormat::Yaml {
-            yaml = yaml_to_value(&text)
-                .map_err(|e| self.unrecognized(&e, body))?
-                .to_string();
-            &yaml
+            let read = yaml::read(&text).map_err(|e| self.unrecognized(&e, body))?;
+            repeated = read.repeated;
+            written = read.value.to_string();
+            &written
         } else {
             &text
         };
@@ -94,7 +95,7 @@ impl Decoder<'_> {
             })?;
         let Reading {
             value,
-            problems,
+            mut problems,
             misfit,
         } = reading;
         let mut object = match value {
@@ -111,6 +112,15 @@ impl Decoder<'_> {
             }
         };
         self.check_kind(&object, text)?;
+        if let Some(repeated) = repeated {
+            problems.insert(
+                0,
+                match self.validation {
+                    FieldValidation::Strict => format!("yaml: unmarshal errors:\n  {repeated}"),
+                    _ => repeated,
+                },
+            );
+        }
         self.finish(&mut object, problems, misfit, warnings)
             .map_err(|e| self.cannot(&object, &e))?;
         Ok(object)
@@ -286,7 +296,7 @@ fn first_segment(group: &str) -> &str {
     group.split('.').next().unwrap_or_default()
 }
 
-fn json_kind(value: &Value) -> &'static str {
+pub(super) fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -314,15 +324,4 @@ fn summary(body: &[u8]) -> String {
             .chain([more.to_owned()])
             .collect(),
     }
-}
-
-/// Reads the first document of a YAML text.
-pub(crate) fn yaml_to_value(text: &str) -> Result<Value, String> {
-    let first = text
-        .strip_prefix("---\n")
-        .unwrap_or(text)
-        .split("\n---")
-        .next()
-        .unwrap_or_default();
-    serde_saphyr::from_str::<Value>(first).map_err(|e| format!("yaml: {e}"))
 }

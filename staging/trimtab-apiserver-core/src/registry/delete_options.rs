@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath};
 
 use super::options::{dry_run, flag, invalid, number, query_values};
-use super::{decode, json_syntax};
+use super::{json_syntax, yaml};
 use crate::api::{ApiRequest, BodyFormat};
 
 /// What happens to the objects that the deleted one owns.
@@ -54,7 +54,7 @@ impl DeleteOptions {
         }
         let text = String::from_utf8_lossy(&request.body);
         let body: Value = if request.body_format == BodyFormat::Yaml {
-            decode::yaml_to_value(&text).map_err(ApiError::bad_request)?
+            yaml::to_value(&text).map_err(ApiError::bad_request)?
         } else {
             serde_json::from_str(&text).map_err(|_| {
                 let why = json_syntax::fault(&text);

@@ -8,7 +8,7 @@ use trimtab_apiserver_storage::{Compare, Op, Txn};
 use super::binding::created;
 use super::delete_options::DeleteOptions;
 use super::hooks::Operation;
-use super::{Answer, Call, decode, keys, meta, storage};
+use super::{Answer, Call, keys, meta, storage, yaml};
 
 /// How often the budget is tried again because it changed meanwhile.
 const ATTEMPTS: usize = 20;
@@ -17,7 +17,7 @@ impl Call<'_> {
     /// POST to `pods/eviction`.
     pub(super) async fn evict(&mut self) -> Result<Answer, ApiError> {
         let text = String::from_utf8_lossy(&self.request.body);
-        let mut eviction = decode::yaml_to_value(&text).map_err(ApiError::bad_request)?;
+        let mut eviction = yaml::to_value(&text).map_err(ApiError::bad_request)?;
         self.place(&mut eviction)?;
         eviction["kind"] = "Eviction".into();
         eviction["apiVersion"] = "policy/v1".into();

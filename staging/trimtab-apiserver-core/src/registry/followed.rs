@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
 use trimtab_apiserver_storage::{
     Error, Event, EventKind, KeyValue, RangeRequest, Store, WatchRequest, WatchStream,
 };
@@ -42,6 +43,8 @@ struct Live<V> {
     /// A watch has ended: everything must be read again.
     broken: bool,
     reloading: bool,
+    /// What reads everything again, when that takes a while. It ends with this.
+    reload: Option<AbortOnDropHandle<()>>,
     /// Told when a watch has something to say, whoever polled it last.
     waker: Waker,
 }
@@ -101,28 +104,43 @@ impl<V: View> Followed<V> {
         live.catch_up(&self.prefixes);
         if live.broken && !live.reloading {
             live.reloading = true;
-            let this = self.clone();
             drop(live);
-            let mut reload = Box::pin(async move { this.reload().await });
+            let mut reload = Box::pin(self.reload());
             // A local store answers at once; for any other one this goes on beside.
-            if reload.as_mut().now_or_never().is_none() {
-                tokio::spawn(reload);
-            }
+            let task = match reload.as_mut().now_or_never() {
+                Some(()) => None,
+                None => Some(AbortOnDropHandle::new(tokio::spawn(reload))),
+            };
             live = self.live.lock();
+            if task.is_some() {
+                live.reload = task;
+            }
         }
         live
     }
 
-    async fn reload(&self) {
-        let fresh = Live::load(&*self.store, &self.prefixes).await;
-        if let Err(error) = &fresh {
-            tracing::error!(%error, prefixes = ?self.prefixes, "cannot read what is followed, trying again");
-            tokio::time::sleep(PAUSE).await;
+    /// Reads everything again, for as long as anybody has this.
+    fn reload(self: &Arc<Self>) -> impl Future<Output = ()> + use<V> {
+        let (this, store, prefixes) = (Arc::downgrade(self), self.store.clone(), self.prefixes.clone());
+        async move {
+            let fresh = Live::load(&*store, &prefixes).await;
+            if let Err(error) = &fresh {
+                tracing::error!(%error, ?prefixes, "cannot read what is followed, trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            if let Some(this) = this.upgrade() {
+                this.reloaded(fresh);
+            }
         }
+    }
+
+    fn reloaded(&self, fresh: Result<Live<V>, Error>) {
         let mut live = self.live.lock();
         let waker = live.waker.clone();
         live.reloading = false;
-        if let Ok(fresh) = fresh {
+        if let Ok(mut fresh) = fresh {
+            // It may be what does this, and is not to be ended in the middle.
+            fresh.reload = live.reload.take();
             *live = fresh;
             live.waker.clone_from(&waker);
         }
@@ -145,6 +163,7 @@ impl<V: View> Live<V> {
             view,
             broken: false,
             reloading: false,
+            reload: None,
             waker: Waker::noop().clone(),
         })
     }
@@ -263,7 +282,7 @@ impl Objects {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use trimtab_apiserver_storage::{Config, MemoryStore, Op, Txn};
+    use trimtab_apiserver_storage::{Config, MemoryStore, Op, RangeResponse, Revision, Txn, TxnResponse};
 
     use super::*;
 
@@ -308,5 +327,80 @@ mod tests {
         store.compact(revision + 1).await.expect("compacts");
         assert_eq!(shown(), [false, true, true]);
         assert_eq!(quotas.look(|all| all.get("a/q")), None);
+    }
+
+    /// A store of which nothing can be read any more.
+    #[derive(Debug)]
+    struct Stuck {
+        store: MemoryStore,
+        is_stuck: std::sync::atomic::AtomicBool,
+    }
+
+    #[async_trait::async_trait]
+    impl Store for Stuck {
+        async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+            match self.is_stuck.load(std::sync::atomic::Ordering::Relaxed) {
+                true => std::future::pending().await,
+                false => self.store.range(request).await,
+            }
+        }
+
+        async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+            self.store.txn(txn).await
+        }
+
+        async fn watch(&self, request: WatchRequest) -> Result<WatchStream, Error> {
+            self.store.watch(request).await
+        }
+
+        async fn revision(&self) -> Result<Revision, Error> {
+            self.store.revision().await
+        }
+
+        async fn compact(&self, revision: Revision) -> Result<(), Error> {
+            self.store.compact(revision).await
+        }
+
+        async fn request_progress(&self) -> Result<(), Error> {
+            self.store.request_progress().await
+        }
+
+        async fn close(&self) -> Result<(), Error> {
+            self.store.close().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_reads_everything_again_ends_with_what_it_reads_for() {
+        let store = Arc::new(Stuck {
+            store: MemoryStore::new(Config::default()),
+            is_stuck: false.into(),
+        });
+        let put = |key: &'static str| Op::Put {
+            key: key.into(),
+            value: "{}".into(),
+            ttl: None,
+        };
+        run(&*store, put("/registry/a/x")).await;
+        let followed: Arc<Followed<Objects>> = Followed::load(store.clone(), vec!["/registry/a/".to_owned()])
+            .await
+            .expect("loads");
+        run(&*store, put("/registry/a/y")).await;
+        let revision = run(&*store, put("/registry/a/z")).await;
+        store.is_stuck.store(true, std::sync::atomic::Ordering::Relaxed);
+        store.compact(revision).await.expect("compacts");
+        assert!(
+            followed.look(|all| all.get("x")).is_some(),
+            "what was known stays"
+        );
+        assert!(followed.live.lock().reload.is_some(), "it is read again");
+        drop(followed);
+        let only_here = async {
+            while Arc::strong_count(&store) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let only_here = tokio::time::timeout(Duration::from_secs(60), only_here).await;
+        assert!(only_here.is_ok(), "nobody has the store any more");
     }
 }

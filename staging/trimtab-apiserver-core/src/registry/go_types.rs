@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
-use trimtab_apimachinery_meta::quantity::Quantity;
+use trimtab_apimachinery_meta::quantity::{InvalidQuantity, Quantity};
 use trimtab_apimachinery_schema::Schema;
 use trimtab_apimachinery_schema::schema::{Additional, Type};
 
@@ -46,7 +46,22 @@ pub(crate) fn scalar(schema: &Schema, value: Value) -> Result<Value, Misfit> {
     }
 }
 
-/// What a list or object does not fit when the schema says something else.
+/// Whether a schema is of a scalar with a reader of its own, which may say nothing of JSON types.
+pub(crate) fn is_scalar(schema: &Schema) -> bool {
+    schema.int_or_string
+        || (schema.properties.is_empty() && matches!(last(&schema.name), "Quantity" | "IntOrString"))
+}
+
+/// What a list or an object is told where its schema has something else.
+pub(crate) fn misplaced(schema: &Schema, value: &Value) -> Result<Value, Misfit> {
+    match last(&schema.name) {
+        "Quantity" => Err(Misfit::Own(InvalidQuantity.to_string())),
+        "IntOrString" => misfit(value, "int32"),
+        _ => misfit(value, &go_type(schema)),
+    }
+}
+
+/// What a value does not fit when the schema says something else.
 pub(crate) fn misfit<T>(value: &Value, wanted: &str) -> Result<T, Misfit> {
     let found = match value {
         Value::Null => "null".to_owned(),
@@ -139,6 +154,9 @@ fn last(name: &str) -> &str {
 
 /// The Go type that a schema describes, as errors name it.
 pub(crate) fn go_type(schema: &Schema) -> String {
+    if !schema.go.type_name.is_empty() {
+        return schema.go.type_name.to_owned();
+    }
     match schema.type_ {
         Some(Type::String) if schema.format == "byte" => "[]uint8".to_owned(),
         Some(Type::String) => "string".to_owned(),
@@ -159,14 +177,18 @@ pub(crate) fn go_type(schema: &Schema) -> String {
             Additional::Schema(values) if schema.properties.is_empty() => {
                 format!("map[string]{}", go_type(values))
             }
-            _ => {
-                let mut parts = schema.name.rsplit('.');
-                let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-                format!("{package}.{name}")
-            }
+            _ => struct_type(schema),
         },
+        None if !schema.name.is_empty() => struct_type(schema),
         None => "interface {}".to_owned(),
     }
+}
+
+/// A struct as errors name it: its package and its name.
+fn struct_type(schema: &Schema) -> String {
+    let mut parts = schema.name.rsplit('.');
+    let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{package}.{name}")
 }
 
 /// The name of the struct that a schema describes; `None` for maps and what has no name.

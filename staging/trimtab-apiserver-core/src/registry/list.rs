@@ -10,7 +10,7 @@ use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Error, KeyValue, RangeRequest, Revision, Store, contract::prefix_end};
 
-use super::cache::Snapshot;
+use super::cache::{ListedBy, Snapshot};
 use super::codec::Codec;
 use super::continue_token::ContinueToken;
 use super::item::Item;
@@ -66,8 +66,13 @@ impl Call<'_> {
         let sift = ByBytes { codec, filter };
         match self.cached(options).await? {
             Some(snapshot) => {
-                sift.page(options, snapshot, &self.prefix(options).collection)
-                    .await
+                let fetched = snapshot.items.len();
+                let page = sift
+                    .page(options, snapshot, &self.prefix(options).collection)
+                    .await;
+                let returned = page.as_ref().map_or(0, |page| page.objects.len());
+                self.listed(ListedBy::Cache, fetched, returned);
+                page
             }
             None => self.read_page(options, &sift).await,
         }
@@ -146,12 +151,21 @@ impl Call<'_> {
             Some(token) => token.revision(),
             None => self.revision_to_read(options.read_at).await?,
         };
-        let result = read_page(self.store(), &prefix, options, revision, sift).await;
+        let mut fetched = 0;
+        let result = read_page(self.store(), &prefix, options, revision, sift, &mut fetched).await;
+        let returned = result.as_ref().map_or(0, |page| page.objects.len());
+        self.listed(ListedBy::Store, fetched, returned);
         result.map_err(|e| match (e, &options.token) {
             (ReadError::Store(Error::Compacted { .. }), Some(token)) => expired_token(token.clone()),
             (ReadError::Store(e), _) => storage::error(&e),
             (ReadError::Api(e), _) => e,
         })
+    }
+
+    fn listed(&self, by: ListedBy, fetched: usize, returned: usize) {
+        if let Some(cache) = self.registry.caches.existing(&self.resource) {
+            cache.listed(by, fetched, returned);
+        }
     }
 
     /// The collection's keys; only the one object's, if the selector names it.
@@ -404,6 +418,7 @@ async fn read_page<S: Sift>(
     options: &ListOptions,
     mut revision: Option<Revision>,
     sift: &S,
+    fetched: &mut usize,
 ) -> Result<Page<S::Object>, ReadError> {
     let (mut start, end) = prefix.range();
     start = prefix.start_after(options.token.as_ref(), start);
@@ -430,6 +445,7 @@ async fn read_page<S: Sift>(
         // Later chunks are read as of the first.
         revision = Some(response.revision);
         let chunk = response.kvs.len();
+        *fetched += chunk;
         let mut keys: Vec<Bytes> = Vec::new();
         if limit > 0 {
             keys.extend(response.kvs.iter().map(|kv| kv.key.clone()));

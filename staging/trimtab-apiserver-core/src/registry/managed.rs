@@ -40,6 +40,10 @@ impl Call<'_> {
         let resource = &self.resource;
         let is = |group: &str, plural: &str| resource.group == group && resource.plural == plural;
         match subresource {
+            // Who asks for a certificate owns nothing of the request, which never changes.
+            "" if is("certificates.k8s.io", "certificatesigningrequests") => {
+                Reset::These(paths(&[&["spec"], &["status"]]))
+            }
             "" | "finalize" if resource.subresource("status").is_some() => Reset::field("status"),
             "status" if resource.custom => Reset::AllBut(paths(&[&["status"]])),
             "status" if is("", "pods") => Reset::These(paths(&[

@@ -147,6 +147,12 @@ fn owners(object: &Value) -> Vec<FieldError> {
         let field = |name: &str| owner[name].as_str().unwrap_or_default();
         let api_version = field("apiVersion");
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        // What has more than one slash is read as nothing at all.
+        let (group, version) = if version.contains('/') {
+            ("", "")
+        } else {
+            (group, version)
+        };
         if version.is_empty() {
             errors.push(FieldError::invalid(
                 &path.child("apiVersion"),

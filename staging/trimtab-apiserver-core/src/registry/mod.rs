@@ -34,7 +34,7 @@ mod eviction;
 pub(crate) mod followed;
 mod get;
 mod go_types;
-mod item;
+pub(crate) mod item;
 pub(crate) mod json_syntax;
 mod list;
 mod list_options;
@@ -48,8 +48,9 @@ mod shape;
 pub(crate) mod storage;
 mod strict;
 mod update;
-mod view;
+pub(crate) mod view;
 mod watch;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -72,7 +73,7 @@ use crate::ambient::Ambient;
 pub use crate::ambient::Clock;
 use crate::api::{ApiRequest, ApiResponse};
 use crate::limits::Limits;
-pub(crate) use cache::CacheFigures;
+pub(crate) use cache::{CacheFigures, Caches, ListFigures};
 use call::{Answer, Call};
 pub(crate) use creation::Creation;
 pub(crate) use deadline::{asked as time_asked, duration, exceeded as deadline_exceeded};
@@ -82,7 +83,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     resources: Arc<ResourceTable>,
     ambient: Ambient,
-    caches: cache::Caches,
+    caches: Arc<Caches>,
     hooks: RwLock<Hooks>,
     virtuals: RwLock<HashMap<VirtualId, Arc<dyn VirtualResource>>>,
     /// How long a request may take, and how long a watch lasts whose client does not say: up to twice that, so that they do
@@ -114,7 +115,7 @@ impl Registry {
         let resources = Arc::new(ResourceTable::new(resources));
         let limits = Limits::default();
         Self {
-            caches: cache::Caches::new(store.clone(), resources.clone()),
+            caches: Arc::new(Caches::new(store.clone(), resources.clone())),
             store,
             resources,
             ambient: Ambient::default(),
@@ -152,6 +153,11 @@ impl Registry {
     pub(crate) fn with_limits(mut self, limits: &Limits) -> Self {
         self.timeouts = (limits.request_timeout, limits.min_request_timeout);
         self
+    }
+
+    /// The caches that lists and watches are answered from.
+    pub(crate) fn caches(&self) -> &Arc<Caches> {
+        &self.caches
     }
 
     /// What the caches tell of themselves.

@@ -13,8 +13,8 @@ use super::decode::{self, Decoder};
 use super::options::{FieldValidation, WriteOptions};
 use super::resources::Resources;
 use super::update::Change;
-use super::{Answer, Call};
-use crate::api::BodyFormat;
+use super::{Answer, Call, yaml};
+use crate::api::{self, BodyFormat};
 
 /// A patch. That its body makes no sense shows when it is applied: that there is no such object comes first.
 #[derive(Clone, Debug)]
@@ -106,14 +106,21 @@ impl Call<'_> {
             BodyFormat::StrategicMergePatch if self.resource.custom => Err(ApiError::new(
                 415,
                 StatusReason::UnsupportedMediaType,
-                "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+                api::NO_SUCH_PATCH,
             )),
             BodyFormat::StrategicMergePatch => Ok(Patch::Strategic(patch::read_strategic(body))),
             BodyFormat::ApplyPatch => {
                 let text = String::from_utf8_lossy(body);
-                let config = decode::yaml_to_value(&text)
-                    .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+                let refused = |why: &str| ApiError::bad_request(format!("error decoding YAML: {why}"));
+                let config = yaml::to_value(&text)
+                    .map_err(|why| refused(&format!("error converting YAML to JSON: {why}")))?;
+                if !config.is_object() && !config.is_null() {
+                    let into = "Go value of type map[string]interface {}";
+                    return Err(refused(&format!(
+                        "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into {into}",
+                        decode::json_kind(&config)
+                    )));
+                }
                 Ok(Patch::Apply(config))
             }
             BodyFormat::Json | BodyFormat::Yaml => Err(ApiError::new(

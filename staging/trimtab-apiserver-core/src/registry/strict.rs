@@ -7,7 +7,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, Type};
+use trimtab_apimachinery_schema::schema::{Additional, GoField, Type};
+
+use trimtab_apiserver_kinds::builtin;
 
 use super::go_types::{self, Misfit};
 
@@ -40,6 +42,7 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(
         unknown: Vec::new(),
         misfit: None,
         custom,
+        silent: 0,
     };
     let root = Node {
         schema: Some(schema),
@@ -94,6 +97,8 @@ struct Report {
     duplicate: Vec<(usize, String)>,
     unknown: Vec<(usize, String)>,
     custom: bool,
+    /// How many readers of their own the reader is in, which say nothing of fields.
+    silent: usize,
 }
 
 impl Report {
@@ -131,6 +136,9 @@ impl Report {
     }
 
     fn found(&mut self, unknown: bool) {
+        if self.silent > 0 {
+            return;
+        }
         let order = self.duplicate.len() + self.unknown.len();
         if unknown {
             // Sorting custom resources' unknown fields goes by path, so order is 0 for all of them.
@@ -164,7 +172,7 @@ enum Field<'a> {
     Unknown,
 }
 
-fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool, custom: bool) -> Field<'a> {
+fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool) -> Field<'a> {
     let Some(schema) = schema else {
         return Field::Known(None);
     };
@@ -177,9 +185,7 @@ fn field<'a>(schema: Option<&'a Schema>, key: &str, embedded: bool, custom: bool
         Additional::None => {}
     }
     let own = embedded || schema.embedded_resource;
-    // An object of a built-in kind of which no field is known is raw JSON.
-    let raw = !custom && schema.properties.is_empty();
-    let open = raw || schema.preserve_unknown || schema.type_ != Some(Type::Object);
+    let open = schema.preserve_unknown || schema.type_ != Some(Type::Object);
     if open || (own && matches!(key, "apiVersion" | "kind" | "metadata")) {
         return Field::Known(None);
     }
@@ -190,6 +196,11 @@ impl Node<'_, '_> {
     fn scalar(self, value: Value) -> Value {
         match self.schema {
             Some(schema) if !self.report.custom && !self.report.structs.is_empty() => {
+                let schema = if builtin::is_recursive(schema) {
+                    builtin::unfold(schema)
+                } else {
+                    schema
+                };
                 go_types::scalar(schema, value).unwrap_or_else(|misfit| self.report.misfits(misfit))
             }
             _ => value,
@@ -198,29 +209,51 @@ impl Node<'_, '_> {
 
     /// Whether a list or an object of a built-in kind is where its schema has something else.
     fn is_misplaced(&self, is: Type) -> bool {
-        let schema = self.schema.filter(|s| !self.report.custom && !s.preserve_unknown);
-        schema.and_then(|s| s.type_).is_some_and(|wanted| wanted != is) && !self.report.structs.is_empty()
+        let known = |s: &&Schema| !self.report.custom && (!s.preserve_unknown || builtin::is_recursive(s));
+        let schema = self.schema.filter(known).map(builtin::unfold);
+        let misplaced = |s: &Schema| s.type_.is_some_and(|wanted| wanted != is) || go_types::is_scalar(s);
+        schema.is_some_and(misplaced) && !self.report.structs.is_empty()
     }
 
     fn misplaced(self, found: &Value) -> Value {
-        let wanted = self.schema.map(go_types::go_type).unwrap_or_default();
-        match go_types::misfit::<Value>(found, &wanted) {
+        let misfit = self
+            .schema
+            .map(|schema| go_types::misplaced(builtin::unfold(schema), found));
+        match misfit.unwrap_or_else(|| Ok(Value::Null)) {
             Ok(value) => value,
             Err(misfit) => self.report.misfits(misfit),
         }
     }
 }
 
-/// Whether a value of a built-in kind says no more than its absence: null, an empty list, an empty map.
+/// Whether a value of a built-in kind says no more than its absence: null, an empty list, an empty map, and zeros where
+/// Go's type has no absence.
 fn says_nothing(value: &Value, schema: Option<&Schema>) -> bool {
-    let Some(schema) = schema.filter(|s| s.type_.is_some() && !s.preserve_unknown) else {
+    let Some(schema) = schema.filter(|s| !s.preserve_unknown || (value.is_null() && s.go.pointer)) else {
         return false;
     };
     match value {
         Value::Null => !schema.nullable,
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty() && matches!(schema.additional, Additional::Schema(_)),
-        _ => false,
+        Value::String(text) => schema.go.omit_zero && text.is_empty(),
+        Value::Bool(truth) => schema.go.omit_zero && !truth,
+        Value::Number(number) => schema.go.omit_zero && number.as_f64() == Some(0.0),
+    }
+}
+
+/// What Go has where a list or a map of a built-in kind has null: the zero of its elements.
+fn or_zero(value: Value, schema: Option<&Schema>, custom: bool) -> Value {
+    match schema {
+        Some(schema) if value.is_null() && !custom && builtin::is_recursive(schema) => {
+            Value::Object(Map::new())
+        }
+        Some(schema) if value.is_null() && !custom && !schema.preserve_unknown => match schema.type_ {
+            Some(Type::Object) if !schema.properties.is_empty() => Value::Object(Map::new()),
+            Some(Type::String) if schema.format == "byte" => "".into(),
+            _ => schema.go_zero(),
+        },
+        _ => value,
     }
 }
 
@@ -284,7 +317,13 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             while seq.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(self.misplaced(&Value::Array(Vec::new())));
         }
-        let items = self.schema.and_then(|s| s.items.as_deref());
+        let items = match self.schema {
+            // One schema or several: each is one.
+            Some(schema) if schema.preserve_unknown && !self.report.custom => {
+                builtin::is_unfolded(schema).then(|| builtin::unfold(schema))
+            }
+            schema => schema.and_then(|s| s.items.as_deref()),
+        };
         let mut out = Vec::new();
         loop {
             let before = self.report.enter_index(out.len());
@@ -295,7 +334,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             })?;
             self.report.leave(before);
             match item {
-                Some(item) => out.push(item),
+                Some(item) => out.push(or_zero(item, items, self.report.custom)),
                 None => return Ok(Value::Array(out)),
             }
         }
@@ -306,18 +345,35 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(self.misplaced(&Value::Object(Map::new())));
         }
-        let (schema, embedded, report) = (self.schema, self.embedded, self.report);
+        let (embedded, report) = (self.embedded, self.report);
         let custom = report.custom;
+        let schema = self.schema.map(|s| if custom { s } else { builtin::unfold(s) });
+        let own_reader = self
+            .schema
+            .is_some_and(|s| !custom && !builtin::is_recursive(s) && builtin::is_unfolded(s));
+        report.silent += usize::from(own_reader);
         let name = schema.and_then(go_types::struct_name);
         report.structs.extend(name.map(str::to_owned));
         let is_struct = schema.is_some_and(|s| !s.properties.is_empty());
         let mut out = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             let before = report.enter(&key);
+            let found = field(schema, &key, embedded);
             if is_struct {
-                report.fields.push(key.clone());
+                report.fields.push(match &found {
+                    Field::Known(Some(Schema {
+                        go:
+                            GoField {
+                                within: Some(within), ..
+                            },
+                        ..
+                    })) => {
+                        format!("{within}.{key}")
+                    }
+                    _ => key.clone(),
+                });
             }
-            match field(schema, &key, embedded, custom) {
+            match found {
                 Field::Unknown => {
                     report.found(true);
                     map.next_value::<IgnoredAny>()?;
@@ -332,9 +388,16 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
                         report: &mut *report,
                         embedded,
                     })?;
-                    let required = schema.is_some_and(|s| s.required.contains(&key));
+                    let value = if is_struct {
+                        value
+                    } else {
+                        or_zero(value, known, custom)
+                    };
                     // An empty list of managed fields is an order to forget them.
-                    let kept = custom || key == "managedFields" || (required && !value.is_null());
+                    let kept = custom
+                        || !is_struct
+                        || key == "managedFields"
+                        || (!value.is_null() && known.is_some_and(|s| s.go.kept));
                     if !kept && says_nothing(&value, known) {
                         out.remove(&key);
                     } else {
@@ -350,6 +413,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         if name.is_some() {
             report.structs.pop();
         }
+        report.silent -= usize::from(own_reader);
         Ok(Value::Object(out))
     }
 }
@@ -434,6 +498,88 @@ mod tests {
                 Some(format!("json: cannot unmarshal {expected}")),
                 "{text}"
             );
+        }
+    }
+
+    /// What comes of a body of a built-in kind: the object, or why it does not fit.
+    fn built_in(kind: &str, text: &str) -> Result<Value, String> {
+        let resource = trimtab_apiserver_kinds::builtin::all()
+            .into_iter()
+            .find(|resource| resource.kind == kind)
+            .expect("a built-in kind");
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let reading = read(&resource.schema, false, &mut deserializer).expect("it is JSON");
+        reading.misfit.map_or(Ok(reading.value), Err)
+    }
+
+    #[test]
+    fn built_in_kinds_are_read_as_gos_types_read_them() {
+        let refused = |why: &str| Err(format!("json: cannot unmarshal {why}"));
+        let cases = [
+            // Null is the zero of an element, and an absence elsewhere.
+            ("ConfigMap", r#"{"data":{"a":null},"immutable":null}"#, Ok(json!({"data": {"a": ""}}))),
+            ("Pod", r#"{"spec":{"containers":[null]}}"#, Ok(json!({"spec": {"containers": [{}]}}))),
+            ("ResourceQuota", r#"{"spec":{"hard":{"pods":null}}}"#, Ok(json!({"spec": {"hard": {"pods": "0"}}}))),
+            // A zero is an absence, unless there is a pointer to it or it is always written.
+            (
+                "Deployment",
+                r#"{"spec":{"paused":false,"minReadySeconds":0,"replicas":0}}"#,
+                Ok(json!({"spec": {"replicas": 0}})),
+            ),
+            ("PriorityClass", r#"{"value":0,"description":""}"#, Ok(json!({"value": 0}))),
+            ("CSINode", r#"{"spec":{"drivers":[]}}"#, Ok(json!({"spec": {"drivers": []}}))),
+            // The recursive type is read as deep as it goes.
+            (
+                "CustomResourceDefinition",
+                r#"{"spec":{"versions":[{"schema":{"openAPIV3Schema":{"properties":{"a":{"items":{"type":5}}}}}}]}}"#,
+                refused(
+                    "number into Go struct field JSONSchemaProps.spec.versions.schema.openAPIV3Schema.properties.items.type \
+                     of type string",
+                ),
+            ),
+            (
+                "CustomResourceDefinition",
+                r#"{"spec":{"versions":[{"subresources":{"status":{"a":1}},"schema":{"openAPIV3Schema":
+                    {"properties":{"a":{"b":1,"required":[],"nullable":false,"default":{"c":null}}}}}}]}}"#,
+                Ok(json!({"spec": {"versions": [{"subresources": {"status": {}}, "schema": {"openAPIV3Schema":
+                    {"properties": {"a": {"default": {"c": null}}}}}}]}})),
+            ),
+            // Types have Go's names, and fields are where Go has them.
+            (
+                "Secret",
+                r#"{"type":5}"#,
+                refused("number into Go struct field Secret.type of type v1.SecretType"),
+            ),
+            (
+                "Service",
+                r#"{"spec":{"ipFamilies":"x"}}"#,
+                refused("string into Go struct field ServiceSpec.spec.ipFamilies of type []v1.IPFamily"),
+            ),
+            (
+                "Service",
+                r#"{"spec":{"ipFamilies":[1]}}"#,
+                refused("number into Go struct field ServiceSpec.spec.ipFamilies of type v1.IPFamily"),
+            ),
+            (
+                "PersistentVolume",
+                r#"{"spec":{"nfs":{"path":1}}}"#,
+                refused(
+                    "number into Go struct field NFSVolumeSource.spec.PersistentVolumeSource.nfs.path of type string",
+                ),
+            ),
+            (
+                "Service",
+                r#"{"spec":{"ports":[{"targetPort":{}}]}}"#,
+                refused("object into Go struct field ServicePort.spec.ports.targetPort of type int32"),
+            ),
+            (
+                "Node",
+                r#"{"status":{"capacity":{"cpu":{}}}}"#,
+                Err("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()),
+            ),
+        ];
+        for (kind, text, expected) in cases {
+            assert_eq!(built_in(kind, text), expected, "{kind} {text}");
         }
     }
 

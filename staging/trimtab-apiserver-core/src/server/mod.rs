@@ -4,6 +4,7 @@ mod bootstrap;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serving;
 use crate::webhook::{Clients, ServiceAddresses};
+
+use self::trust::Trust;
 
 pub use service::ApiService;
 
@@ -328,6 +331,7 @@ impl Builder {
             store: self.store.clone(),
             resources: registry.resources().clone(),
             reader: reader.clone(),
+            caches: registry.caches().clone(),
             authorizer: auth.authorizer.clone(),
             entropy: self.ambient.entropy.clone(),
         };
@@ -338,6 +342,7 @@ impl Builder {
                 .then(ParamAccess(around.clone())),
         );
         registry.set_admission(admission.clone());
+        let admission_timings = admission.timings();
         // Without policies, and without webhooks, whose servers may wait for this one to be up.
         bootstrap::write_first_objects(&registry, kubernetes_ip)
             .await
@@ -357,6 +362,22 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let mut tasks = auth.tasks;
+        // Without a listener nobody shows certificates.
+        if listener.is_some() {
+            let clients = std::iter::once(authority.certificate()).chain(self.client_ca.as_deref());
+            let trust = Trust {
+                clients: clients.collect::<Vec<_>>().join("\n"),
+                proxy: self.front_proxy.clone(),
+            };
+            trust.write(&registry).await;
+            let (registry, stop) = (registry.clone(), stop.clone());
+            tasks.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = trust.keep(registry) => {}
+                }
+            }));
+        }
         tasks.extend([
             definitions,
             policies::status::start(registry.clone(), stop.clone()),
@@ -376,7 +397,9 @@ impl Builder {
             .with_store(self.store.clone())
             .with_caches(registry.clone())
             .with_flow(flow.metrics())
-            .with_audit(self.audit.as_deref());
+            .with_audit(self.audit.as_deref())
+            .with_admission(admission_timings);
+        let audit = self.audit.clone();
         let api = Arc::new(Api::new(Parts {
             registry,
             authenticator: auth.authenticator,
@@ -418,7 +441,13 @@ impl Builder {
                 GRACE,
             )));
         }
+        // Nothing can fail any more.
+        let auditing = audit.and_then(|audit| {
+            let task = audit.start()?;
+            Some((audit, task))
+        });
         Ok(ApiServer {
+            auditing,
             api,
             store: self.store,
             address,
@@ -455,6 +484,8 @@ pub struct ApiServer {
     admin: Pair,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// What sends audit events; last of all, since all others have some.
+    auditing: Option<(Arc<Audit>, JoinHandle<()>)>,
 }
 
 impl ApiServer {
@@ -508,7 +539,8 @@ impl ApiServer {
         ApiService::new(self.api.clone())
     }
 
-    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), and closes the store.
+    /// Stops accepting, ends watches, lets requests finish (for 10 seconds at most), sends what audit events are left (for as
+    /// long again), and closes the store.
     ///
     /// # Errors
     ///
@@ -527,6 +559,13 @@ impl ApiServer {
         for task in self.tasks.drain(..) {
             let _ = task.await; // a task that panicked has said so
         }
+        if let Some((audit, mut task)) = self.auditing.take() {
+            audit.close();
+            if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                tracing::warn!("audit events could not be sent in time and are lost");
+                task.abort();
+            }
+        }
         self.store.close().await
     }
 }
@@ -535,5 +574,6 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         self.stop.cancel();
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.auditing.iter().for_each(|(_, task)| task.abort());
     }
 }

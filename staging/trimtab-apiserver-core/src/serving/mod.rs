@@ -1,6 +1,7 @@
 //! Serving over TLS: the listener, connections, and a stop that lets requests finish.
 
 mod activity;
+mod gathered;
 mod kubeconfig;
 mod peers;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tls;
 mod watched;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
+use self::gathered::{Ended, gathered};
 use self::watched::Watched;
 use crate::http::{Api, Peer};
 use crate::limits::{Limits, Patience};
@@ -130,8 +133,9 @@ async fn connection(
     });
     // What they have agreed on is what is spoken. To look at the first bytes for it would have no time limit.
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = TokioIo::new(Watched::new(stream, write));
+    let stream = Watched::new(stream, write);
     let ended = if is_http2 {
+        let (stream, mut sender) = gathered(stream);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -140,13 +144,13 @@ async fn connection(
             .max_pending_accept_reset_streams(MOST_RESETS)
             .keep_alive_interval(KEEP_ALIVE)
             .adaptive_window(true);
-        let mut served = pin!(builder.serve_connection(stream, service));
+        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
-            ended = served.as_mut() => ended,
+            ended = poll_fn(|cx| sender.poll(cx, |cx| served.as_mut().poll(cx))) => ended,
             () = either(stop.cancelled(), activity.idle_for(idle)) => {
                 // What is being answered is answered to its end.
                 served.as_mut().graceful_shutdown();
-                served.await
+                poll_fn(|cx| sender.poll(cx, |cx| served.as_mut().poll(cx))).await
             }
         }
     } else {
@@ -156,14 +160,19 @@ async fn connection(
             .max_buf_size(MOST_BUFFER)
             // It begins at the end of the request before, so that it is how long a connection may be idle, too.
             .header_read_timeout(head);
-        let mut served = pin!(builder.serve_connection(stream, service).with_upgrades());
-        tokio::select! {
+        let mut served = pin!(
+            builder
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+        );
+        let ended = tokio::select! {
             ended = served.as_mut() => ended,
             () = stop.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 served.await
             }
-        }
+        };
+        ended.map_err(Ended::Protocol)
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");

@@ -28,13 +28,13 @@ const AGENT: &str = "kube-apiserver-admission";
 /// Targets whose connections are kept; from kube-apiserver's cache of clients.
 const MOST: usize = 200;
 /// Idle connections kept per target; client-go's.
-const IDLE_MOST: usize = 25;
+pub(super) const IDLE_MOST: usize = 25;
 /// How long an idle connection is kept; Go's.
-const IDLE: Duration = Duration::from_secs(90);
+pub(super) const IDLE: Duration = Duration::from_secs(90);
 /// How much of a text that is no answer is told.
-const TOLD_MOST: usize = 2048;
+pub(super) const TOLD_MOST: usize = 2048;
 
-type Https = Client<HttpsConnector<Dialer>, Full<Bytes>>;
+pub(super) type Https = Client<HttpsConnector<Dialer>, Full<Bytes>>;
 
 /// Calls webhooks. Connections are kept per target, and end when this is dropped.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Clients {
         if let Some(client) = self.kept.lock().by_target.get(target) {
             return Ok(client.clone());
         }
-        let config = tls::client_config(&target.authorities)?;
+        let config = tls::client_config(&target.authorities, None)?;
         let dialer = Dialer::new(target.place.clone(), self.resolver.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_MOST)

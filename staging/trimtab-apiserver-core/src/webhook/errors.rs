@@ -18,6 +18,11 @@ pub(crate) struct CallError {
 }
 
 impl CallError {
+    /// What is said when nothing has been tried.
+    pub(crate) fn none() -> Self {
+        Self::new("nothing has been tried")
+    }
+
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),

@@ -2,11 +2,12 @@
 //!
 //! `admission::webhooks` asks them about requests, `crd::conversion` has them convert objects; here is how they are
 //! reached. `target` reads from a configuration where a webhook is, `resolve` finds the addresses of a Service,
-//! `dial` connects, `tls` says whom to believe, and `client` makes a call of it.
+//! `dial` connects, `tls` says whom to believe, and `client` makes a call of it. `kubeconfig` is for servers that no object names.
 
 mod client;
 mod dial;
 mod errors;
+mod kubeconfig;
 mod resolve;
 mod target;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 pub(crate) use client::Clients;
+pub(crate) use errors::CallError;
+pub(crate) use kubeconfig::Endpoint;
 pub(crate) use resolve::ServiceAddresses;
 pub(crate) use target::Target;
 

@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::parse_x509_certificate;
 
 /// The certificates in a bundle of authorities (PEM). What is no certificate is passed over, as long as there is one.
@@ -36,13 +36,19 @@ pub(crate) fn authorities(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     Ok(found)
 }
 
+/// A client's certificate with its chain, and its key.
+pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// The TLS configuration of calls to a webhook that is known by these authorities (PEM), or by those of the system when
-/// there are none.
+/// there are none, and that is shown this certificate if it asks for one.
 ///
 /// # Errors
 ///
-/// A text that says why the authorities cannot be used.
-pub(super) fn client_config(bundle: &[u8]) -> Result<rustls::ClientConfig, String> {
+/// A text that says why the authorities or the certificate cannot be used.
+pub(super) fn client_config(
+    bundle: &[u8],
+    identity: Option<Identity>,
+) -> Result<rustls::ClientConfig, String> {
     let failed = |why: String| format!("unable to load root certificates: {why}");
     let trusted = if bundle.is_empty() {
         let found = rustls_native_certs::load_native_certs();
@@ -63,12 +69,17 @@ pub(super) fn client_config(bundle: &[u8]) -> Result<rustls::ClientConfig, Strin
         .build()
         .map_err(|error| failed(error.to_string()))?;
     let shown = if bundle.is_empty() { Vec::new() } else { trusted };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { inner, shown }))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Verifier { inner, shown }));
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => config
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("the client's certificate cannot be used: {error}"))?,
+    };
     // Over HTTP/2 all requests would go to one of the servers behind a Service.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

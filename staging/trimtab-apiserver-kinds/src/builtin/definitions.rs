@@ -3,18 +3,54 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use parking_lot::Mutex;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, ListType, Type};
+use trimtab_apimachinery_schema::schema::{Additional, GoField, ListType, Type};
+
+use crate::protobuf::{GoFact, go_fields};
 
 /// Where a schema's definitions are, and what references to them begin with.
 const DEFS: &str = "$defs";
 const REFERENCE: &str = "#/$defs/";
 
-/// The one recursive type; it is not followed.
+/// The one recursive type; it is not followed, but unfolded where it is met.
 const RECURSIVE: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+
+/// The recursive type once unfolded: what it refers to itself by is not.
+static UNFOLDED: LazyLock<Schema> = LazyLock::new(|| {
+    let root = SchemaGenerator::default().into_root_schema_for::<JSONSchemaProps>();
+    let root = root.as_value();
+    let none = Value::Object(Map::new());
+    let mut maker = Maker {
+        definitions: root.get(DEFS).unwrap_or(&none),
+        made: MADE.lock(),
+    };
+    let mut schema = maker.node(RECURSIVE, root);
+    RECURSIVE.clone_into(&mut schema.name);
+    schema
+});
+
+/// A schema, or what it stands for if it is the recursive type, alone or as one of what a field may hold.
+pub fn unfold(schema: &Schema) -> &Schema {
+    if is_unfolded(schema) { &UNFOLDED } else { schema }
+}
+
+/// Whether [`unfold`] unfolds it.
+pub fn is_unfolded(schema: &Schema) -> bool {
+    let kind = schema
+        .name
+        .strip_prefix(RECURSIVE)
+        .filter(|_| schema.preserve_unknown);
+    kind.is_some_and(|kind| matches!(kind, "" | "OrArray" | "OrBool" | "OrStringArray"))
+}
+
+/// Whether a schema is the recursive type alone.
+pub fn is_recursive(schema: &Schema) -> bool {
+    schema.preserve_unknown && schema.name == RECURSIVE
+}
 
 /// Schemas of named types, made so far; kinds share them.
 static MADE: LazyLock<Mutex<HashMap<String, Arc<Schema>>>> = LazyLock::new(Mutex::default);
@@ -63,6 +99,10 @@ impl Maker<'_> {
 
     /// The schema of a value where it is used.
     fn usage(&mut self, node: &Value) -> Arc<Schema> {
+        // The recursive type is the root of its own definitions.
+        if node["$ref"] == "#" {
+            return self.named(RECURSIVE, &Value::Null);
+        }
         let Some(name) = node["$ref"].as_str().and_then(|r| r.strip_prefix(REFERENCE)) else {
             return Arc::new(self.node("", node));
         };
@@ -96,8 +136,14 @@ impl Maker<'_> {
                 .map(str::to_owned)
                 .collect();
         }
+        let facts = go_fields(owner);
+        let is_empty_struct = facts.as_ref().is_some_and(HashMap::is_empty);
+        let facts = facts.unwrap_or_default();
         for (field, usage) in node["properties"].as_object().into_iter().flatten() {
             let mut usage = self.usage(usage);
+            if let Some(fact) = facts.get(field.as_str()) {
+                tell(&mut usage, fact);
+            }
             if let Some(rule) = MERGE.fields.get(&(owner, field.as_str())) {
                 rule.apply(Arc::make_mut(&mut usage));
             }
@@ -113,10 +159,34 @@ impl Maker<'_> {
         }
         let shapeless = schema.properties.is_empty() && matches!(schema.additional, Additional::None);
         let open = schema.type_.is_none() && !schema.int_or_string;
+        // A struct that is known to have no fields takes none.
+        let shapeless = shapeless && (owner.is_empty() || !is_empty_struct);
         if open || (schema.type_ == Some(Type::Object) && shapeless) {
             schema.preserve_unknown = true;
         }
         schema
+    }
+}
+
+/// Tells a field's schema, and those of its elements, what the Go type says of the field.
+fn tell(usage: &mut Arc<Schema>, GoFact { field, is_struct }: &GoFact) {
+    if *is_struct && usage.default.is_none() {
+        Arc::make_mut(usage).default = Some(Value::Object(Map::new()));
+    }
+    if *field == GoField::default() {
+        return;
+    }
+    let usage = Arc::make_mut(usage);
+    usage.go = field.clone();
+    let of_elements = field.type_name.split_once(']').map(|(_, name)| name);
+    if let Some(type_name) = of_elements {
+        let elements = match &mut usage.additional {
+            Additional::Schema(values) => Some(values),
+            _ => usage.items.as_mut(),
+        };
+        if let Some(elements) = elements {
+            Arc::make_mut(elements).go.type_name = type_name;
+        }
     }
 }
 
@@ -126,6 +196,7 @@ struct Rule {
     list_type: Option<ListType>,
     keys: Vec<String>,
     whole: bool,
+    granular: bool,
     patch_merge: bool,
     patch_retain_keys: bool,
     patch_key: String,
@@ -139,7 +210,10 @@ impl Rule {
             match word.split_once('=') {
                 None if word == "atomic" => rule.list_type = Some(ListType::Atomic),
                 None if word == "set" => rule.list_type = Some(ListType::Set),
-                None => rule.whole |= word == "struct",
+                None => {
+                    rule.whole |= word == "struct";
+                    rule.granular |= word == "granular";
+                }
                 Some(("map", keys)) => {
                     rule.list_type = Some(ListType::Map);
                     rule.keys = keys.split(',').map(str::to_owned).collect();
@@ -162,7 +236,7 @@ impl Rule {
             schema.list_type_stated = true;
         }
         schema.list_map_keys.clone_from(&self.keys);
-        schema.map_atomic |= self.whole;
+        schema.map_atomic = (schema.map_atomic || self.whole) && !self.granular;
         schema.patch_merge = self.patch_merge;
         schema.patch_retain_keys = self.patch_retain_keys;
         schema.patch_merge_key.clone_from(&self.patch_key);

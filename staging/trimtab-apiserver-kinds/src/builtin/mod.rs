@@ -4,6 +4,8 @@ mod definitions;
 mod table;
 mod types;
 
+pub use self::definitions::{is_recursive, is_unfolded, unfold};
+
 use std::sync::Arc;
 
 use trimtab_apimachinery_meta::{GroupResource, GroupVersionKind};

@@ -12,13 +12,15 @@
 //! A type is a scalar, one of a few special types, or a message; `[]` before it says that it repeats, `{}` that it is
 //! the value of a map by string. Flags are `?` for what may be absent (a pointer in Go), `~` for a message whose fields
 //! are those of the outer object in JSON, `+` for what JSON writes even if it is zero, and `0` for a message that JSON
-//! does not write if it is zero.
+//! does not write if it is zero. Behind `=` is what Go calls the type, where it has a name of its own: JSON is read as
+//! Go's types are, and refused in their words, so [`go_fields`] tells the schemas.
 //!
 //! **Invariant:** a decoded value is what Go's JSON encoder would have written of the same object, so the rest of
 //! the server cannot tell how a client wrote it.
 
 mod decode;
 mod encode;
+mod go_fields;
 mod special;
 mod table;
 mod wire;
@@ -28,6 +30,7 @@ mod tests;
 
 pub use self::decode::decode;
 pub use self::encode::{encode, encode_watch_event};
+pub(crate) use self::go_fields::{GoFact, go_fields};
 
 /// What the bytes of every object begin with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";

@@ -11,6 +11,8 @@ pub(super) static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(include
 pub(super) struct Table {
     /// By apiVersion and kind; the apiVersion `*` stands for any.
     kinds: HashMap<(&'static str, &'static str), MessageId>,
+    /// By name, as `core.v1.PodSpec`.
+    names: HashMap<&'static str, MessageId>,
     /// The fields of each message, in the order of their numbers.
     messages: Vec<Vec<Field>>,
 }
@@ -34,6 +36,8 @@ pub(super) struct Field {
     pub(super) kept: bool,
     /// JSON lacks it if it is zero, though it is a message.
     pub(super) omit_zero: bool,
+    /// What Go calls its type, if that is not what the type is called here.
+    pub(super) go_type: &'static str,
 }
 
 /// How often a field can be there.
@@ -104,6 +108,11 @@ impl Table {
             .copied()
     }
 
+    /// The message of that name.
+    pub(super) fn named(&self, name: &str) -> Option<MessageId> {
+        self.names.get(name).copied()
+    }
+
     /// The fields of a message.
     pub(super) fn fields(&self, id: MessageId) -> &[Field] {
         self.messages.get(id).map_or(&[], Vec::as_slice)
@@ -150,7 +159,11 @@ impl Table {
                 _ => {}
             }
         }
-        Self { kinds, messages }
+        Self {
+            kinds,
+            names: ids,
+            messages,
+        }
     }
 }
 
@@ -159,8 +172,9 @@ fn field(
     number: &str,
     name: &'static str,
     type_: &str,
-    flags: &str,
+    flags: &'static str,
 ) -> Option<Field> {
+    let (flags, go_type) = flags.split_once('=').unwrap_or((flags, ""));
     let (shape, type_) = if let Some(of) = type_.strip_prefix("[]") {
         (Shape::List, of)
     } else if let Some(of) = type_.strip_prefix("{}") {
@@ -196,5 +210,6 @@ fn field(
         inline: flags.contains('~'),
         kept: flags.contains('+'),
         omit_zero: flags.contains('0'),
+        go_type,
     })
 }

@@ -38,11 +38,12 @@ const USAGES: [&str; 23] = [
 /// The rules of a kind of `certificates.k8s.io`.
 pub(super) fn rules(kind: &str) -> Option<Rules> {
     (kind == "CertificateSigningRequest").then_some(Rules {
-        name: |_| Vec::new(),
+        name: names::path_segment,
+        requester: true,
         prepare_create: |ctx, request| {
             let spec = object(request, "spec");
             for field in ["uid", "groups", "extra"] {
-                carry_over(spec, &Value::Null, field);
+                carry_over(spec, &ctx.requester, field);
             }
             spec["username"] = ctx.user.as_str().into();
         },
@@ -338,6 +339,7 @@ mod tests {
             namespace: String::new(),
             subresource: "approval".to_owned(),
             user: String::new(),
+            requester: Value::Null,
         };
         let mut new = json!({"spec": {}, "status": {"conditions": [{"type": "Approved", "status": "True"}]}});
         prepare_approval(&context, &mut new, &request(&[]));

@@ -92,6 +92,12 @@ pub(super) fn immutable(new: &Value, old: &Value, at: &FieldPath) -> Vec<FieldEr
     }
 }
 
+/// A label selector that may not change.
+pub(super) fn immutable_selector(new: &Value, old: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let errors = immutable(new, old, at).into_iter();
+    errors.map(|error| error.shown_as(selector_json(new))).collect()
+}
+
 /// A text that is one of a few.
 pub(super) fn one_of(value: &Value, supported: &[&str], at: &FieldPath) -> Vec<FieldError> {
     if supported.contains(&text(value)) {
@@ -254,6 +260,16 @@ pub(super) fn selects(selector: &Value, labels: &Value) -> Option<bool> {
     }
     let selector = LabelSelector::from_object(selector).ok()?;
     Some(selector.is_some_and(|s| s.matches(labels)))
+}
+
+/// A label selector as Go's JSON of it: labels, then expressions.
+pub(super) fn selector_json(selector: &Value) -> String {
+    let parts = ["matchLabels", "matchExpressions"];
+    let known = parts.iter().filter(|part| !selector[**part].is_null());
+    let parts: Vec<String> = known
+        .map(|part| format!("\"{part}\":{}", selector[*part]))
+        .collect();
+    format!("{{{}}}", parts.join(","))
 }
 
 /// A value without entries as Go's JSON of it: null.

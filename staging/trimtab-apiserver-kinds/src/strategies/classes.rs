@@ -1,10 +1,11 @@
 //! Classes that pods name: of priority, and of the runtime that runs them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::checks::{default_to, immutable, int, invalid_for, items, labels, one_of, text};
 use super::core::pod_spec::validate_tolerations;
+use super::core::resources;
 use super::rules::Rules;
 
 /// The most that users may give; more is for the system.
@@ -54,11 +55,15 @@ fn validate_priority(class: &Value) -> Vec<FieldError> {
         errors.push(FieldError::forbidden(&FieldPath::new("value"), why));
     }
     let at = FieldPath::new("preemptionPolicy");
-    errors.extend(one_of(
-        &class["preemptionPolicy"],
-        &["PreemptLowerPriority", "Never"],
-        &at,
-    ));
+    if class["preemptionPolicy"] == "" {
+        errors.push(FieldError::required(&at, ""));
+    } else {
+        errors.extend(one_of(
+            &class["preemptionPolicy"],
+            &["PreemptLowerPriority", "Never"],
+            &at,
+        ));
+    }
     errors
 }
 
@@ -95,6 +100,9 @@ fn validate_runtime(class: &Value) -> Vec<FieldError> {
     } else {
         invalid_for(names::dns1123_label(text(handler)), handler, &at)
     };
+    let overhead = json!({"limits": class["overhead"]["podFixed"]});
+    let at = FieldPath::new("overhead");
+    errors.extend(resources::requirements(&overhead, &at, resources::container_name));
     let (scheduling, at) = (&class["scheduling"], FieldPath::new("scheduling"));
     errors.extend(labels(&scheduling["nodeSelector"], &at.child("nodeSelector")));
     let (tolerations, at) = (&scheduling["tolerations"], at.child("tolerations"));
@@ -103,7 +111,11 @@ fn validate_runtime(class: &Value) -> Vec<FieldError> {
     let key = |t: &Value| ["key", "operator", "value", "effect"].map(|part| text(&t[part]).to_owned());
     for (i, toleration) in all.iter().enumerate() {
         if all.iter().take(i).any(|earlier| key(earlier) == key(toleration)) {
-            errors.push(FieldError::duplicate(&at.index(i), toleration.clone()));
+            // Kubernetes shows its own struct.
+            let [key, operator, value, effect] = key(toleration);
+            let shown = json!({"Key": key, "Operator": operator, "Value": value, "Effect": effect,
+                "TolerationSeconds": toleration["tolerationSeconds"]});
+            errors.push(FieldError::duplicate(&at.index(i), shown));
         }
     }
     errors
@@ -113,7 +125,6 @@ fn validate_runtime(class: &Value) -> Vec<FieldError> {
 mod tests {
     use super::*;
     use crate::strategies::checks::tests::told;
-    use serde_json::json;
 
     #[test]
     fn high_priorities_are_for_the_system() {

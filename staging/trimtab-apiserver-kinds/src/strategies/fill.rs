@@ -5,76 +5,28 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use trimtab_apimachinery_schema::Schema;
-use trimtab_apimachinery_schema::schema::{Additional, Type};
+use trimtab_apimachinery_schema::schema::Additional;
 
 use crate::schema_ref::SchemaRef;
 
-/// Fields that are written even when they say nothing, though they are not required: Go never leaves out a time that is
-/// no pointer. By type, those of all groups.
-const ALWAYS: [(&str, &[&str]); 19] = [
-    (
-        "CertificateSigningRequestCondition",
-        &["lastUpdateTime", "lastTransitionTime"],
-    ),
-    ("ContainerStateRunning", &["startedAt"]),
-    ("ContainerStateTerminated", &["startedAt", "finishedAt"]),
-    ("DaemonSetCondition", &["lastTransitionTime"]),
-    ("DeploymentCondition", &["lastUpdateTime", "lastTransitionTime"]),
-    (
-        "Event",
-        &[
-            "eventTime",
-            "firstTimestamp",
-            "lastTimestamp",
-            "deprecatedFirstTimestamp",
-            "deprecatedLastTimestamp",
-            "reportingComponent",
-            "reportingInstance",
-        ],
-    ),
-    ("EventSeries", &["lastObservedTime"]),
-    ("FlowSchemaCondition", &["lastTransitionTime"]),
-    ("HorizontalPodAutoscalerCondition", &["lastTransitionTime"]),
-    ("JobCondition", &["lastProbeTime", "lastTransitionTime"]),
-    ("NamespaceCondition", &["lastTransitionTime"]),
-    ("NodeCondition", &["lastHeartbeatTime", "lastTransitionTime"]),
-    (
-        "PersistentVolumeClaimCondition",
-        &["lastProbeTime", "lastTransitionTime"],
-    ),
-    ("PodCondition", &["lastProbeTime", "lastTransitionTime"]),
-    ("PriorityLevelConfigurationCondition", &["lastTransitionTime"]),
-    ("ReplicaSetCondition", &["lastTransitionTime"]),
-    ("ReplicationControllerCondition", &["lastTransitionTime"]),
-    ("StatefulSetCondition", &["lastTransitionTime"]),
-    ("VolumeError", &["time"]),
-];
-
-/// Whether a field of a type is always written.
-fn is_always(type_: &Schema, field: &str) -> bool {
-    let name = type_.name.rsplit('.').next().unwrap_or_default();
-    let fields = ALWAYS.iter().find(|(known, _)| *known == name);
-    fields.is_some_and(|(_, fields)| fields.contains(&field))
+/// Fills in empty structs and zero values, below `metadata` only where it is not the object's own. An empty object has
+/// them too, so that who writes an object does not own them.
+pub(super) fn fill_zeros(schema: &SchemaRef, object: &mut Value) {
+    fill_below(schema.filling(), object, Empty::Stays);
 }
 
-/// Fills in what an object has of an owner: empty structs, and zero values in elements of lists.
-pub(super) fn fill_elements(schema: &SchemaRef, object: &mut Value) {
-    fill_below(schema.filling(), object, Zeros::InElements);
-}
-
-/// Fills in empty structs and zero values, below `metadata` only where it is not the object's own.
+/// The same of an object as it is stored: the store knows no empty lists and maps.
 pub(super) fn fill_object(schema: &SchemaRef, object: &mut Value) {
-    fill_below(schema.filling(), object, Zeros::All);
+    fill_below(schema.filling(), object, Empty::BecomesNull);
 }
 
-/// When to fill in zeros.
+/// What becomes of an empty list that is always written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Zeros {
-    /// Wherever Go writes them.
-    All,
-    /// In elements of lists and values of maps only. Elsewhere they are there in an empty object too, so that who writes
-    /// an object does not own them, and they must not be there when owners are counted.
-    InElements,
+enum Empty {
+    /// It stays, and who wrote it owns it.
+    Stays,
+    /// It is null, as in the store.
+    BecomesNull,
 }
 
 /// What there is to fill in of a type. It is worked out once for a schema, most of whose fields need nothing.
@@ -102,8 +54,10 @@ enum Absent {
     Stays,
     /// An empty struct.
     Struct,
-    /// Where zeros are filled in, this one.
+    /// This zero.
     Zero(Value),
+    /// Null, as what an empty list or map becomes.
+    List,
 }
 
 impl Filling {
@@ -128,8 +82,10 @@ impl Filling {
         for (name, field) in &schema.properties {
             let absent = if is_struct(field) {
                 Absent::Struct
-            } else if schema.required.contains(name) || is_always(schema, name) {
-                Absent::Zero(zero(field))
+            } else if field.go.kept && is_list(field) {
+                Absent::List
+            } else if field.go.kept {
+                Absent::Zero(field.go_zero())
             } else {
                 Absent::Stays
             };
@@ -156,9 +112,9 @@ impl Filling {
     }
 }
 
-fn fill_below(filling: &Filling, object: &mut Value, zeros: Zeros) {
+fn fill_below(filling: &Filling, object: &mut Value, empty: Empty) {
     let metadata = object.as_object_mut().and_then(|o| o.remove("metadata"));
-    fill(filling, object, zeros);
+    fill(filling, object, empty);
     if let Some(object) = object.as_object_mut() {
         match metadata {
             Some(metadata) => drop(object.insert("metadata".to_owned(), metadata)),
@@ -167,42 +123,56 @@ fn fill_below(filling: &Filling, object: &mut Value, zeros: Zeros) {
     }
 }
 
-fn fill(filling: &Filling, value: &mut Value, zeros: Zeros) {
+fn fill(filling: &Filling, value: &mut Value, empty: Empty) {
     match value {
         Value::Array(items) => {
             if let Some(filling) = &filling.items {
-                items.iter_mut().for_each(|item| fill(filling, item, Zeros::All));
+                items.iter_mut().for_each(|item| fill(filling, item, empty));
             }
         }
         Value::Object(fields) => {
             if let Some(filling) = &filling.values {
-                fields
-                    .values_mut()
-                    .for_each(|value| fill(filling, value, Zeros::All));
+                fields.values_mut().for_each(|value| fill(filling, value, empty));
             }
             for Field { name, below, absent } in &filling.fields {
                 match (fields.get_mut(name), absent) {
+                    (Some(value), Absent::List) if empty == Empty::BecomesNull && is_hollow(value) => {
+                        *value = Value::Null;
+                    }
                     (Some(value), _) => {
                         if let Some(below) = below {
-                            fill(below, value, zeros);
+                            fill(below, value, empty);
                         }
                     }
                     (None, Absent::Struct) => {
                         let mut value = Value::Object(Map::new());
                         if let Some(below) = below {
-                            fill(below, &mut value, zeros);
+                            fill(below, &mut value, empty);
                         }
                         fields.insert(name.clone(), value);
                     }
-                    (None, Absent::Zero(zero)) if zeros == Zeros::All => {
+                    (None, Absent::Zero(zero)) => {
                         fields.insert(name.clone(), zero.clone());
                     }
-                    (None, Absent::Zero(_) | Absent::Stays) => {}
+                    (None, Absent::List) => {
+                        fields.insert(name.clone(), Value::Null);
+                    }
+                    (None, Absent::Stays) => {}
                 }
             }
         }
         _ => {}
     }
+}
+
+/// Whether a field is a list or a map, which may be null in Go.
+fn is_list(field: &Schema) -> bool {
+    field.items.is_some() || matches!(field.additional, Additional::Schema(_))
+}
+
+/// Whether there is nothing in a list or a map.
+fn is_hollow(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
 }
 
 /// Whether a field is a struct that is there even when it is empty.
@@ -214,21 +184,33 @@ fn is_struct(field: &Schema) -> bool {
         .is_some_and(Map::is_empty)
 }
 
-/// The zero value of a field's type in Go.
-fn zero(field: &Schema) -> Value {
-    match field.type_ {
-        _ if field.int_or_string => 0.into(),
-        Some(Type::Integer | Type::Number) => 0.into(),
-        Some(Type::Boolean) => false.into(),
-        Some(Type::String) if !matches!(field.format.as_str(), "date-time" | "byte") => "".into(),
-        _ => Value::Null,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn empty_lists_that_are_always_written_are_null() {
+        let cases = [
+            (
+                "CSINode",
+                json!({"spec": {"drivers": []}}),
+                json!({"spec": {"drivers": null}}),
+            ),
+            (
+                "ReplicaSet",
+                json!({"spec": {"selector": {}, "template": {"spec": {"containers": []}}}}),
+                json!({"spec": {"selector": {}, "template": {"metadata": {}, "spec": {"containers": null}}},
+                    "status": {"replicas": 0}}),
+            ),
+        ];
+        for (kind, mut object, expected) in cases {
+            let all = crate::builtin::all();
+            let resource = all.iter().find(|resource| resource.kind == kind);
+            fill_object(&resource.unwrap().schema, &mut object);
+            assert_eq!(object, expected, "{kind}");
+        }
+    }
 
     #[test]
     fn what_go_never_leaves_out_is_there() {
@@ -240,6 +222,8 @@ mod tests {
             ("Ingress", json!({"spec": {}, "status": {"loadBalancer": {}}})),
             ("NetworkPolicy", json!({"spec": {"podSelector": {}}})),
             ("Lease", json!({"spec": {}})),
+            ("CSINode", json!({"spec": {"drivers": null}})),
+            ("PriorityClass", json!({"value": 0})),
         ];
         for resource in crate::builtin::all() {
             let Some((_, expected)) = cases.iter().find(|(kind, _)| *kind == resource.kind) else {

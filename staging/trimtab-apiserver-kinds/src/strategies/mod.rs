@@ -19,6 +19,8 @@ mod rbac;
 mod rules;
 mod server;
 mod storage;
+#[cfg(test)]
+mod tests;
 pub mod webhook_client;
 
 use std::sync::Arc;

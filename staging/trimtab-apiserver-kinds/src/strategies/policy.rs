@@ -1,7 +1,7 @@
 //! PodDisruptionBudgets.
 
 use serde_json::{Value, json};
-use trimtab_apimachinery_meta::{FieldError, FieldPath};
+use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::checks::{
     all_non_negative, at_most_100_percent, default_to, int_or_percent, label_selector, object, one_of,
@@ -12,6 +12,7 @@ use super::rules::Rules;
 pub(super) fn rules(kind: &str) -> Option<Rules> {
     (kind == "PodDisruptionBudget").then_some(Rules {
         generation: true,
+        name: names::path_segment,
         unconditional_update: false,
         default,
         prepare_create: |_, budget| default(budget),

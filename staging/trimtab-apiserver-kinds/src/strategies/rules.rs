@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, names};
 
-use super::fill::{fill_elements, fill_object};
+use super::fill::{fill_object, fill_zeros};
 use crate::schema_ref::SchemaRef;
 use crate::strategy::{RequestContext, Strategy};
 
@@ -31,6 +31,8 @@ pub(super) struct Rules {
     pub(super) create_on_update: bool,
     /// Whether a PUT needs no resource version.
     pub(super) unconditional_update: bool,
+    /// Whether it is written down who has made an object.
+    pub(super) requester: bool,
     /// What is wrong with a name.
     pub(super) name: fn(&str) -> Vec<String>,
     /// Fills in what has been left out.
@@ -65,6 +67,7 @@ impl Rules {
         generation: false,
         create_on_update: false,
         unconditional_update: true,
+        requester: false,
         name: names::dns1123_subdomain,
         default: |_| {},
         prepare_create: |_, _| {},
@@ -114,7 +117,7 @@ impl Ruled {
 impl Strategy for Ruled {
     fn default(&self, object: &mut Value) {
         (self.rules.default)(object);
-        fill_elements(&self.schema, object);
+        fill_zeros(&self.schema, object);
     }
 
     fn prepare_create(&self, ctx: &RequestContext, object: &mut Value) {
@@ -172,6 +175,10 @@ impl Strategy for Ruled {
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         (self.rules.name)(if prefix { name.trim_end_matches('-') } else { name })
+    }
+
+    fn wants_requester(&self) -> bool {
+        self.rules.requester
     }
 
     fn has_generation(&self) -> bool {

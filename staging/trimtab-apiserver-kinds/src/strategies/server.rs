@@ -47,7 +47,7 @@ fn validate_service(service: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = text(&service["metadata"]["name"]);
     let required = format!("{}.{}", text(&version), text(group));
-    if name != required {
+    if name != required && !name.is_empty() && names::path_segment(name).is_empty() {
         let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
         errors.push(FieldError::invalid(
             &FieldPath::new("metadata").child("name"),
@@ -163,6 +163,7 @@ pub(super) fn flow_control(kind: &str) -> Option<Rules> {
     let ordinary = Rules {
         generation: true,
         prepare_status: keep_metadata,
+        validate_status: |new, _| condition_types(&new["status"]["conditions"]),
         ..Rules::ORDINARY
     };
     Some(match kind {
@@ -183,6 +184,25 @@ pub(super) fn flow_control(kind: &str) -> Option<Rules> {
         },
         _ => return None,
     })
+}
+
+/// Conditions have types, each once.
+fn condition_types(conditions: &Value) -> Vec<FieldError> {
+    let all = items(conditions);
+    let mut errors = Vec::new();
+    for (i, condition) in all.iter().enumerate() {
+        let at = FieldPath::new("status")
+            .child("conditions")
+            .index(i)
+            .child("type");
+        let kind = text(&condition["type"]);
+        if kind.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+        } else if all.iter().take(i).any(|earlier| text(&earlier["type"]) == kind) {
+            errors.push(FieldError::duplicate(&at, kind));
+        }
+    }
+    errors
 }
 
 fn validate_schema(schema: &Value) -> Vec<FieldError> {
@@ -254,9 +274,19 @@ fn validate_subject(subject: &Value, at: &FieldPath) -> Vec<FieldError> {
         if text(&who["name"]).is_empty() {
             errors.push(FieldError::required(&own_at.child("name"), ""));
         }
-        if *own == "serviceAccount" && text(&who["namespace"]).is_empty() {
-            let why = "must specify namespace for service account";
-            errors.push(FieldError::required(&own_at.child("namespace"), why));
+        if *own == "serviceAccount" {
+            let (name, namespace) = (&who["name"], &who["namespace"]);
+            if !is_empty(name) && name != "*" {
+                let wrong = names::dns1123_subdomain(text(name));
+                errors.extend(invalid_for(wrong, name, &own_at.child("name")));
+            }
+            let at = own_at.child("namespace");
+            if is_empty(namespace) {
+                let why = "must specify namespace for service account";
+                errors.push(FieldError::required(&at, why));
+            } else {
+                errors.extend(invalid_for(names::dns1123_label(text(namespace)), namespace, &at));
+            }
         }
     }
     for (other_kind, other) in KINDS.iter().filter(|(_, other)| other != own) {
@@ -319,6 +349,7 @@ fn validate_level(level: &Value) -> Vec<FieldError> {
                 errors.extend(validate_limited(limited, &spec().child("limited")));
             }
         }
+        "" => errors.push(FieldError::required(&at, "")),
         other => errors.push(FieldError::not_supported(&at, other, &["Exempt", "Limited"])),
     }
     errors
@@ -360,6 +391,7 @@ fn validate_limited(limited: &Value, at: &FieldPath) -> Vec<FieldError> {
             errors.push(FieldError::required(&queuing_at, why));
         }
         "Queue" => errors.extend(validate_queuing(queuing, &queuing_at)),
+        "" => errors.push(FieldError::required(&at_response.child("type"), "")),
         other => {
             let at = at_response.child("type");
             errors.push(FieldError::not_supported(&at, other, &["Queue", "Reject"]));

@@ -1,5 +1,7 @@
 //! Kinds of `storage.k8s.io`: classes of volumes, drivers, and what they say of nodes and volumes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
@@ -8,6 +10,9 @@ use super::checks::{
     text,
 };
 use super::rules::{Rules, carry_over};
+
+const TOKENS_MAY_BE_LOGGED: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true \
+    to prevent possible logging of tokens in volume attributes";
 
 /// The most parameters of a class, and their most bytes.
 const MOST_PARAMETERS: usize = 512;
@@ -53,6 +58,16 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
             prepare_create: |_, driver| drop_gated(driver, &Value::Null),
             prepare_update: drop_gated,
             validate: validate_driver,
+            warnings: |driver, old| {
+                let requests = &driver["spec"]["tokenRequests"];
+                let changed = old.is_none_or(|old| old["spec"]["tokenRequests"] != *requests);
+                let unset = driver["spec"]["serviceAccountTokenInSecrets"].is_null();
+                let warned = changed && unset && !is_empty(requests);
+                warned
+                    .then(|| TOKENS_MAY_BE_LOGGED.to_owned())
+                    .into_iter()
+                    .collect()
+            },
             validate_update: Some(|new, old| {
                 let at = FieldPath::new("spec");
                 let mut errors = validate_driver(new);
@@ -159,8 +174,29 @@ fn validate_class(class: &Value) -> Vec<FieldError> {
     for (i, term) in items(&class["allowedTopologies"]).iter().enumerate() {
         let at = FieldPath::new("allowedTopologies").index(i);
         errors.extend(topology(term, &at.child("matchLabelExpressions")));
+        // Kubernetes takes as many empty terms as there are terms to have been before the first.
+        let all = items(&class["allowedTopologies"]);
+        let empty = is_empty(&term["matchLabelExpressions"]);
+        let before = all
+            .iter()
+            .take(i)
+            .filter(|earlier| same_topology(earlier, term))
+            .count();
+        let twice = before + if empty { all.len() } else { 0 };
+        let error = FieldError::duplicate(&at.child("matchLabelExpressions"), "");
+        errors.extend(std::iter::repeat_n(error, twice));
     }
     errors
+}
+
+/// Whether two terms select the same topologies, in whatever order they say so.
+fn same_topology(one: &Value, other: &Value) -> bool {
+    let of = |term: &Value| -> BTreeMap<String, BTreeSet<String>> {
+        let all = items(&term["matchLabelExpressions"]).iter();
+        let values = |e: &Value| items(&e["values"]).iter().map(|v| text(v).to_owned()).collect();
+        all.map(|e| (text(&e["key"]).to_owned(), values(e))).collect()
+    };
+    of(one) == of(other)
 }
 
 fn topology(term: &Value, at: &FieldPath) -> Vec<FieldError> {

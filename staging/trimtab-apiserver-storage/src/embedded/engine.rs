@@ -20,7 +20,7 @@ const META_START: &str = "start";
 /// What a panic of the engine's crate means.
 const CONTRADICTION: &str = "its pages contradict each other";
 /// For pages of the file. Reads are answered from the index, so this serves the inner pages of writes only.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 
 /// An open file. After an error it is opened anew before the next write.
 #[derive(Debug)]

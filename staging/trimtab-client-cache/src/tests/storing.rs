@@ -426,3 +426,43 @@ async fn a_write_barrier_stays_up_while_the_cache_is_cut_off() {
     assert_eq!(barrier.passed(PATIENCE).await, Err(WaitError::Stopped));
     assert!(!barrier.is_passed());
 }
+
+/// *Once*: what is made of a state is made once for each type, and anew for another state.
+#[test]
+fn what_is_made_of_a_state_is_kept_with_it() {
+    let made = std::cell::Cell::new(0);
+    let length = |object: &Cached<ConfigMap>| {
+        made.set(made.get() + 1);
+        object.name().len()
+    };
+    let state = object(1, 1, &[], "a");
+    assert_eq!(
+        (*state.derived(length), *state.clone().derived(length), made.get()),
+        (8, 8, 1)
+    );
+    assert_eq!(*state.derived(|object| object.name().to_owned()), "object-1");
+    assert_eq!((*state.derived(length), made.get()), (8, 1));
+    assert_eq!((*object(1, 2, &[], "a").derived(length), made.get()), (8, 2));
+}
+
+#[test]
+fn what_no_controller_has_is_found() {
+    let (store, mut writer) = store::store::<ConfigMap>();
+    store.add_index(Index::orphans()).unwrap();
+    writer.upsert(object(1, 1, &[], "a"));
+    writer.upsert(object(3, 2, &[7], "b")); // an owner that does not control it
+    let controlled = json!({"metadata": {"name": "own", "namespace": "two", "uid": "own", "resourceVersion": "3",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "any", "uid": "controller", "controller": true}]}});
+    let controlled = CODEC
+        .with_borrow_mut(|codec| codec.encode_json(controlled.to_string().as_bytes()))
+        .unwrap();
+    assert_eq!(controlled.belonging().controller.as_deref(), Some("controller"));
+    writer.upsert(controlled);
+    let orphans = store.by_index(index::ORPHANS, "two").unwrap();
+    let names: Vec<_> = orphans.iter().map(Cached::name).collect();
+    assert_eq!(names, ["object-1", "object-3"]);
+    let belonging = orphans[0].belonging();
+    assert_eq!(belonging.labels().collect::<Vec<_>>(), [("team", "a")]);
+    let selected = LabelSelector::parse("team=a").unwrap();
+    assert!(belonging.is_selected_by(&selected) && !orphans[1].belonging().is_selected_by(&selected));
+}

@@ -188,14 +188,21 @@ fn page(introspection: &Introspection) -> [(String, Route); 2] {
 
 /// Whether the manager is ready; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ready(Arc<std::sync::atomic::AtomicBool>);
+pub(crate) struct Ready(Arc<tokio::sync::watch::Sender<bool>>);
 
 impl Ready {
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Acquire)
+        *self.0.borrow()
     }
 
     pub(crate) fn set(&self, ready: bool) {
-        self.0.store(ready, std::sync::atomic::Ordering::Release);
+        self.0.send_replace(ready);
+    }
+
+    /// Waits until it is set.
+    pub(crate) async fn reached(&self) {
+        // The sender is here: it cannot have gone.
+        let mut ready = self.0.subscribe();
+        let _ready = ready.wait_for(|ready| *ready).await;
     }
 }

@@ -255,6 +255,11 @@ impl Manager {
         self.ready.is_set()
     }
 
+    /// Waits until it [is ready](Manager::is_ready). Cancelling loses nothing.
+    pub async fn ready(&self) {
+        self.ready.reached().await;
+    }
+
     /// The figures of all controllers, queues, informers, parts and requests and of the process, in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
         self.metrics.text()

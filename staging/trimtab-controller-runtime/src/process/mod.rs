@@ -44,6 +44,7 @@
 
 mod options;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use kube::Client;
@@ -145,6 +146,8 @@ pub fn log_to_stderr(verbosity: u8) {
     let _set_up_before = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A file is not to be full of colours.
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
 

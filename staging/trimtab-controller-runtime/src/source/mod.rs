@@ -20,8 +20,8 @@ use crate::turn::Stores;
 
 pub use running::SourceId;
 pub(crate) use running::{Place, Running, Sources};
-pub use watch::Watch;
-pub(crate) use watch::{of_itself, of_owned, of_referred};
+pub use watch::{Caches, Watch};
+pub(crate) use watch::{of_itself, of_orphans, of_owned, of_referred};
 
 /// The priority of keys that nobody waits for: first lists and resyncs. controller-runtime's figure.
 pub const LOW: i32 = -100;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use kube::core::ObjectMeta;
-use trimtab_apimachinery_meta::{GroupKind, ObjectKey, owner};
-use trimtab_client_cache::index::Index;
+use trimtab_apimachinery_meta::{GroupKind, LabelSelector, ObjectKey, owner};
+use trimtab_client_cache::index::{Index, IndexError};
 use trimtab_client_cache::informer::{Handling, Registration, Selection, SharedInformer};
 use trimtab_client_cache::store::Store;
 use trimtab_client_cache::{Cached, Delta, Object};
@@ -22,7 +22,7 @@ use crate::predicate::Predicate;
 use crate::rbac::Rule;
 use crate::share::Share;
 use crate::subject::{Reconciled, RequestKey};
-use crate::turn::{InUse, Use, is_namespaced};
+use crate::turn::{InUse, Stores, Use, is_namespaced};
 
 /// Which objects of a kind are watched, and which of their changes matter. The default is what the manager
 /// [selects](crate::Manager::selecting), and every change.
@@ -116,6 +116,84 @@ impl<Q: RequestKey> Source<Q> {
         map: impl Fn(&Cached<T>) -> Vec<Q> + Send + Sync + 'static,
     ) -> Self {
         of(watch, Sight::Hidden, Use::Watched, map)
+    }
+}
+
+/// The caches of a controller, as its sources see them: what maps a change to keys may look things up.
+#[derive(Clone)]
+pub struct Caches {
+    stores: Arc<Stores>,
+    cluster: Cluster,
+}
+
+impl Caches {
+    /// The watched objects of a kind in the controller's cluster; `None` while the controller has no watch of them.
+    pub fn store<T: Reconciled>(&self) -> Option<Store<T>> {
+        self.stores.get(&self.cluster).ok()
+    }
+}
+
+impl fmt::Debug for Caches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Caches").field(&self.cluster).finish()
+    }
+}
+
+impl<Q: RequestKey> Source<Q> {
+    /// [`Source::watch_cached`], for keys that are found with the help of the controller's other caches. What these hold may be
+    /// older or newer than the change: a kind that the answer depends on must trigger the keys itself as well.
+    pub fn watch_related<T: Reconciled>(
+        watch: Watch<T>,
+        map: impl Fn(&Cached<T>, &Caches) -> Vec<Q> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            what: T::kind(&T::DynamicType::default()).into_owned(),
+            rules: Rule::watched::<T>(),
+            start: Box::new(move |inlet, own, stores| {
+                let caches = Caches {
+                    stores: stores.clone(),
+                    cluster: own.clone(),
+                };
+                let map = move |object: &Cached<T>| map(object, &caches);
+                let source = of(watch, Sight::Hidden, Use::Watched, map);
+                (source.start)(inlet, own, stores)
+            }),
+        }
+    }
+}
+
+/// Watches what `K`s may adopt: those that select an object without a controller hear of it.
+pub(crate) fn of_orphans<K: Reconciled, T: Reconciled>(
+    selector: impl Fn(&K) -> Option<LabelSelector> + Send + Sync + 'static,
+) -> Source<ObjectKey> {
+    Source {
+        what: T::kind(&T::DynamicType::default()).into_owned(),
+        rules: Rule::watched::<T>(),
+        start: Box::new(move |inlet, own, stores| {
+            let index = own
+                .informers()
+                .informer::<T>(selection::<T>(own, None))
+                .store()
+                .add_index(Index::orphans());
+            debug_assert!(!matches!(index, Err(IndexError::Unknown(_))), "{index:?}");
+            let source = Source::watch_related(Watch::new(), move |object: &Cached<T>, caches| {
+                let belonging = object.belonging();
+                let Some(store) = caches
+                    .store::<K>()
+                    .filter(|_| belonging.controller.is_none() && !belonging.deleting)
+                else {
+                    return Vec::new();
+                };
+                let selects = |candidate: &Cached<K>| {
+                    let selector = candidate.decode().ok().and_then(|owner| selector(&owner));
+                    selector
+                        .is_some_and(|selector| !selector.is_empty() && belonging.is_selected_by(&selector))
+                };
+                let here = store.list_in(object.namespace()).into_iter().filter(selects);
+                here.map(|owner| owner.key().clone()).collect()
+            });
+            (source.start)(inlet, own, stores)
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ mod clauses;
 mod documented;
 mod leading;
 mod managers;
+mod many;
 mod processes;
 mod roles;
 mod server;

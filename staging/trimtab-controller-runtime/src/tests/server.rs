@@ -137,6 +137,11 @@ impl Server {
         if resource.0 == "events" {
             return ok(&json!({}));
         }
+        let creates = parts.method == Method::POST;
+        let name = match patch["metadata"]["name"].as_str() {
+            Some(given) if creates => given.to_owned(),
+            _ => name,
+        };
         let id = (resource.0.clone(), resource.1, name.clone());
         let written = id.clone();
         let form = parts
@@ -160,7 +165,7 @@ impl Server {
                     Ok(json!({}))
                 }
             }
-        } else if form.starts_with("application/apply-patch") {
+        } else if creates || form.starts_with("application/apply-patch") {
             state.merge(id, patch, None)
         } else if state.objects.contains_key(&id) {
             state.merge(id, patch, part)

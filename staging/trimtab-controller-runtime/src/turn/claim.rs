@@ -8,7 +8,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::LabelSelector;
 use trimtab_apimachinery_meta::owner::{self, Claim, Claimant};
 use trimtab_client_cache::store::Store;
-use trimtab_client_cache::{Cached, key_of, lister};
+use trimtab_client_cache::{Cached, index};
 
 use super::request::version_of;
 use super::{Turn, request};
@@ -28,21 +28,70 @@ impl<K: Reconciled> Turn<K> {
     /// As of [`Turn::create`]; [`Error`](crate::Error)`::Gone`; `Claim` for a selector that matches everything, and where the turn's
     /// object is gone or going; `Undecodable`; a conflict.
     pub async fn claim<T: Reconciled>(&mut self, selector: &LabelSelector) -> Result<Vec<Arc<T>>> {
+        let claimed = self.claim_each::<T>(selector, |_| true).await?;
+        let objects = claimed.into_iter().map(|(cached, adopted)| match adopted {
+            Some(adopted) => Ok(Arc::new(adopted)),
+            None => Ok(cached.decode()?),
+        });
+        objects.collect()
+    }
+
+    /// [`Turn::claim`], without decoding anything: what was adopted just now is returned as it was before that.
+    ///
+    /// # Errors
+    /// As of [`Turn::claim`].
+    pub async fn claim_cached<T: Reconciled>(&mut self, selector: &LabelSelector) -> Result<Vec<Cached<T>>> {
+        self.claim_cached_where(selector, |_| true).await
+    }
+
+    /// [`Turn::claim_cached`], of what is eligible besides being selected: by its name, say. What is not is released or left
+    /// alone, as if it were not selected.
+    ///
+    /// # Errors
+    /// As of [`Turn::claim`].
+    pub async fn claim_cached_where<T: Reconciled>(
+        &mut self,
+        selector: &LabelSelector,
+        eligible: impl Fn(&Cached<T>) -> bool + Send + Sync,
+    ) -> Result<Vec<Cached<T>>> {
+        let claimed = self.claim_each::<T>(selector, eligible).await?;
+        Ok(claimed.into_iter().map(|(cached, _)| cached).collect())
+    }
+
+    /// What is claimed, with the server's answer where that was an adoption.
+    async fn claim_each<T: Reconciled>(
+        &mut self,
+        selector: &LabelSelector,
+        eligible: impl Fn(&Cached<T>) -> bool + Send + Sync,
+    ) -> Result<Vec<(Cached<T>, Option<T>)>> {
         let store = self.world.stores.to_write::<T>(&self.world.cluster)?;
         let owner = self.present()?;
         let claimant = Claimant::new(owner.meta(), selector)?;
+        let uid = owner.meta().uid.as_deref().unwrap_or_default();
         let mut claimed = BTreeMap::new();
         let mut may_adopt = false;
-        for cached in candidates(
-            &store,
-            owner.meta().namespace.as_deref(),
-            owner.meta().uid.as_deref(),
-            selector,
-        ) {
+        for cached in candidates(&store, owner.meta().namespace.as_deref(), uid, selector) {
+            let belonging = cached.belonging();
+            let eligible = eligible(&cached);
+            match belonging.controller.as_deref() {
+                // What is settled costs no decoding.
+                Some(controller) if controller != uid => continue,
+                Some(_) if eligible && belonging.is_selected_by(selector) => {
+                    claimed.insert(cached.key().clone(), (cached, None));
+                    continue;
+                }
+                None if !eligible => continue,
+                _ => {}
+            }
             let meta = cached.meta()?;
-            let object = match claimant.claim(&meta) {
-                Claim::Ignore => continue,
-                Claim::Keep => Some(cached.decode()?),
+            let claim = match claimant.claim(&meta) {
+                Claim::Keep if !eligible && owner.meta().deletion_timestamp.is_none() => Claim::Release,
+                Claim::Keep if !eligible => Claim::Ignore,
+                claim => claim,
+            };
+            match claim {
+                Claim::Ignore => {}
+                Claim::Keep => drop(claimed.insert(cached.key().clone(), (cached, None))),
                 Claim::Adopt => {
                     if !may_adopt {
                         let latest = request::get::<K>(self.client(), self.key()).await?;
@@ -51,17 +100,15 @@ impl<K: Reconciled> Turn<K> {
                     }
                     let reference = owner::controller_reference_to(&*owner)?;
                     let patch = owner::adopt_merge(&reference, &meta)?;
-                    self.hand_over(&store, &cached, patch).await?.map(Arc::new)
+                    let adopted = self.hand_over(&store, &cached, patch).await?;
+                    if adopted.is_some() {
+                        claimed.insert(cached.key().clone(), (cached, adopted));
+                    }
                 }
                 Claim::Release => {
-                    let uid = owner.meta().uid.as_deref().unwrap_or_default();
                     let patch = owner::release_merge(uid, &meta)?;
                     self.hand_over(&store, &cached, patch).await?;
-                    None
                 }
-            };
-            if let Some(object) = object {
-                claimed.insert(key_of(&*object), object);
             }
         }
         Ok(claimed.into_values().collect())
@@ -92,21 +139,24 @@ impl<K: Reconciled> Turn<K> {
     }
 }
 
-/// What is one's own or selected, found without decoding the rest.
+/// What is one's own or selected, found without decoding the rest, and among orphans alone where these are known.
 fn candidates<T>(
     store: &Store<T>,
     namespace: Option<&str>,
-    uid: Option<&str>,
+    uid: &str,
     selector: &LabelSelector,
 ) -> Vec<Cached<T>> {
-    let mut found: BTreeMap<_, _> = uid
-        .map(|uid| store.owned_by(uid))
+    let own = store.owned_by(uid).into_iter();
+    let mut found: BTreeMap<_, _> = own.map(|object| (object.key().clone(), object)).collect();
+    let all = match namespace {
+        Some(namespace) => store
+            .by_index(index::ORPHANS, namespace)
+            .unwrap_or_else(|_| store.list_in(namespace)),
+        None => store.list(),
+    };
+    let selected = all
         .into_iter()
-        .flatten()
-        .map(|object| (object.key().clone(), object))
-        .collect();
-    let all = namespace.map_or_else(|| store.list(), |namespace| store.list_in(namespace));
-    let selected = all.into_iter().filter(|object| lister::matches(selector, object));
+        .filter(|object| object.belonging().is_selected_by(selector));
     found.extend(selected.map(|object| (object.key().clone(), object)));
     found.into_values().collect()
 }

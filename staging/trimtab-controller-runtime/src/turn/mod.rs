@@ -8,6 +8,7 @@ mod apply;
 mod claim;
 mod diary;
 mod finalizer;
+mod many;
 mod request;
 mod settle;
 mod status;
@@ -34,6 +35,7 @@ use settle::Unseen;
 use status::Draft;
 use world::view_of;
 
+pub use many::Written;
 pub(crate) use request::is_namespaced;
 pub use status::{ConditionStatus, Conditions};
 

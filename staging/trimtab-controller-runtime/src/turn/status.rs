@@ -51,6 +51,12 @@ struct StatusDraft<S>(S);
 /// The status of any kind.
 struct PlainDraft<S>(S);
 
+/// A status as it was and as it is to be.
+struct WholeDraft {
+    before: Value,
+    after: Value,
+}
+
 impl<K: Reconciled> Turn<K> {
     /// Changes the object's status, beginning with what it is, or with the default if it has none. The status is written
     /// once, at the end of the turn, also when the reconcile fails after this; it is not written if it ends up as it
@@ -89,6 +95,19 @@ impl<K: Reconciled> Turn<K> {
             )));
         };
         change(status);
+        Ok(())
+    }
+
+    /// Says what the status is to be, and what it was: for reconcilers that compute it as a whole. See [`Turn::status`] for when
+    /// it is written. It takes the place of what was collected before.
+    ///
+    /// # Errors
+    /// [`Error::Encode`].
+    pub fn put_status<S: Serialize>(&mut self, before: Option<&S>, after: &S) -> Result<()> {
+        self.draft = Some(Box::new(WholeDraft {
+            before: serde_json::to_value(before)?,
+            after: serde_json::to_value(after)?,
+        }));
         Ok(())
     }
 
@@ -247,6 +266,20 @@ where
 
     fn after(&self) -> Result<Value> {
         Ok(serde_json::to_value(&self.0)?)
+    }
+}
+
+impl<K> Draft<K> for WholeDraft {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn before(&self, _: &K) -> Result<Value> {
+        Ok(self.before.clone())
+    }
+
+    fn after(&self) -> Result<Value> {
+        Ok(self.after.clone())
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! What is not known here (the results of most functions, for one) passes; it shows when the rule is evaluated.
 
+use std::collections::HashMap;
+
 use cel::Program;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, StructExpr, operators,
@@ -65,10 +67,14 @@ fn listed(names: &str, name: &str) -> bool {
     names.split_whitespace().any(|known| known == name)
 }
 
-/// The type of a program's result, or the texts of what is wrong with it, one per fault.
-pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<Kind, String> {
+/// The type of a program's result, and of all parts of it by their numbers; or the texts of what is wrong with it, one per
+/// fault.
+pub(super) fn check(program: &Program, variables: &[(&str, Kind)]) -> Result<(Kind, Kinds), String> {
     check_with(program, variables, Vec::new(), false)
 }
+
+/// The types of a program's parts, by their numbers.
+pub(super) type Kinds = HashMap<u64, Kind>;
 
 /// As [`check`], for expressions about requests, which may ask authorizers and make patches.
 pub(super) fn check_request(
@@ -84,7 +90,7 @@ pub(super) fn check_request(
     if patches {
         further.extend(&OF_PATCHES);
     }
-    check_with(program, variables, further, patches)
+    check_with(program, variables, further, patches).map(|(kind, _)| kind)
 }
 
 /// Whether an expression is a variable that may be anything, or something in one: then it is known to be of any type,
@@ -111,9 +117,10 @@ fn check_with(
     variables: &[(&str, Kind)],
     further: Vec<&'static (&'static str, &'static str)>,
     patches: bool,
-) -> Result<Kind, String> {
+) -> Result<(Kind, Kinds), String> {
     let mut checker = Checker {
         program,
+        kinds: Kinds::new(),
         further,
         patches,
         scope: variables
@@ -124,7 +131,7 @@ fn check_with(
     };
     let kind = checker.kind(program.expression());
     if checker.faults.is_empty() {
-        Ok(kind)
+        Ok((kind, checker.kinds))
     } else {
         let mut faults = checker.faults;
         faults.sort_by_key(|(place, _)| *place);
@@ -135,6 +142,7 @@ fn check_with(
 
 struct Checker<'a> {
     program: &'a Program,
+    kinds: Kinds,
     /// Functions besides those that all expressions may call.
     further: Vec<&'static (&'static str, &'static str)>,
     /// Whether patches may be made.
@@ -147,6 +155,12 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn kind(&mut self, expression: &IdedExpr) -> Kind {
+        let kind = self.find_kind(expression);
+        self.kinds.insert(expression.id, kind.clone());
+        kind
+    }
+
+    fn find_kind(&mut self, expression: &IdedExpr) -> Kind {
         match &expression.expr {
             Expr::Unspecified => Kind::Dyn,
             Expr::Literal(literal) => literal_kind(literal),

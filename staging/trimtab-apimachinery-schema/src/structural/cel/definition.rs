@@ -6,8 +6,10 @@ use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
 use super::super::openapi::{list, text};
+use super::costs::Costs;
+use super::declared::Declared;
 use super::types::Kind;
-use super::{checker, path as paths, rule};
+use super::{checker, estimate, path as paths, rule};
 use crate::Schema;
 use crate::schema::Rule;
 
@@ -80,12 +82,15 @@ pub(crate) fn check_texts(node: &Node, path: &FieldPath, errors: &mut Vec<FieldE
     }
 }
 
-/// Whether the rules compile, given the schema they are about.
+/// Whether the rules compile, given the schema they are about, and cost no more than they may. `times` is how many values of
+/// that schema an object can have, as far as the schemas around it limit that.
 pub(crate) fn check_rules(
     node: &Node,
     path: &FieldPath,
     root: bool,
     uncorrelated: Option<&FieldPath>,
+    times: Option<u64>,
+    costs: &mut Costs,
     errors: &mut Vec<FieldError>,
 ) {
     let rules = list(node, "x-kubernetes-validations");
@@ -101,10 +106,23 @@ pub(crate) fn check_rules(
         ));
         return;
     };
+    let about = Declared::of(&read, root || read.embedded_resource).unwrap_or_default();
+    let mut budget = Budget {
+        times: times.unwrap_or_else(|| about.most_in_a_request()),
+        about,
+        costs,
+    };
     for (index, (stated, rule)) in rules.iter().zip(&read.rules).enumerate() {
         let at = at.index(index);
-        check_rule(stated, rule, &kind, &at, uncorrelated, errors);
+        check_rule(stated, rule, &kind, &at, uncorrelated, &mut budget, errors);
     }
+}
+
+/// What the costs of rules about one schema depend on.
+struct Budget<'a> {
+    about: Arc<Declared>,
+    times: u64,
+    costs: &'a mut Costs,
 }
 
 fn check_rule(
@@ -113,6 +131,7 @@ fn check_rule(
     kind: &Kind,
     at: &FieldPath,
     uncorrelated: Option<&FieldPath>,
+    budget: &mut Budget<'_>,
     errors: &mut Vec<FieldError>,
 ) {
     let old = if rule.optional_old_self {
@@ -124,11 +143,17 @@ fn check_rule(
     let mut uses_old_self = false;
     let compiled = rule::compile(&rule.rule).and_then(|program| {
         uses_old_self = program.references().has_variable("oldSelf");
-        checker::check(&program, &variables).map_err(|faults| format!("compilation failed: {faults}"))
+        let checked = checker::check(&program, &variables);
+        let (kind, kinds) = checked.map_err(|faults| format!("compilation failed: {faults}"))?;
+        Ok((kind, estimate::cost(program.expression(), &budget.about, &kinds)))
     });
     let refused = match compiled {
         Err(fault) => Some(fault),
-        Ok(Kind::Simple("bool") | Kind::Dyn) => None,
+        Ok((Kind::Simple("bool") | Kind::Dyn, cost)) => {
+            let cost = cost.saturating_mul(budget.times);
+            budget.costs.add(&at.child("rule"), "rule", cost, errors);
+            None
+        }
         Ok(_) => Some("cel expression must evaluate to a bool".to_owned()),
     };
     let failed = refused.is_some();
@@ -137,11 +162,17 @@ fn check_rule(
     }
     if !failed && !rule.message_expression.is_empty() {
         let compiled = rule::compile(&rule.message_expression).and_then(|program| {
-            checker::check(&program, &variables).map_err(|faults| format!("compilation failed: {faults}"))
+            let checked = checker::check(&program, &variables);
+            let (kind, kinds) = checked.map_err(|faults| format!("compilation failed: {faults}"))?;
+            Ok((kind, estimate::cost(program.expression(), &budget.about, &kinds)))
         });
         let detail = match compiled {
             Err(fault) => Some(format!("messageExpression {fault}")),
-            Ok(Kind::Simple("string") | Kind::Dyn) => None,
+            Ok((Kind::Simple("string") | Kind::Dyn, cost)) => {
+                let at = at.child("messageExpression");
+                budget.costs.add(&at, "messageExpression", cost, errors);
+                None
+            }
             Ok(_) => Some("messageExpression must evaluate to a string".to_owned()),
         };
         if let Some(detail) = detail {

@@ -2,15 +2,22 @@
 //! policies).
 //!
 //! Rules are compiled once per schema, into a tree of the shape of the schema that holds only the parts with rules.
-//! Unlike kube-apiserver's, their evaluation has no cost budget; that of expressions about requests has.
+//! Each has a limit of what it may cost, and all of one object have a budget, as expressions about requests have. A definition is
+//! refused whose rules may cost too much by its schema (`estimate`).
 
+mod budget;
 mod checker;
 pub(super) mod condition;
+pub(super) mod costs;
+mod declared;
 pub(super) mod definition;
 mod depth;
+mod estimate;
 pub(super) mod library;
+mod meter;
 mod path;
 pub(super) mod requests;
+mod room;
 mod rule;
 mod types;
 mod value;
@@ -21,6 +28,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use trimtab_apimachinery_meta::field::{FieldError, FieldPath};
 
+use self::budget::Budget;
 use self::rule::{Rule, Verdict};
 use super::correlate::Old;
 use crate::Schema;
@@ -39,6 +47,8 @@ struct Node {
     properties: BTreeMap<String, Node>,
     additional: Option<Box<Node>>,
     items: Option<Box<Node>>,
+    /// How far down the stack evaluating it goes.
+    levels: usize,
 }
 
 impl Rules {
@@ -67,7 +77,15 @@ impl Rules {
             current: old.filter(|_| ratchet).map(|value| (Old { value, schema }, new)),
             parent: None,
         };
-        node.check(new, old, correlation, path, errors);
+        let checked = room::with_room(node.levels, || {
+            let (mut budget, mut found) = (Budget::of_an_object(), Vec::new());
+            node.check(new, old, correlation, path, &mut budget, &mut found);
+            found
+        });
+        match checked {
+            Ok(found) => errors.extend(found),
+            Err(why) => errors.push(FieldError::internal(path, why)),
+        }
     }
 }
 
@@ -114,7 +132,8 @@ impl Node {
     /// `None` when there are no rules in it.
     fn new(schema: &Arc<Schema>, object: bool) -> Option<Self> {
         let below = |schema: &Arc<Schema>| Self::new(schema, schema.embedded_resource);
-        let node = Self {
+        let mut node = Self {
+            levels: 0,
             rules: schema.rules.iter().map(|rule| Rule::new(rule, schema)).collect(),
             properties: schema
                 .properties
@@ -133,6 +152,10 @@ impl Node {
             && node.properties.is_empty()
             && node.additional.is_none()
             && node.items.is_none();
+        let below = node.properties.values().chain(node.additional.as_deref());
+        let below = below.chain(node.items.as_deref()).map(|node| node.levels).max();
+        let of_rules = node.rules.iter().map(|rule| rule.levels).max();
+        node.levels = 1 + below.max(of_rules).unwrap_or_default();
         (!empty).then_some(node)
     }
 
@@ -142,22 +165,30 @@ impl Node {
         old: Option<&'a Value>,
         correlation: Correlation<'a>,
         path: &FieldPath,
+        budget: &mut Budget,
         errors: &mut Vec<FieldError>,
     ) {
-        if new.is_null() {
+        if new.is_null() || budget.is_ended() {
             return;
         }
         let old = old.filter(|old| !old.is_null());
-        self.evaluate(new, old, correlation, path, errors);
+        self.evaluate(new, old, correlation, path, budget, errors);
         match new {
             Value::Object(fields) => {
                 let old_of = |name: &str| old.and_then(|old| old.as_object()?.get(name));
                 for (name, value) in fields {
                     let correlation = correlation.field(name, value);
                     if let Some(node) = self.properties.get(name) {
-                        node.check(value, old_of(name), correlation, &path.child(name), errors);
+                        node.check(
+                            value,
+                            old_of(name),
+                            correlation,
+                            &path.child(name),
+                            budget,
+                            errors,
+                        );
                     } else if let Some(node) = &self.additional {
-                        node.check(value, old_of(name), correlation, &path.key(name), errors);
+                        node.check(value, old_of(name), correlation, &path.key(name), budget, errors);
                     }
                 }
             }
@@ -168,7 +199,8 @@ impl Node {
                     let old = old
                         .and_then(|value| Old { value, schema }.element(item))
                         .map(|old| old.value);
-                    node.check(item, old, correlation.element(item), &path.index(index), errors);
+                    let correlation = correlation.element(item);
+                    node.check(item, old, correlation, &path.index(index), budget, errors);
                 }
             }
             _ => {}
@@ -181,26 +213,42 @@ impl Node {
         old: Option<&'a Value>,
         correlation: Correlation<'a>,
         path: &FieldPath,
+        budget: &mut Budget,
         errors: &mut Vec<FieldError>,
     ) {
+        if self.rules.is_empty() || budget.is_ended() {
+            return;
+        }
+        let type_ = self.schema.type_.map_or("", Type::name);
+        if budget.is_empty() {
+            errors.push(FieldError::invalid(path, type_, rule::OUT_OF_BUDGET));
+            budget.end();
+            return;
+        }
         let make = |value: &'a Value| value::of_schema(&self.schema, value, self.object);
         let make_new = || make(new);
         let make_old = old.map(|old| move || make(old));
         for rule in self.rules.iter().filter(|rule| rule.applies(old.is_some())) {
             let old = make_old.as_ref().map(|make| make as &dyn Fn() -> _);
-            match rule.evaluate(&make_new, old) {
+            match rule.evaluate(&make_new, old, budget) {
                 Verdict::Holds => {}
+                Verdict::Costly(reason) => {
+                    errors.push(FieldError::invalid(path, type_, reason));
+                    return budget.end();
+                }
+                Verdict::FailsCostly(reason) => {
+                    if rule.uses_old_self || !correlation.unchanged() {
+                        errors.push(FieldError::invalid(&rule.blamed(path), type_, reason));
+                    }
+                    return budget.end();
+                }
                 // On update, a value of the wrong type may be one that was there before.
                 Verdict::Broken(_) | Verdict::Fails(_) if rule.uses_self && self.misshapes(new).is_some() => {
                     let fault = self.misshapes(new).unwrap_or_default();
-                    let type_ = self.schema.type_.map_or("", Type::name);
                     let reason = format!("invalid data, {fault} evaluating rule: {}", rule.name());
                     errors.push(FieldError::invalid(path, type_, reason));
                 }
-                Verdict::Broken(reason) => {
-                    let type_ = self.schema.type_.map_or("", Type::name);
-                    errors.push(FieldError::invalid(path, type_, reason));
-                }
+                Verdict::Broken(reason) => errors.push(FieldError::invalid(path, type_, reason)),
                 Verdict::Fails(_) if !rule.uses_old_self && correlation.unchanged() => {}
                 Verdict::Fails(message) => errors.push(self.refuse(rule, message, new, path)),
             }
@@ -221,10 +269,7 @@ impl Node {
     }
 
     fn refuse(&self, rule: &Rule, message: String, value: &Value, path: &FieldPath) -> FieldError {
-        let path = match rule.field_path.as_str() {
-            "" => path.clone(),
-            below => path.child(below),
-        };
+        let path = rule.blamed(path);
         let error = match rule.stated.reason.as_str() {
             "FieldValueForbidden" => FieldError::forbidden(&path, message),
             "FieldValueRequired" => FieldError::required(&path, message),

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use cel::common::types::CelOptional;
-use cel::common::value::Val;
-use cel::{Context, Env, ExecutionError, Program, Value as CelValue};
+use cel::common::types::{CelBool, CelOptional, CelString};
+use cel::common::value::{CowVal, Val};
+use cel::{Context, Env, ExecutionError, IdedExpr, Program, Value as CelValue};
 use trimtab_apimachinery_meta::field::FieldPath;
 
-use super::depth;
-use super::library;
-use super::path;
+use super::budget::Budget;
+use super::meter::{self, Spending};
+use super::requests::COST_OF_ONE;
+use super::{depth, library, path, room};
 use crate::Schema;
 use crate::schema;
 
@@ -19,14 +20,16 @@ const MESSAGE_LIMIT: usize = 5 << 10;
 /// A rule that can be evaluated, or why it cannot.
 #[derive(Debug)]
 pub(super) struct Rule {
-    program: Result<Program, String>,
-    message_expression: Option<Program>,
+    program: Result<IdedExpr, String>,
+    message_expression: Option<IdedExpr>,
+    /// How deep the expressions are.
+    pub(super) levels: usize,
     /// Whether it looks at the value at all.
     pub(super) uses_self: bool,
     /// Whether it compares with the old value, and so applies to updates only.
     pub(super) uses_old_self: bool,
     /// The blamed field, below the value.
-    pub(super) field_path: FieldPath,
+    field_path: FieldPath,
     pub(super) stated: schema::Rule,
 }
 
@@ -37,8 +40,12 @@ pub(super) enum Verdict {
     Holds,
     /// It does not, and this is what to say.
     Fails(String),
+    /// It does not, and finding out what to say has cost too much, for this reason: no further rules are evaluated.
+    FailsCostly(String),
     /// It could not be evaluated, for this reason.
     Broken(String),
+    /// It has cost too much, for this reason: no further rules are evaluated.
+    Costly(String),
 }
 
 /// Compiles an expression; the error is worded as kube-apiserver's compiler words it.
@@ -74,13 +81,21 @@ impl Rule {
                 .as_ref()
                 .is_ok_and(|program| program.references().has_variable(name))
         };
+        let mut levels = 0;
+        let mut metered = |program: &Program| {
+            levels = levels.max(room::measure(program.expression())?.levels);
+            let mut expression = program.expression().clone();
+            meter::insert(&mut expression);
+            Ok(expression)
+        };
         let message_expression =
             Some(rule.message_expression.as_str()).filter(|text| !text.trim().is_empty());
         Self {
             uses_self: refers_to("self"),
             uses_old_self: refers_to("oldSelf"),
-            program,
-            message_expression: message_expression.and_then(|text| compile(text).ok()),
+            program: program.as_ref().map_err(Clone::clone).and_then(&mut metered),
+            message_expression: message_expression.and_then(|text| metered(&compile(text).ok()?).ok()),
+            levels,
             field_path: path::resolve(rule.field_path.trim(), schema).unwrap_or_default(),
             stated: rule.clone(),
         }
@@ -91,11 +106,12 @@ impl Rule {
         has_old || !self.uses_old_self || self.stated.optional_old_self
     }
 
-    /// Evaluates the rule. The values are cheap to make, and made for each rule anew.
+    /// Evaluates the rule within the budget. The values are cheap to make, and made for each rule anew.
     pub(super) fn evaluate<'v>(
         &self,
         new: &dyn Fn() -> Box<dyn Val + 'v>,
         old: Option<&dyn Fn() -> Box<dyn Val + 'v>>,
+        budget: &mut Budget,
     ) -> Verdict {
         let program = match &self.program {
             Ok(program) => program,
@@ -114,27 +130,60 @@ impl Rule {
             }
             context
         };
-        match program.execute(&context(self.stated.optional_old_self)) {
-            Ok(CelValue::Bool(true)) => Verdict::Holds,
-            Ok(_) => Verdict::Fails(self.message(&context(false))),
+        let (result, spending) = run(program, context(self.stated.optional_old_self), |result| {
+            result.map(|value| value.downcast_ref::<CelBool>().is_some_and(|flag| *flag.inner()))
+        });
+        if !budget.take(spending.spent()) {
+            return Verdict::Costly(OUT_OF_BUDGET.to_owned());
+        }
+        if spending.is_exceeded() {
+            return Verdict::Costly(format!(
+                "'{}': no further validation rules will be run due to call cost exceeds limit for rule: {}",
+                meter::EXCEEDED,
+                self.name()
+            ));
+        }
+        match result {
+            Ok(true) => Verdict::Holds,
+            Ok(false) => self.message(context(false), budget),
             Err(error) => Verdict::Broken(self.explain(&error)),
         }
     }
 
     /// What to say of a rule that does not hold; a message that cannot be computed is replaced by the plain one.
-    fn message(&self, context: &Context<'_, '_>) -> String {
-        if let Some(program) = &self.message_expression
-            && let Ok(CelValue::String(text)) = program.execute(context)
-        {
-            let text = text.trim();
-            if !text.is_empty() && text.len() <= MESSAGE_LIMIT && !text.contains('\n') {
-                return text.to_owned();
+    fn message(&self, context: Context<'_, '_>, budget: &mut Budget) -> Verdict {
+        let computed = self.message_expression.as_ref().map(|program| {
+            run(program, context, |result| {
+                let value = result.ok()?;
+                let text = value.downcast_ref::<CelString>()?.inner().trim();
+                let fits = !text.is_empty() && text.len() <= MESSAGE_LIMIT && !text.contains('\n');
+                fits.then(|| text.to_owned())
+            })
+        });
+        let text = match computed {
+            Some((_, spending)) if !budget.take(spending.spent()) => {
+                return Verdict::FailsCostly(MESSAGE_OUT_OF_BUDGET.to_owned());
             }
-        }
-        if self.stated.message.is_empty() {
-            format!("failed rule: {}", self.stated.rule.trim())
-        } else {
-            self.stated.message.trim().to_owned()
+            Some((_, spending)) if spending.is_exceeded() => {
+                return Verdict::FailsCostly(format!(
+                    "no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}",
+                    self.stated.message_expression
+                ));
+            }
+            Some((text, _)) => text,
+            None => None,
+        };
+        Verdict::Fails(text.unwrap_or_else(|| match self.stated.message.as_str() {
+            "" => format!("failed rule: {}", self.stated.rule.trim()),
+            message => message.trim().to_owned(),
+        }))
+    }
+
+    /// The field that is blamed for a value that is at this path.
+    pub(super) fn blamed(&self, path: &FieldPath) -> FieldPath {
+        match self.field_path.as_str() {
+            "" => path.clone(),
+            below => path.child(below),
         }
     }
 
@@ -159,7 +208,23 @@ impl Rule {
     }
 }
 
+/// Runs a program, and looks at what comes of it.
+fn run<T>(
+    program: &IdedExpr,
+    mut context: Context<'_, '_>,
+    look: impl FnOnce(Result<CowVal<'_, '_>, ExecutionError>) -> T,
+) -> (T, Spending) {
+    let spending = Spending::new(COST_OF_ONE);
+    context.add_variable_as_val(meter::NAME, Box::new(spending.clone()));
+    (look(CelValue::resolve_val(program, &context)), spending)
+}
+
 const NO_OVERLOAD: &str = "no such overload";
+/// What is said of rules that have cost all that rules may for one object.
+pub(super) const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
+const MESSAGE_OUT_OF_BUDGET: &str = "messageExpression evaluation failed due to running out of cost budget, no further \
+                                     validation rules will be run";
 
 /// Why an expression cannot be evaluated, in the words of kube-apiserver's interpreter.
 pub(super) fn explain(error: &ExecutionError) -> String {

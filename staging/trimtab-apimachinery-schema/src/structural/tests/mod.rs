@@ -1,5 +1,6 @@
 //! Schemas, values and rules against the words of kube-apiserver.
 
+mod costs;
 mod definitions;
 mod properties;
 mod rules;

@@ -189,3 +189,96 @@ fn rules_wait_for_values_of_the_declared_shape() {
         ]
     );
 }
+
+/// Looking through a text costs by its length, so that a long one is soon dear.
+#[test]
+fn rules_cost_and_stop_when_they_have_cost_enough() {
+    const OUT: &str = "due to running out of cost budget, no further validation rules will be run";
+    const LIMIT: &str = "no further validation rules will be run due to call cost exceeds limit for";
+    let after = "spec.z: Invalid value: \"x\": after";
+    let at = "spec.t: Invalid value: \"string\":";
+    let look = |times: usize, end: &str| "self.contains('b') || ".repeat(times) + end;
+    let rule = |text: String| json!({"rule": text, "message": "m"});
+    let message =
+        |times: usize| json!({"rule": "false", "messageExpression": look(times, "true") + " ? 'a' : 'b'"});
+    let said = "spec.t: Invalid value: \"aaa";
+    let cases = [
+        (json!([rule(look(9, "true"))]), vec![after.to_owned()]),
+        // One rule may cost only so much, and then nothing else is looked at. `||` forgives errors, but not this one.
+        (
+            json!([rule(look(11, "true")), rule("false".to_owned())]),
+            vec![format!(
+                "{at} 'operation cancelled: actual cost limit exceeded': {LIMIT} rule: m"
+            )],
+        ),
+        // All together may cost as much as ten of the dearest.
+        (
+            json!(vec![rule(look(9, "true")); 12]),
+            vec![format!("{at} validation failed {OUT}")],
+        ),
+        (
+            json!([message(11)]),
+            vec![format!(
+                "{at} {LIMIT} messageExpression: {:?}",
+                look(11, "true") + " ? 'a' : 'b'"
+            )],
+        ),
+        (
+            json!(vec![message(9); 12]),
+            vec![
+                said.to_owned(),
+                format!("{at} messageExpression evaluation failed {OUT}"),
+            ],
+        ),
+    ];
+    for (rules, expected) in cases {
+        let text = rules.to_string();
+        let validator = validator(json!({"type": "object", "properties": {
+            "t": ruled("string", rules, json!({})),
+            "z": ruled("string", json!([{"rule": "self == 'y'", "message": "after"}]), json!({})),
+        }}));
+        let mut found = faults(&validator, &json!({"t": "a".repeat(1_000_000), "z": "x"}), None);
+        // How many fit in is not what this is about.
+        found
+            .iter_mut()
+            .filter(|fault| fault.starts_with(said))
+            .for_each(|fault| fault.truncate(said.len()));
+        found.dedup();
+        assert_eq!(found, expected, "{}", &text[..text.len().min(100)]);
+        let cheap = faults(&validator, &json!({"t": "a", "z": "y"}), None);
+        assert!(cheap.iter().all(|fault| !fault.contains("cost")), "{cheap:?}");
+    }
+}
+
+/// The deepest schema that a definition can have, with rules at all levels, and a value as deep as values can be.
+#[test]
+fn deep_values_have_room() {
+    let deepest = 62;
+    let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = (0..deepest).fold(free, |inner, _| {
+        let rule = json!([{"rule": "has(self.a) && size(self.a) >= 0 && !has(self.b)", "message": "m"}]);
+        ruled(
+            "object",
+            rule,
+            json!({"properties": {"a": inner, "b": {"type": "string"}}}),
+        )
+    });
+    let value = (0..126).fold(json!({}), |inner, _| json!({"a": inner}));
+    let broken = (1..deepest).fold(json!({"b": "x", "a": {}}), |inner, _| json!({"a": inner}));
+    let work = || {
+        let validator = validator(schema.clone());
+        assert_eq!(faults(&validator, &value, Some(&value)), Vec::<String>::new());
+        let found = faults(&validator, &broken, None);
+        assert_eq!(
+            found,
+            [format!("spec{}: Invalid value: m", ".a".repeat(deepest - 1))]
+        );
+    };
+    // As large as the stack of those who serve requests.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn_scoped(scope, work);
+        thread.expect("starts").join().expect("has room");
+    });
+}

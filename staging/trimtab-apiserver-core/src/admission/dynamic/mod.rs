@@ -29,7 +29,7 @@ pub(crate) use self::rounds::Progress;
 use super::Reader;
 use crate::ambient::Entropy;
 use crate::auth::Authorizer;
-use crate::registry::ResourceTable;
+use crate::registry::{Caches, ResourceTable};
 
 /// What plugins, policies and webhooks need of the server around them.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Surroundings {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) resources: Arc<ResourceTable>,
     pub(crate) reader: Arc<dyn Reader>,
+    /// What params are read from.
+    pub(crate) caches: Arc<Caches>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) entropy: Entropy,
 }

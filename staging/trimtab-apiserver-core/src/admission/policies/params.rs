@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use trimtab_apimachinery_meta::{FieldSelector, LabelSelector};
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::RangeRequest;
 
 use super::passage::Passage;
 use super::policy::{ParamKind, ParamRef};
 use crate::registry::codec::Codec;
+use crate::registry::item::Item;
 use crate::registry::keys;
+use crate::registry::view::Filter;
 
 /// The resource whose objects are params of that kind, in that version.
 ///
@@ -51,27 +54,56 @@ pub(super) async fn collect(
             );
         }
     };
-    let (store, deadline) = (&*passage.around.store, passage.attributes.deadline);
-    let codec = Codec::new(&passage.resources, resource.clone(), deadline);
-    let found: Vec<Value> = if !reference.name.is_empty() {
+    let (range, labels) = if !reference.name.is_empty() {
         let key = keys::object_key(resource, namespace, &reference.name);
-        let found = codec.get(store, &key).await.map_err(|error| error.to_string())?;
-        found.into_iter().map(|stored| stored.object).collect()
+        (RangeRequest::key(key), LabelSelector::default())
     } else if let Some(selector) = &reference.selector {
-        let selector = selector.as_ref().map_err(Clone::clone)?;
-        let range = RangeRequest::prefix(keys::collection_prefix(resource, namespace));
-        let kvs = store.range(range).await.map_err(|error| error.to_string())?.kvs;
-        let all = codec.decode_all(kvs).await.map_err(|error| error.to_string())?;
-        let objects = all.into_iter().map(|stored| stored.object);
-        objects
-            .filter(|object| selector.matches(&object["metadata"]["labels"]))
-            .collect()
+        let prefix = keys::collection_prefix(resource, namespace);
+        let labels = selector.as_ref().map_err(Clone::clone)?.clone();
+        (RangeRequest::prefix(prefix), labels)
     } else {
         return Err("one of name or selector must be provided".to_owned());
     };
+    let filter = Filter::new(resource.clone(), labels, FieldSelector::default());
+    let items = items(resource, range, passage).await?;
+    let kept = items
+        .into_iter()
+        .filter(|item| filter.matches_stored(item) != Some(false));
+    let codec = Codec::new(&passage.resources, resource.clone(), passage.attributes.deadline);
+    let all = codec
+        .decode_all(kept.map(|item| item.to_key_value()).collect())
+        .await;
+    let objects = all
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .map(|stored| stored.object);
+    let found: Vec<Value> = objects.filter(|object| filter.matches(object)).collect();
     if found.is_empty() && reference.must_be_there {
         let why = "no params found for policy binding with `Deny` parameterNotFoundAction";
         return Err(why.to_owned());
     }
     Ok(found.into_iter().map(Some).collect())
+}
+
+/// What is stored in a range of a resource's keys, as its watch cache has it. The store is asked only when there is nothing
+/// in the cache yet.
+async fn items(
+    resource: &Resource,
+    range: RangeRequest,
+    passage: &Passage<'_>,
+) -> Result<Vec<Arc<Item>>, String> {
+    let store = &*passage.around.store;
+    let cache = passage.around.caches.of(resource);
+    if cache.ready().await {
+        // A store in this process knows how far it is. Of any other one the cache may be late by what a message takes, as
+        // kube-apiserver's informers are.
+        if let Some(revision) = store.figures().revision {
+            cache.reach(store, revision).await;
+        }
+        if let Some(snapshot) = cache.snapshot(&range.start, &range.end, 0, None) {
+            return Ok(snapshot.items);
+        }
+    }
+    let kvs = store.range(range).await.map_err(|error| error.to_string())?.kvs;
+    Ok(kvs.into_iter().map(|kv| Arc::new(Item::new(kv))).collect())
 }

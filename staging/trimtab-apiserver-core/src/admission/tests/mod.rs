@@ -9,12 +9,12 @@ use trimtab_apiserver_auth::{Decision, UserInfo};
 use trimtab_apiserver_kinds::resource::{Resource, Scope};
 use trimtab_apiserver_kinds::strategy::Strategy;
 
-use trimtab_apiserver_storage::{Config, MemoryStore};
+use trimtab_apiserver_storage::{Config, MemoryStore, Store};
 
 use super::dynamic::Surroundings;
 use super::*;
 use crate::auth::Authorizer;
-use crate::registry::ResourceTable;
+use crate::registry::{Caches, ResourceTable};
 
 #[derive(Debug)]
 struct Plain;
@@ -169,11 +169,14 @@ impl Authorizer for Admin {
 
 /// What plugins work with when there is nothing else.
 pub(in crate::admission) fn around() -> Surroundings {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Config::default()));
+    let resources = Arc::new(ResourceTable::new(crate::crd::builtin()));
     Surroundings {
-        store: Arc::new(MemoryStore::new(Config::default())),
+        caches: Arc::new(Caches::new(store.clone(), resources.clone())),
+        store,
         reader: Arc::new(Objects::default()),
         authorizer: Arc::new(Admin),
-        resources: Arc::new(ResourceTable::new(crate::crd::builtin())),
+        resources,
         entropy: crate::Entropy::default(),
     }
 }

@@ -36,8 +36,8 @@ use trimtab_apiserver_storage::{Revision, Store};
 
 use self::change::Arrived;
 pub(crate) use self::change::{Change, Sight, encode, line, partial_line};
-pub(crate) use self::figures::CacheFigures;
 use self::figures::Counts;
+pub(crate) use self::figures::{CacheFigures, ListFigures, ListedBy};
 pub(crate) use self::watcher::{CacheWatch, Woken};
 use self::watcher::{Pushed, Watcher};
 use super::item::Item;
@@ -193,8 +193,16 @@ impl Cache {
     pub(crate) async fn reach(&self, store: &dyn Store, revision: Revision) -> bool {
         let is_there = |reached: &Option<Revision>| reached.is_some_and(|reached| reached >= revision);
         if is_there(&self.reached.borrow()) {
+            self.counts.waits.0.add(0);
             return true;
         }
+        let begun = Instant::now();
+        let is_in = self.wait_to_reach(store, is_there).await;
+        self.counts.waits.0.took(begun.elapsed());
+        is_in
+    }
+
+    async fn wait_to_reach(&self, store: &dyn Store, is_there: impl Fn(&Option<Revision>) -> bool) -> bool {
         let mut reached = self.reached.subscribe();
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -203,7 +211,7 @@ impl Cache {
                 tracing::debug!(%error, "cannot ask the store how far it is");
             }
             let next = (Instant::now() + ASK_EVERY).min(end);
-            match timeout_at(next, reached.wait_for(is_there)).await {
+            match timeout_at(next, reached.wait_for(&is_there)).await {
                 Ok(Ok(_)) => return true,
                 Ok(Err(_)) => return false,
                 Err(_) => {}

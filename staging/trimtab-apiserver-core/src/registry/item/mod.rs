@@ -46,6 +46,16 @@ impl Item {
         }
     }
 
+    /// As it came from the store; when it was made is not known any more.
+    pub(crate) fn to_key_value(&self) -> KeyValue {
+        KeyValue {
+            key: self.key.clone(),
+            value: self.value.clone(),
+            create_revision: self.revision,
+            mod_revision: self.revision,
+        }
+    }
+
     /// Whether decoding it as of this version of a custom resource changes it, if that has been found out.
     pub(crate) fn changes_in(&self, resource: &Arc<Resource>) -> Option<bool> {
         let known = self.known.lock();

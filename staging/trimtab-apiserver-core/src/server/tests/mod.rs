@@ -218,3 +218,38 @@ async fn the_stores_figures_are_among_the_metrics() {
         assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
     }
 }
+
+/// Servers behind this one read whom it believes.
+#[tokio::test]
+async fn whom_the_server_believes_is_written_and_kept() {
+    let store = Arc::new(MemoryStore::new(Config::default()));
+    let server = ApiServer::builder(store)
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .start()
+        .await
+        .expect("starts");
+    let service = server.service();
+    let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    let get = async || send(&service, Method::GET, path, &Value::Null).await;
+    let (code, _, written) = get().await;
+    assert_eq!(code, StatusCode::OK, "{written}");
+    let authority = written["data"]["client-ca-file"].as_str().expect("an authority");
+    assert!(
+        authority.starts_with("-----BEGIN CERTIFICATE-----\n"),
+        "{authority}"
+    );
+    let (code, ..) = send(&service, Method::DELETE, path, &Value::Null).await;
+    assert_eq!(code, StatusCode::OK);
+    let again = async {
+        loop {
+            let (code, _, again) = get().await;
+            if code == StatusCode::OK {
+                return again["data"].clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let again = tokio::time::timeout(std::time::Duration::from_secs(60), again).await;
+    assert_eq!(again.expect("is written again"), written["data"]);
+    server.shutdown().await.expect("stops");
+}

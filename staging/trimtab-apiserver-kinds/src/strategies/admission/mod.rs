@@ -9,7 +9,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath};
 use self::policies::{
     validate_binding, validate_mutating_binding, validate_mutating_policy, validate_policy, warn_of_name,
 };
-use super::checks::{default_text, default_to, invalid_for, is_empty, items, items_mut, one_of, text};
+use super::checks::{default_to, invalid_for, is_empty, items, items_mut, object, one_of, text};
 use super::rules::Rules;
 use super::storage::keep_metadata;
 
@@ -68,10 +68,9 @@ pub(super) fn rules(kind: &str) -> Option<Rules> {
 }
 
 fn default_policy(policy: &mut Value) {
-    if let Some(spec) = policy.get_mut("spec") {
-        default_text(spec, "failurePolicy", "Fail");
-        default_match(spec, "matchConstraints");
-    }
+    let spec = object(policy, "spec");
+    default_to(spec, "failurePolicy", "Fail");
+    default_match(spec, "matchConstraints");
 }
 
 fn default_binding(binding: &mut Value) {
@@ -82,7 +81,7 @@ fn default_binding(binding: &mut Value) {
 
 /// Fills in what says which objects are looked at.
 fn default_selectors(parent: &mut Value) {
-    default_text(parent, "matchPolicy", "Equivalent");
+    default_to(parent, "matchPolicy", "Equivalent");
     default_to(parent, "namespaceSelector", json!({}));
     default_to(parent, "objectSelector", json!({}));
 }
@@ -99,7 +98,7 @@ fn default_match(spec: &mut Value, field: &str) {
 
 fn default_scopes(parent: &mut Value, rules: &str) {
     for rule in items_mut(parent, rules) {
-        default_text(rule, "scope", "*");
+        default_to(rule, "scope", "*");
     }
 }
 

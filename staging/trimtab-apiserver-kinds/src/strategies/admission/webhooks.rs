@@ -7,20 +7,18 @@ use trimtab_apimachinery_schema::structural::Condition;
 use super::{
     FAILURE_POLICIES, MATCH_POLICIES, default_scopes, default_selectors, validate_conditions, validate_rule,
 };
-use crate::strategies::checks::{
-    default_text, default_to, int, items, items_mut, label_selector, one_of, text,
-};
+use crate::strategies::checks::{default_to, int, items, items_mut, label_selector, one_of, text};
 use crate::strategies::webhook_client::{validate_service, validate_url};
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 pub(super) fn default(configuration: &mut Value, mutating: bool) {
     for hook in items_mut(configuration, "webhooks") {
-        default_text(hook, "failurePolicy", "Fail");
+        default_to(hook, "failurePolicy", "Fail");
         default_selectors(hook);
         default_to(hook, "timeoutSeconds", 10);
         if mutating {
-            default_text(hook, "reinvocationPolicy", "Never");
+            default_to(hook, "reinvocationPolicy", "Never");
         }
         default_scopes(hook, "rules");
         let service = hook.get_mut("clientConfig").and_then(|c| c.get_mut("service"));

@@ -8,7 +8,7 @@ use super::template::{
     default_template, runs_for_ever, selected_template, spec, template_warnings, validate_template,
 };
 use crate::strategies::checks::{
-    all_non_negative, at_most_100_percent, default_text, default_to, immutable, int_or_percent,
+    all_non_negative, at_most_100_percent, default_text, default_to, immutable_selector, int_or_percent,
     int_or_percent_value, label_selector, object, selects_everything, text,
 };
 use crate::strategies::rules::Rules;
@@ -32,7 +32,7 @@ pub(super) const DAEMON_SET: Rules = Rules {
     validate,
     validate_update: Some(|new, old| {
         let at = spec().child("selector");
-        let mut errors = immutable(&new["spec"]["selector"], &old["spec"]["selector"], &at);
+        let mut errors = immutable_selector(&new["spec"]["selector"], &old["spec"]["selector"], &at);
         errors.extend(validate(new));
         errors
     }),

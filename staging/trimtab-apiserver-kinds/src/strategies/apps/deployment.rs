@@ -7,7 +7,7 @@ use super::template::{
     default_template, required_selector, runs_for_ever, selected_template, spec, validate_template, warnings,
 };
 use crate::strategies::checks::{
-    all_non_negative, at_most_100_percent, default_text, default_to, immutable, int, int_or_percent,
+    all_non_negative, at_most_100_percent, default_text, default_to, immutable_selector, int, int_or_percent,
     int_or_percent_value, object, text,
 };
 use crate::strategies::rules::{Rules, carry_over};
@@ -122,7 +122,7 @@ fn template(object: &Value) -> Vec<FieldError> {
 
 fn same_selector(new: &Value, old: &Value) -> Vec<FieldError> {
     let at = spec().child("selector");
-    immutable(&new["spec"]["selector"], &old["spec"]["selector"], &at)
+    immutable_selector(&new["spec"]["selector"], &old["spec"]["selector"], &at)
 }
 
 fn strategy(strategy: &Value) -> Vec<FieldError> {

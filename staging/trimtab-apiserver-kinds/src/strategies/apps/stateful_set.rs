@@ -92,7 +92,9 @@ fn default(set: &mut Value) {
         object(strategy, "rollingUpdate");
     }
     if text(&strategy["type"]) == "RollingUpdate"
-        && let Some(rolling) = strategy.get_mut("rollingUpdate")
+        && let Some(rolling) = strategy
+            .get_mut("rollingUpdate")
+            .filter(|rolling| rolling.is_object())
     {
         default_to(rolling, "partition", 0);
     }
@@ -111,8 +113,8 @@ fn default(set: &mut Value) {
 
 /// Kubernetes 1.36 has this behind a feature gate that is off.
 fn drop_max_unavailable(set: &mut Value) {
-    let rolling = &mut set["spec"]["updateStrategy"]["rollingUpdate"];
-    if let Some(rolling) = rolling.as_object_mut() {
+    let rolling = set.pointer_mut("/spec/updateStrategy/rollingUpdate");
+    if let Some(rolling) = rolling.and_then(Value::as_object_mut) {
         rolling.remove("maxUnavailable");
     }
 }

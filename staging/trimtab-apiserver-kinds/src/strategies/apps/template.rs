@@ -8,7 +8,7 @@ pub(in crate::strategies) use crate::strategies::core::pod_spec::{
     validate_pod_template_spec as validate_template,
 };
 
-use crate::strategies::checks::{label_selector, or_null, selects, selects_everything, text};
+use crate::strategies::checks::{label_selector, or_null, selector_json, selects, selects_everything, text};
 
 /// The path of the spec.
 pub(in crate::strategies) fn spec() -> FieldPath {
@@ -38,7 +38,8 @@ pub(in crate::strategies) fn selected_template(
     let labels = &object["spec"]["template"]["metadata"]["labels"];
     let Some(selected) = selects(selector, labels) else {
         let at = spec().child("selector");
-        return Err(FieldError::invalid(&at, selector.clone(), senseless));
+        let error = FieldError::invalid(&at, selector.clone(), senseless);
+        return Err(error.shown_as(selector_json(selector)));
     };
     if selected {
         return Ok(Vec::new());

@@ -52,7 +52,7 @@ fn failure_rule(spec: &Value, rule: &Value, at: &FieldPath) -> Vec<FieldError> {
         (false, false) => "specifying one of OnExitCodes and OnPodConditions is required",
         _ => return errors,
     };
-    errors.push(FieldError::invalid(at, Value::Null, why));
+    errors.push(FieldError::invalid(at, Value::Null, why).without_value());
     errors
 }
 

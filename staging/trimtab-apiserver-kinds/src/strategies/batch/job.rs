@@ -208,8 +208,8 @@ pub(super) fn validate_job_spec(of: &Value, at: &FieldPath) -> Vec<FieldError> {
         ));
     }
     errors.extend(managed_by(&of["managedBy"], &at.child("managedBy")));
-    match text(&of["completionMode"]) {
-        "" | "NonIndexed" => {
+    match of["completionMode"].as_str() {
+        None | Some("NonIndexed") => {
             for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 if !of[field].is_null() {
                     let why = "requires indexed completion mode";
@@ -217,7 +217,7 @@ pub(super) fn validate_job_spec(of: &Value, at: &FieldPath) -> Vec<FieldError> {
                 }
             }
         }
-        "Indexed" => errors.extend(indexed(of, at)),
+        Some("Indexed") => errors.extend(indexed(of, at)),
         _ => errors.extend(one_of(
             &of["completionMode"],
             &["NonIndexed", "Indexed"],
@@ -411,6 +411,7 @@ mod tests {
             namespace: String::new(),
             subresource: String::new(),
             user: String::new(),
+            requester: Value::Null,
         };
         (JOB.prepare_create)(&context, &mut object);
         object

@@ -6,7 +6,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath};
 
 use super::words::config_key;
-use crate::strategies::checks::{default_text, immutable, invalid_for, is_empty, object, text};
+use crate::strategies::checks::{default_text, immutable, invalid_for, is_empty, items_mut, object, text};
 use crate::strategies::rules::{Rules, carry_over};
 
 /// How many bytes the values of one object may have: 1 MiB.
@@ -36,12 +36,26 @@ pub(super) const SECRET: Rules = Rules {
             carry_over(new, old, "type");
         }
     },
+    warnings: |secret, _| no_key_pair(secret).into_iter().collect(),
     selectable: &["type"],
     select: |secret, field| (field == "type").then(|| text(&secret["type"]).to_owned()),
     ..Rules::NO_STATUS
 };
 
-pub(super) const SERVICE_ACCOUNT: Rules = Rules::NO_STATUS;
+pub(super) const SERVICE_ACCOUNT: Rules = Rules {
+    prepare_create: |_, account| names_of_secrets(account),
+    prepare_update: |account, _| names_of_secrets(account),
+    ..Rules::NO_STATUS
+};
+
+/// An account's secrets are in its namespace: nothing but their names is kept.
+fn names_of_secrets(account: &mut Value) {
+    for secret in items_mut(account, "secrets") {
+        if let Some(secret) = secret.as_object_mut() {
+            secret.retain(|field, _| field == "name");
+        }
+    }
+}
 
 /// The entries of an object.
 fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -147,6 +161,23 @@ fn validate_secret(secret: &Value) -> Vec<FieldError> {
         _ => {}
     }
     errors
+}
+
+/// That there is no certificate or no key where both should be, in the words of Go's `tls.X509KeyPair`.
+fn no_key_pair(secret: &Value) -> Option<String> {
+    if secret["type"] != "kubernetes.io/tls" {
+        return None;
+    }
+    let lacks = |key: &str| {
+        let begin = b"-----BEGIN ";
+        !decoded(&secret["data"][key])
+            .windows(begin.len())
+            .any(|bytes| bytes == begin)
+    };
+    let (_, what) = [("tls.crt", "certificate"), ("tls.key", "key")]
+        .into_iter()
+        .find(|(key, _)| lacks(key))?;
+    Some(format!("tls: failed to find any PEM data in {what} input"))
 }
 
 /// A key under which there is JSON, an object.

@@ -5,7 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{immutable, int, invalid_for, is_empty, text};
-use crate::strategies::fill::{fill_elements, fill_object};
+use crate::strategies::fill::{fill_object, fill_zeros};
 use crate::strategy::{RequestContext, Strategy};
 
 /// How long an event is kept after it was last written; kube-apiserver's `--event-ttl`.
@@ -159,7 +159,7 @@ fn too_long(name: &str, value: &str, longest: usize) -> Option<FieldError> {
 
 impl Strategy for Event {
     fn default(&self, event: &mut Value) {
-        fill_elements(&self.schema, event);
+        fill_zeros(&self.schema, event);
     }
 
     fn prepare_create(&self, _: &RequestContext, event: &mut Value) {
@@ -224,13 +224,25 @@ impl Strategy for Event {
         ];
         for name in fixed {
             let (new, old) = (self.field(new, name), self.field(old, name));
+            // Texts that are not there are empty in Go.
+            let none = Value::from("");
+            let new = if new.is_null() && old.is_string() {
+                &none
+            } else {
+                new
+            };
             errors.extend(immutable(new, old, &FieldPath::new(name)));
         }
         errors
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        names::dns1123_subdomain(if prefix { name.trim_end_matches('-') } else { name })
+        let name = if prefix { name.trim_end_matches('-') } else { name };
+        if self.strict {
+            names::dns1123_subdomain(name)
+        } else {
+            names::path_segment(name)
+        }
     }
 
     fn has_generation(&self) -> bool {
@@ -290,6 +302,7 @@ mod tests {
             namespace: "n".to_owned(),
             subresource: String::new(),
             user: String::new(),
+            requester: Value::Null,
         }
     }
 

@@ -10,9 +10,10 @@ mod namespace;
 mod nodes;
 mod pod;
 pub(super) mod pod_spec;
-mod resources;
+pub(super) mod resources;
 mod service;
 pub(super) mod storage;
+mod volume_sources;
 pub(super) mod words;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{invalid_for, items, object, text};
-use crate::strategies::fill::{fill_elements, fill_object};
+use crate::strategies::fill::{fill_object, fill_zeros};
 use crate::strategies::rules::carry_over;
 use crate::strategy::{RequestContext, Strategy};
 
@@ -61,7 +61,7 @@ impl Strategy for Namespace {
         if text(&status["phase"]).is_empty() {
             status["phase"] = "Active".into();
         }
-        fill_elements(&self.schema, namespace);
+        fill_zeros(&self.schema, namespace);
     }
 
     fn prepare_create(&self, _: &RequestContext, namespace: &mut Value) {
@@ -137,6 +137,7 @@ mod tests {
             namespace: String::new(),
             subresource: subresource.to_owned(),
             user: String::new(),
+            requester: Value::Null,
         }
     }
 

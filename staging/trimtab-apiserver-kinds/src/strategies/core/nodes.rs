@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::pod_spec::EFFECTS;
@@ -15,6 +15,7 @@ use crate::strategies::rules::Rules;
 pub(super) const NODE: Rules = Rules {
     creator_says_status: true,
     default: |node| {
+        one_range(object(node, "spec"));
         let status = object(node, "status");
         if status["allocatable"].is_null() && status["capacity"].is_object() {
             status["allocatable"] = status["capacity"].clone();
@@ -53,6 +54,17 @@ pub(super) const ENDPOINTS: Rules = Rules {
     ..Rules::NO_STATUS
 };
 
+/// Who says only one range of addresses means it to be the first of all, and the one is the first of all.
+fn one_range(spec: &mut Value) {
+    let (one, all) = (text(&spec["podCIDR"]).to_owned(), items(&spec["podCIDRs"]));
+    match all.first().map(|first| text(first).to_owned()) {
+        Some(first) if one.is_empty() => spec["podCIDR"] = first.into(),
+        Some(first) if first != one => spec["podCIDRs"] = json!([one]),
+        None if !one.is_empty() => spec["podCIDRs"] = json!([one]),
+        _ => {}
+    }
+}
+
 /// Taints; `at` is where Kubernetes says that they are.
 fn taints(node: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -76,7 +88,10 @@ fn taints(node: &Value) -> Vec<FieldError> {
             errors.extend(one_of(&taint["effect"], &EFFECTS, &path));
         }
         if !seen.insert((key, effect)) {
-            let mut twice = FieldError::duplicate(&at, taint.clone());
+            // Kubernetes shows its own struct.
+            let shown =
+                json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": taint["timeAdded"]});
+            let mut twice = FieldError::duplicate(&at, shown);
             twice.detail = "taints must be unique by key and effect pair".to_owned();
             errors.push(twice);
         }
@@ -115,7 +130,7 @@ fn validate_node(node: &Value) -> Vec<FieldError> {
 
 fn validate_node_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let at = FieldPath::new("spec");
-    let mut errors = amounts(new);
+    let mut errors = validate_node(new);
     let mut seen = Vec::new();
     for (i, address) in items(&new["status"]["addresses"]).iter().enumerate() {
         if seen.contains(&address) {
@@ -131,7 +146,6 @@ fn validate_node_update(new: &Value, old: &Value) -> Vec<FieldError> {
             errors.push(FieldError::forbidden(&at.child(field), why));
         }
     }
-    errors.extend(taints(new));
     if new["spec"]["externalID"] != old["spec"]["externalID"] {
         errors.push(FieldError::forbidden(
             &at.child("externalID"),
@@ -171,7 +185,8 @@ fn validate_address(address: &Value, at: &FieldPath) -> Vec<FieldError> {
     ];
     for (field, rule) in rules {
         let value = &address[field];
-        if !is_empty(value) {
+        // There is a pointer to the name of a node, so that an empty one is one.
+        if !is_empty(value) || (field == "nodeName" && value.is_string()) {
             errors.extend(invalid_for(rule(text(value)), value, &at.child(field)));
         }
     }
@@ -221,7 +236,7 @@ mod tests {
         let taint = json!({"key": "a", "effect": "NoSchedule"});
         let node = json!({"spec": {"taints": [taint, taint], "podCIDRs": ["10.0.0.0/24", "10.1.0.0/24"]}});
         let expected = [
-            "metadata.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by key \
+            "metadata.taints[1]: Duplicate value: {\"Effect\":\"NoSchedule\",\"Key\":\"a\",\"TimeAdded\":null,\"Value\":\"\"}: taints must be unique by key \
              and effect pair",
             "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.1.0.0/24\"]: may specify no more than one CIDR for each \
              IP family",

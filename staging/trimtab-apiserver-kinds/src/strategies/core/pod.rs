@@ -5,11 +5,13 @@ mod update;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
-use super::pod_spec::{containers, default_pod_only, default_pod_spec, pod_spec_warnings, validate_pod_spec};
+use super::pod_spec::{
+    containers, default_pod_only, default_pod_spec, merge_label_keys, pod_spec_warnings, validate_pod_spec,
+};
 use super::resources::qos_class;
 use crate::schema_ref::SchemaRef;
 use crate::strategies::checks::{int, is_empty, items, object, text};
-use crate::strategies::fill::{fill_elements, fill_object};
+use crate::strategies::fill::{fill_object, fill_zeros};
 use crate::strategies::rules::carry_over;
 use crate::strategy::{Deletion, RequestContext, Strategy};
 
@@ -49,6 +51,23 @@ fn validate(pod: &Value) -> Vec<FieldError> {
                     errors.push(FieldError::forbidden(&at.child("serviceAccountToken"), why));
                 }
             }
+        }
+    }
+    // The claims of such volumes are named after the pod and the volume.
+    let name = text(&pod["metadata"]["name"]);
+    for (i, volume) in items(&spec["volumes"]).iter().enumerate() {
+        let template = &volume["ephemeral"]["volumeClaimTemplate"];
+        let claim = format!("{name}-{}", text(&volume["name"]));
+        for why in names::dns1123_subdomain(&claim)
+            .iter()
+            .filter(|_| template.is_object() && !name.is_empty())
+        {
+            let at = at.child("volumes").index(i).child("name");
+            errors.push(FieldError::invalid(
+                &at,
+                volume["name"].clone(),
+                format!("PVC name {claim:?}: {why}"),
+            ));
         }
     }
     for list in ["containers", "initContainers"] {
@@ -107,14 +126,15 @@ impl Strategy for Pod {
                 one => status["podIPs"] = json!([{"ip": one}]),
             }
         }
-        fill_elements(&self.schema, pod);
+        fill_zeros(&self.schema, pod);
     }
 
-    fn prepare_create(&self, _: &RequestContext, pod: &mut Value) {
+    fn prepare_create(&self, ctx: &RequestContext, pod: &mut Value) {
+        merge_label_keys(pod);
         let mut status = json!({"phase": "Pending", "qosClass": qos_class(&pod["spec"])});
         if !is_empty(&pod["spec"]["schedulingGates"]) {
             status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "lastProbeTime": null,
-                "lastTransitionTime": null, "reason": "SchedulingGated",
+                "lastTransitionTime": ctx.now, "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
         }
         pod["status"] = status;

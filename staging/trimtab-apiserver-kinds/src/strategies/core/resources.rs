@@ -68,7 +68,7 @@ pub(super) fn name(name: &str, at: &FieldPath) -> Vec<FieldError> {
 }
 
 /// What is wrong with the name of a resource that containers use.
-pub(super) fn container_name(resource: &str, at: &FieldPath) -> Vec<FieldError> {
+pub(in crate::strategies) fn container_name(resource: &str, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = name(resource, at);
     if !resource.contains('/') {
         if !CONTAINER.contains(&resource) && !huge_page(resource) {
@@ -138,7 +138,7 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 /// What is wrong with requests and limits; `named` checks the names of resources.
-pub(super) fn requirements(
+pub(in crate::strategies) fn requirements(
     resources: &Value,
     at: &FieldPath,
     named: fn(&str, &FieldPath) -> Vec<FieldError>,

@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::difference::difference;
-use super::pod_spec::{node_selector, validate_volume_source};
+use super::pod_spec::{OLD_VOLUMES, node_selector, node_term_warnings, volume_sources};
 use super::resources;
+use super::volume_sources::validate_source;
 use crate::strategies::checks::{
-    default_text, default_to, immutable, invalid_for, is_empty, items, label_selector, object, one_of, text,
+    default_text, default_to, immutable, invalid_for, is_empty, items, items_mut, label_selector, object,
+    one_of, text,
 };
 use crate::strategies::fields::{quantity, round_up_resources};
-use crate::strategies::rules::{Rules, carry_over};
+use crate::strategies::rules::{Part, Rules, carry_over};
+use crate::strategy::RequestContext;
 
 const ACCESS_MODES: [&str; 4] = [
     "ReadOnlyMany",
@@ -38,20 +41,30 @@ const NOT_SOURCES: [&str; 9] = [
 
 pub(super) const VOLUME: Rules = Rules {
     default: default_volume,
-    prepare_create: |_, volume| volume["status"] = json!({"phase": "Pending"}),
+    prepare_create: |ctx, volume| {
+        volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": ctx.now});
+    },
+    parts: &[Part {
+        name: "status",
+        prepare: prepare_volume_status,
+        validate: |_, _| Vec::new(),
+    }],
     validate: validate_volume,
     validate_update: Some(validate_volume_update),
+    warnings: volume_warnings,
     ..Rules::ORDINARY
 };
 
 pub(super) const CLAIM: Rules = Rules {
     default: |claim| {
-        let spec = object(claim, "spec");
-        default_claim_spec(spec);
-        copy_data_source(spec);
+        default_claim_spec(object(claim, "spec"));
         default_text(object(claim, "status"), "phase", "Pending");
     },
-    prepare_create: |_, claim| claim["status"] = json!({"phase": "Pending"}),
+    prepare_create: |_, claim| {
+        claim["status"] = json!({"phase": "Pending"});
+        settle_data_source(object(claim, "spec"), &Value::Null);
+    },
+    prepare_update: |new, old| settle_data_source(object(new, "spec"), &old["spec"]),
     validate: |claim| validate_claim_spec(&claim["spec"], &FieldPath::new("spec")),
     validate_update: Some(validate_claim_update),
     validate_status: |new, _| {
@@ -74,21 +87,26 @@ pub(in crate::strategies) fn default_claim_spec(spec: &mut Value) {
     }
 }
 
-/// The two fields that say where content comes from agree, if one is left out.
-fn copy_data_source(spec: &mut Value) {
-    let (old, new) = ("dataSource", "dataSourceRef");
-    let known = |source: &Value| match text(&source["apiGroup"]) {
-        "" => source["kind"] == "PersistentVolumeClaim",
-        group => group == "snapshot.storage.k8s.io" && source["kind"] == "VolumeSnapshot",
+/// The two fields that say where content comes from agree, if one is left out. The older one is for claims and snapshots:
+/// others are forgotten, as they always were.
+fn settle_data_source(spec: &mut Value, old: &Value) {
+    let (before, reference) = ("dataSource", "dataSourceRef");
+    let known = |source: &Value| match source["apiGroup"].as_str() {
+        None | Some("") => source["kind"] == "PersistentVolumeClaim",
+        Some(group) => group == "snapshot.storage.k8s.io" && source["kind"] == "VolumeSnapshot",
     };
-    if spec[old].is_object() && spec[new].is_null() {
-        spec[new] = spec[old].clone();
-    } else if spec[new].is_object()
-        && spec[old].is_null()
-        && is_empty(&spec[new]["namespace"])
-        && known(&spec[new])
+    if old[before].is_null() && spec[reference].is_null() && !known(&spec[before]) {
+        carry_over(spec, &Value::Null, before);
+    }
+    if spec[before].is_object() && spec[reference].is_null() {
+        spec[reference] = spec[before].clone();
+        if spec[reference]["apiGroup"].is_null() {
+            carry_over(&mut spec[reference], &Value::Null, "apiGroup");
+        }
+    } else if spec[reference].is_object() && spec[before].is_null() && is_empty(&spec[reference]["namespace"])
     {
-        spec[old] = spec[new].clone();
+        spec[before] = spec[reference].clone();
+        carry_over(&mut spec[before], &Value::Null, "namespace");
     }
 }
 
@@ -99,6 +117,19 @@ fn default_volume(volume: &mut Value) {
     default_to(spec, "volumeMode", "Filesystem");
     if let Some(path) = spec.get_mut("hostPath").filter(|path| path.is_object()) {
         default_to(path, "type", "");
+    }
+    let texts = [
+        ("iscsi", "iscsiInterface", "default"),
+        ("rbd", "pool", "rbd"),
+        ("rbd", "user", "admin"),
+        ("rbd", "keyring", "/etc/ceph/keyring"),
+        ("scaleIO", "storageMode", "ThinProvisioned"),
+        ("scaleIO", "fsType", "xfs"),
+    ];
+    for (kind, field, value) in texts {
+        if let Some(source) = spec.get_mut(kind).filter(|source| source.is_object()) {
+            default_text(source, field, value);
+        }
     }
     if let Some(capacity) = spec.get_mut("capacity") {
         round_up_resources(capacity);
@@ -168,8 +199,11 @@ fn validate_volume(volume: &Value) -> Vec<FieldError> {
             ));
         }
     }
-    errors.extend(validate_volume_source(spec, &at));
-    if spec["local"].is_object() && affinity.is_null() {
+    let name = text(&volume["metadata"]["name"]);
+    errors.extend(volume_sources(spec, &at, |kind, source, at| {
+        validate_source(name, kind, source, at)
+    }));
+    if spec["local"].is_object() && spec["nodeAffinity"].is_null() {
         let why = "Local volume requires node affinity";
         errors.push(FieldError::required(&at.child("nodeAffinity"), why));
     }
@@ -184,6 +218,58 @@ fn validate_volume(volume: &Value) -> Vec<FieldError> {
         &at.child("volumeMode"),
     ));
     errors
+}
+
+/// Takes over the status, and writes down when its phase has changed, unless that is said.
+fn prepare_volume_status(ctx: &RequestContext, new: &mut Value, old: &Value) {
+    let mut whole = old.clone();
+    carry_over(&mut whole, new, "status");
+    carry_over(&mut whole, new, "metadata");
+    *new = whole;
+    let (was, status) = (&old["status"], object(new, "status"));
+    let time = "lastPhaseTransitionTime";
+    let said = !status[time].is_null() && status[time] != was[time];
+    if status["phase"] != was["phase"] && !said {
+        status[time] = ctx.now.as_str().into();
+    } else if status["phase"] == was["phase"] {
+        carry_over(status, was, time);
+    }
+}
+
+fn volume_warnings(volume: &Value, _: Option<&Value>) -> Vec<String> {
+    let (spec, at) = (&volume["spec"], FieldPath::new("spec"));
+    let mut warnings = Vec::new();
+    if spec["persistentVolumeReclaimPolicy"] == "Recycle" {
+        warnings.push(format!(
+            "{}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+            at.child("persistentVolumeReclaimPolicy")
+        ));
+    }
+    let terms = at
+        .child("nodeAffinity")
+        .child("required")
+        .child("nodeSelectorTerms");
+    for (i, term) in items(&spec["nodeAffinity"]["required"]["nodeSelectorTerms"])
+        .iter()
+        .enumerate()
+    {
+        warnings.extend(node_term_warnings(term, false, &terms.index(i)));
+    }
+    // Kubernetes says nothing of the other old ones here.
+    let told = [
+        "cephfs",
+        "photonPersistentDisk",
+        "scaleIO",
+        "storageos",
+        "glusterfs",
+        "rbd",
+    ];
+    for kind in told.into_iter().filter(|kind| spec[*kind].is_object()) {
+        let why = OLD_VOLUMES.iter().find(|(old, _)| *old == kind);
+        let shown = if kind == "storageos" { "storageOS" } else { kind };
+        warnings.extend(why.map(|(_, why)| format!("{}: {why}", at.child(shown))));
+    }
+    warnings
 }
 
 fn validate_volume_update(new: &Value, old: &Value) -> Vec<FieldError> {
@@ -204,7 +290,50 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     let (mode, at) = ("volumeMode", FieldPath::new("volumeMode"));
     errors.extend(immutable(&new["spec"][mode], &old["spec"][mode], &at));
+    let [is, was] = [new, old].map(|volume| &volume["spec"]["nodeAffinity"]);
+    // Labels may be called by their newer names.
+    if !was.is_null() && is != was && *is != renamed_labels(was) {
+        let why = "field is immutable, except for updating from beta label to GA";
+        errors.push(FieldError::invalid(
+            &FieldPath::new("nodeAffinity"),
+            is.clone(),
+            why,
+        ));
+    }
     errors
+}
+
+/// What selects nodes, with the labels that had beta names called by those that they have now.
+fn renamed_labels(affinity: &Value) -> Value {
+    const LABELS: [(&str, &str); 5] = [
+        (
+            "failure-domain.beta.kubernetes.io/zone",
+            "topology.kubernetes.io/zone",
+        ),
+        (
+            "failure-domain.beta.kubernetes.io/region",
+            "topology.kubernetes.io/region",
+        ),
+        (
+            "beta.kubernetes.io/instance-type",
+            "node.kubernetes.io/instance-type",
+        ),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ];
+    let mut affinity = affinity.clone();
+    let Some(required) = affinity.get_mut("required") else {
+        return affinity;
+    };
+    for term in items_mut(required, "nodeSelectorTerms") {
+        for expression in items_mut(term, "matchExpressions") {
+            let newer = LABELS.iter().find(|(beta, _)| expression["key"] == *beta);
+            if let Some((_, newer)) = newer {
+                expression["key"] = (*newer).into();
+            }
+        }
+    }
+    affinity
 }
 
 /// What is wrong with the spec of a claim; `at` is its path.

@@ -21,7 +21,13 @@ pub(super) const IP_ADDRESS: Rules = Rules {
     validate: |address| parent(&address["spec"]["parentRef"]),
     validate_update: Some(|new, old| {
         let at = FieldPath::new("spec").child("parentRef");
-        immutable(&new["spec"]["parentRef"], &old["spec"]["parentRef"], &at)
+        let mut errors = parent(&new["spec"]["parentRef"]);
+        errors.extend(immutable(
+            &new["spec"]["parentRef"],
+            &old["spec"]["parentRef"],
+            &at,
+        ));
+        errors
     }),
     ..Rules::NO_STATUS
 };

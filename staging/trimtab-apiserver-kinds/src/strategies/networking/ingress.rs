@@ -152,7 +152,7 @@ fn validate_path(path: &Value, at: &FieldPath) -> Vec<FieldError> {
     const SEQUENCES: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
     const ENDS: [&str; 2] = ["/..", "/."];
     let type_ = &path["pathType"];
-    if text(type_).is_empty() {
+    if type_.is_null() {
         return vec![FieldError::required(
             &at.child("pathType"),
             "pathType must be specified",

@@ -13,7 +13,8 @@ use std::sync::{Arc, LazyLock};
 use cel::common::value::{FromVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
-use super::requests::{meter, patches};
+use super::meter;
+use super::requests::patches;
 
 /// The environment of all rules. Were a declaration refused, rules would have the functions declared before it.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
@@ -38,8 +39,7 @@ static WITH_PATCHES: LazyLock<Arc<Env>> = LazyLock::new(|| {
 
 fn declare_for_requests(env: &mut Env) -> Result<(), DeclarationError> {
     declare(env)?;
-    authorizers::declare(env)?;
-    meter::declare(env)
+    authorizers::declare(env)
 }
 
 /// The environment that rules are compiled and evaluated in.
@@ -65,7 +65,8 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     quantities::declare(env)?;
     net::declare(env)?;
     formats::declare(env)?;
-    versions::declare(env)
+    versions::declare(env)?;
+    meter::declare(env)
 }
 
 /// A value of the Rust type that the overload was declared for.

@@ -10,11 +10,11 @@ use cel::{Context, ExecutionError, Value as CelValue};
 use serde_json::Value;
 
 use super::super::library::authorizers::{Asker, Authorizer};
-use super::super::{rule, value};
+use super::super::meter::{self, Spending};
+use super::super::{room, rule, value};
 use super::expression::{Compiled, Expression, Output, Returns};
-use super::meter::{self, Spending};
 use super::shared::{Shared, Variables};
-use super::{COST_OF_ONE, Composition, depth, patches};
+use super::{COST_OF_ONE, Composition, patches};
 
 /// What the names of expressions stand for.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +57,7 @@ impl fmt::Display for EvaluationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(why) => f.write_str(why),
-            Self::OutOfBudget => f.write_str(
-                "validation failed due to running out of cost budget, no further validation rules will be run",
-            ),
+            Self::OutOfBudget => f.write_str(rule::OUT_OF_BUDGET),
         }
     }
 }
@@ -109,7 +107,7 @@ impl<'a> Activation<'a> {
             .map_err(|fault| EvaluationError::Failed(format!("compilation error: {fault}")))?;
         self.prepare(compiled);
         let end = self.scope.variables.len();
-        let ran = depth::with_room(compiled.levels, || self.scope.run(compiled, end));
+        let ran = room::with_room(compiled.levels, || self.scope.run(compiled, end));
         let (result, cost) = ran.map_err(EvaluationError::Failed)?;
         let variables = self.scope.cost.swap(0, Ordering::Relaxed);
         let left = budget.checked_sub(variables.saturating_add(cost));
@@ -197,6 +195,10 @@ impl Scope {
         context.add_variable_as_val(meter::NAME, Box::new(meter.clone()));
         let result =
             CelValue::resolve_val(&compiled.program, &context).map(cel::common::value::CowVal::into_owned);
+        let result = match meter.is_exceeded() {
+            true => Err(Spending::exceeded()),
+            false => result,
+        };
         (result, meter.spent())
     }
 

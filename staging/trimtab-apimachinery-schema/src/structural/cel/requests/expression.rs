@@ -6,8 +6,8 @@ use cel::{Env, IdedExpr};
 use serde_json::Value;
 
 use super::super::types::Kind;
-use super::super::{checker, library, rule};
-use super::{Declarations, depth, meter};
+use super::super::{checker, library, meter, room, rule};
+use super::Declarations;
 
 /// What an expression must come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Expression {
     pub fn new(text: &str, declarations: &Declarations, returns: Returns) -> Self {
         Self {
             text: text.to_owned(),
-            compiled: depth::with_room(depth::of_text(text), || compile(text, declarations, returns))
+            compiled: room::with_room(room::of_text(text), || compile(text, declarations, returns))
                 .map_err(|why| format!("compilation failed: {why}"))
                 .flatten()
                 .map(Arc::new),
@@ -122,7 +122,7 @@ fn env(patches: bool) -> &'static Arc<Env> {
 
 fn compile(text: &str, declarations: &Declarations, returns: Returns) -> Result<Compiled, String> {
     let parsed = rule::compile_in(env(declarations.patches), text)?;
-    let measured = depth::measure(parsed.expression()).map_err(|why| format!("compilation failed: {why}"))?;
+    let measured = room::measure(parsed.expression()).map_err(|why| format!("compilation failed: {why}"))?;
     let kind = checker::check_request(
         &parsed,
         &declarations.names(),

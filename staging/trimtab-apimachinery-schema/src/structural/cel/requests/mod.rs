@@ -12,9 +12,7 @@
 mod activation;
 mod composition;
 mod declared;
-mod depth;
 mod expression;
-pub(super) mod meter;
 pub(super) mod patches;
 mod shared;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use cel::{DeclarationError, Env, ExecutionError};
 use serde_json::{Map, Number, Value};
 
 use super::super::library;
-use super::meter::calling;
+use super::super::meter::calling;
 
 const MAKE: &str = "@object";
 /// The type of operations of a JSON patch.
@@ -62,7 +62,7 @@ fn escape_key(key: &CelString<'_>) -> CelString<'static> {
 }
 
 /// Makes `T{f: x}` a call of the function that makes such values: types of these names cannot be declared one by one.
-pub(super) fn construct(expression: &mut IdedExpr) {
+pub(in super::super) fn construct(expression: &mut IdedExpr) {
     let Expr::Struct(made) = std::mem::take(&mut expression.expr) else {
         return;
     };

@@ -272,6 +272,13 @@ async fn bindings_and_params_are_each_a_turn() {
     bind_as(&server, "mutating", "b", "p", reference(json!({"name": "x"}))).await;
     let (code, made, _) = server.make("m").await;
     assert_eq!((code, &made["data"]["names"]), (201, &json!("xyx")), "{made}");
+    // They came from the watch cache, and as it was once everything before had come there.
+    let caches = server.registry.cache_figures();
+    let cache = caches.iter().find(|figures| figures.of.resource == "configmaps");
+    assert!(
+        cache.is_some_and(|figures| figures.waits.0.count() >= 2),
+        "{cache:?}"
+    );
     bind_as(&server, "mutating", "c", "p", reference(json!({"name": "z"}))).await;
     let (code, answer, _) = server.make("n").await;
     let why = "policy 'p' with binding 'c' denied request: failed to configure binding: no params found for policy binding with \

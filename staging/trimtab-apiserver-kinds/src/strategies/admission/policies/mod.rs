@@ -231,7 +231,8 @@ pub(super) fn validate_binding(binding: &Value) -> Vec<FieldError> {
         errors.push(FieldError::invalid(&at, of["validationActions"].clone(), why));
     }
     if actions.is_empty() {
-        errors.push(FieldError::required(&at, ""));
+        let why = "at least one validation action is required";
+        errors.push(FieldError::required(&at, why));
     }
     errors
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::{keep_all_but, validate};
-use crate::strategies::checks::{immutable, int, invalid_for, items, text};
+use crate::strategies::checks::{immutable, int, invalid_for, items, object, text};
 use crate::strategies::core::difference::difference;
 use crate::strategies::core::pod_spec::validate_tolerations;
 use crate::strategies::core::resources::qos_class;
@@ -49,6 +49,7 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     errors.extend(tolerations(spec, was, &at.child("tolerations")));
     errors.extend(gates(spec, was, &at.child("schedulingGates")));
+    errors.extend(narrowed(spec, was, &at));
     let as_if = without_changeable(spec, was);
     if as_if != *was {
         let difference = difference(was, &as_if);
@@ -131,17 +132,71 @@ fn without_changeable(spec: &Value, was: &Value) -> Value {
     if int(&was[grace]) < 0 && int(&as_if[grace]) == 1 {
         carry_over(&mut as_if, was, grace);
     }
-    // A pod that waits for its gates may still be directed to fewer nodes.
     if !items(&was["schedulingGates"]).is_empty() {
-        let kept = |(key, value): (&String, &Value)| spec["nodeSelector"].get(key) == Some(value);
-        if was["nodeSelector"]
-            .as_object()
-            .is_none_or(|old| old.iter().all(kept))
+        carry_over(&mut as_if, was, "nodeSelector");
+        if was["affinity"].is_null()
+            && as_if["affinity"]
+                .as_object()
+                .is_some_and(|a| a.keys().all(|k| k == "nodeAffinity"))
         {
-            carry_over(&mut as_if, was, "nodeSelector");
+            carry_over(&mut as_if, was, "affinity");
+        } else if was["affinity"].is_object() || as_if["affinity"].is_object() {
+            carry_over(object(&mut as_if, "affinity"), &was["affinity"], "nodeAffinity");
         }
     }
     as_if
+}
+
+/// A pod that waits for its gates may still be directed to fewer nodes, and to no others.
+fn narrowed(spec: &Value, was: &Value, at: &FieldPath) -> Vec<FieldError> {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let mut errors = Vec::new();
+    if items(&was["schedulingGates"]).is_empty() {
+        return errors;
+    }
+    let selector = &spec["nodeSelector"];
+    let kept = |(key, value): (&String, &Value)| selector.get(key) == Some(value);
+    if !was["nodeSelector"]
+        .as_object()
+        .is_none_or(|old| old.iter().all(kept))
+    {
+        let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        errors.push(FieldError::invalid(
+            &at.child("nodeSelector"),
+            selector.clone(),
+            why,
+        ));
+    }
+    let terms = |spec: &Value| spec["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"].clone();
+    let (now, before) = (terms(spec), terms(was));
+    let at = at
+        .child("affinity")
+        .child("nodeAffinity")
+        .child(REQUIRED)
+        .child("nodeSelectorTerms");
+    if items(&before).is_empty() {
+        return errors;
+    }
+    if items(&now).len() != items(&before).len() {
+        let why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.push(FieldError::invalid(&at, now, why));
+        return errors;
+    }
+    for (i, (now, before)) in items(&now).iter().zip(items(&before)).enumerate() {
+        let of = |term: &Value| ["matchExpressions", "matchFields"].map(|list| items(&term[list]).to_vec());
+        let (now_of, before_of) = (of(now), of(before));
+        // A term that selects nothing goes on selecting nothing.
+        let empty = before_of.iter().all(Vec::is_empty) && now_of.iter().any(|list| !list.is_empty());
+        let added = now_of
+            .iter()
+            .zip(&before_of)
+            .all(|(now, before)| now.starts_with(before));
+        if empty || !added {
+            let why = "only additions are allowed (no mutations or deletions)";
+            errors.push(FieldError::invalid(&at.index(i), now.clone(), why));
+        }
+    }
+    errors
 }
 
 /// An update of the status.
@@ -381,6 +436,7 @@ mod tests {
             namespace: "n".to_owned(),
             subresource: subresource.to_owned(),
             user: String::new(),
+            requester: Value::Null,
         }
     }
 

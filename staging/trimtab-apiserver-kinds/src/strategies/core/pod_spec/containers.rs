@@ -7,10 +7,11 @@ use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::env::{validate_env, validate_env_from};
 use super::probes::validate_probes;
+use super::security::validate_container_security;
 use super::volumes::{descending, no_backsteps};
 use crate::strategies::checks::{int, invalid_for, is_empty, items, one_of, text};
 use crate::strategies::core::resources;
-use crate::strategies::core::words::{between, port_name, port_number};
+use crate::strategies::core::words::{port_name, port_number};
 
 /// What a pod says that its containers depend on.
 #[derive(Clone, Copy)]
@@ -183,8 +184,9 @@ fn validate_common(container: &Value, pod: Surroundings<'_>, at: &FieldPath) -> 
         &at.child("resources").child("claims"),
     ));
     errors.extend(resize_policy(container, pod, &at.child("resizePolicy")));
-    errors.extend(security(
+    errors.extend(validate_container_security(
         &container["securityContext"],
+        pod.spec["hostUsers"] != false,
         &at.child("securityContext"),
     ));
     errors
@@ -288,7 +290,7 @@ fn mounts(container: &Value, pod: Surroundings<'_>, at: &FieldPath) -> Vec<Field
 /// How mounts inside a volume are seen outside of it; `at` is the path of all mounts, as Kubernetes says it.
 fn propagation(mount: &Value, container: &Value, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let (propagation, recursive) = (&mount["mountPropagation"], text(&mount["recursiveReadOnly"]));
+    let (propagation, recursive) = (&mount["mountPropagation"], mount["recursiveReadOnly"].as_str());
     if !propagation.is_null() {
         let at = at.child("mountPropagation");
         let known = ["Bidirectional", "HostToContainer", "None"];
@@ -300,8 +302,8 @@ fn propagation(mount: &Value, container: &Value, at: &FieldPath) -> Vec<FieldErr
     }
     let at = at.child("recursiveReadOnly");
     match recursive {
-        "" | "Disabled" => {}
-        "Enabled" | "IfPossible" => {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
             if mount["readOnly"] != true {
                 let why = "may only be specified when readOnly is true";
                 errors.push(FieldError::forbidden(&at, why));
@@ -311,7 +313,7 @@ fn propagation(mount: &Value, container: &Value, at: &FieldPath) -> Vec<FieldErr
                 errors.push(FieldError::forbidden(&at, why));
             }
         }
-        other => {
+        Some(other) => {
             let known = ["Disabled", "Enabled", "IfPossible"];
             errors.push(FieldError::not_supported(&at, other, &known));
         }
@@ -428,31 +430,6 @@ fn restart_policy(container: &Value, at: &FieldPath) -> Vec<FieldError> {
                 &["In", "NotIn"],
                 &at.child("operator"),
             ));
-        }
-    }
-    errors
-}
-
-fn security(context: &Value, at: &FieldPath) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for id in ["runAsUser", "runAsGroup"] {
-        if let Some(number) = context[id]
-            .as_i64()
-            .filter(|n| !(0..=i64::from(i32::MAX)).contains(n))
-        {
-            let why = between(0, i64::from(i32::MAX));
-            errors.push(FieldError::invalid(&at.child(id), number, why));
-        }
-    }
-    if context["allowPrivilegeEscalation"] == false {
-        if context["privileged"] == true {
-            let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(FieldError::invalid(at, context.clone(), why));
-        }
-        let admin = |capability: &Value| matches!(text(capability), "CAP_SYS_ADMIN");
-        if items(&context["capabilities"]["add"]).iter().any(admin) {
-            let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(FieldError::invalid(at, context.clone(), why));
         }
     }
     errors

@@ -126,13 +126,34 @@ fn has_latest_tag(image: &str) -> bool {
     };
     let last = name.rsplit('/').next().unwrap_or_default();
     // A reference that makes no sense has no tag; it is refused elsewhere.
-    if last.is_empty() || digest.is_some_and(|d| !d.contains(':')) {
+    if !is_repository(name) || digest.is_some_and(|d| !d.contains(':')) {
         return false;
     }
     match last.split_once(':') {
         Some((_, tag)) => tag == "latest",
         None => digest.is_none(),
     }
+}
+
+/// Whether a name without its digest is one of an image: a registry, and words of small letters and digits.
+fn is_repository(name: &str) -> bool {
+    const MOST: usize = 255;
+    let (first, rest) = name.split_once('/').unwrap_or(("", name));
+    let registry =
+        first.contains(['.', ':']) || first == "localhost" || first.chars().any(char::is_uppercase);
+    let path = if registry { rest } else { name };
+    let path = match path.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => path,
+        _ => path,
+    };
+    let end = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    path.len() <= MOST
+        && path.split('/').all(|word| {
+            let bytes = word.as_bytes();
+            bytes.first().is_some_and(end)
+                && bytes.last().is_some_and(end)
+                && bytes.iter().all(|b| end(b) || matches!(b, b'.' | b'_' | b'-'))
+        })
 }
 
 /// What pods have beyond pod specs: requests made of limits, ports of the host's network.

@@ -82,7 +82,9 @@ fn validate_handler(handler: &Value, grace: &Value, at: &FieldPath) -> Vec<Field
         "tcpSocket" | "grpc" => errors.extend(port(&action["port"], &path.child("port"))),
         "sleep" => {
             let seconds = int(&action["seconds"]);
-            if let Some(most) = grace.as_i64().filter(|most| seconds < 0 || seconds > *most) {
+            // A negative period is treated as one second.
+            let most = grace.as_i64().map(|most| if most < 0 { 1 } else { most });
+            if let Some(most) = most.filter(|most| seconds < 0 || seconds > *most) {
                 let why =
                     format!("must be non-negative and less than terminationGracePeriodSeconds ({most})");
                 errors.push(FieldError::invalid(&path, seconds, why));

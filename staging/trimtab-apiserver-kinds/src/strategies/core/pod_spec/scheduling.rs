@@ -1,10 +1,10 @@
 //! What is wrong with what a pod says about where it may run.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use crate::strategies::checks::{
-    int, invalid_for, is_empty, items, label_selector, label_values, one_of, requirement, text,
+    int, invalid_for, items, items_mut, label_selector, label_values, one_of, requirement, text,
 };
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -90,6 +90,11 @@ fn node_term(term: &Value, check_values: bool, at: &FieldPath) -> Vec<FieldError
         if text(&field["key"]) != "metadata.name" {
             let why = "not a valid field selector key";
             errors.push(FieldError::invalid(&at.child("key"), text(&field["key"]), why));
+        } else {
+            for (i, value) in values.iter().enumerate() {
+                let wrong = names::dns1123_subdomain(text(value));
+                errors.extend(invalid_for(wrong, value, &at.child("values").index(i)));
+            }
         }
     }
     errors
@@ -105,12 +110,83 @@ fn pod_term(term: &Value, at: &FieldPath) -> Vec<FieldError> {
         let wrong = names::dns1123_label(text(name));
         errors.extend(invalid_for(wrong, name, &at.child("namespace")));
     }
+    errors.extend(label_keys(term, at));
     let (key, at) = (text(&term["topologyKey"]), at.child("topologyKey"));
     if key.is_empty() {
         errors.push(FieldError::required(&at, "can not be empty"));
     }
     errors.extend(label_name(key, &at));
     errors
+}
+
+/// The labels whose values a pod adds to the selector of a term, or excludes by it.
+fn label_keys(term: &Value, at: &FieldPath) -> Vec<FieldError> {
+    let (same, other) = ("matchLabelKeys", "mismatchLabelKeys");
+    let mut errors = Vec::new();
+    for field in [same, other] {
+        let (keys, at) = (items(&term[field]), at.child(field));
+        if !keys.is_empty() && term["labelSelector"].is_null() {
+            let why = "must not be specified when labelSelector is not set";
+            errors.push(FieldError::forbidden(&at, why));
+            continue;
+        }
+        let each = keys.iter().enumerate();
+        errors.extend(each.flat_map(|(i, key)| label_name(text(key), &at.index(i))));
+    }
+    for (i, key) in items(&term[same]).iter().enumerate() {
+        if items(&term[other]).contains(key) {
+            let why = "exists in both matchLabelKeys and mismatchLabelKeys";
+            errors.push(FieldError::invalid(&at.child(same).index(i), key.clone(), why));
+        }
+    }
+    errors
+}
+
+/// Adds to the selectors of a pod's terms what its labels say of the keys that are to match, or not to. Schedulers know
+/// nothing else of those keys.
+pub(in crate::strategies::core) fn merge_label_keys(pod: &mut Value) {
+    let labels = pod["metadata"]["labels"].clone();
+    let Some(spec) = pod.get_mut("spec") else {
+        return;
+    };
+    for constraint in items_mut(spec, "topologySpreadConstraints") {
+        merge_into_selector(constraint, &labels, &[("matchLabelKeys", "In")]);
+    }
+    let both = [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")];
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(of) = spec
+            .get_mut("affinity")
+            .and_then(|affinity| affinity.get_mut(kind))
+        else {
+            continue;
+        };
+        for term in items_mut(of, REQUIRED) {
+            merge_into_selector(term, &labels, &both);
+        }
+        for weighted in items_mut(of, PREFERRED) {
+            if let Some(term) = weighted.get_mut("podAffinityTerm") {
+                merge_into_selector(term, &labels, &both);
+            }
+        }
+    }
+}
+
+fn merge_into_selector(term: &mut Value, labels: &Value, fields: &[(&str, &str)]) {
+    let mut added = Vec::new();
+    for (field, operator) in fields {
+        for key in items(&term[*field]) {
+            if let Some(value) = labels.get(text(key)) {
+                added.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    if !term["labelSelector"].is_object() || added.is_empty() {
+        return;
+    }
+    match term["labelSelector"]["matchExpressions"].as_array_mut() {
+        Some(expressions) => expressions.extend(added),
+        None => term["labelSelector"]["matchExpressions"] = added.into(),
+    }
 }
 
 /// The taints that a pod bears.
@@ -199,7 +275,7 @@ pub(super) fn validate_spread(constraints: &Value, at: &FieldPath) -> Vec<FieldE
             }
         }
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            if !is_empty(&constraint[policy]) {
+            if !constraint[policy].is_null() {
                 errors.extend(one_of(
                     &constraint[policy],
                     &["Honor", "Ignore"],
@@ -207,6 +283,7 @@ pub(super) fn validate_spread(constraints: &Value, at: &FieldPath) -> Vec<FieldE
                 ));
             }
         }
+        errors.extend(label_keys(constraint, &at));
         errors.extend(label_selector(
             &constraint["labelSelector"],
             &at.child("labelSelector"),

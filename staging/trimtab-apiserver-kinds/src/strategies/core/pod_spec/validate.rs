@@ -9,11 +9,17 @@ use super::containers::{
     Surroundings, validate_containers, validate_ephemeral_containers, validate_init_containers,
 };
 use super::scheduling::{validate_affinity, validate_spread, validate_tolerations};
+use super::security::validate_pod_security;
 use super::volumes::validate_volumes;
 use crate::strategies::checks::{int, invalid_for, items, labels, one_of, text};
 use crate::strategies::core::addresses::ip;
 use crate::strategies::core::resources;
 use crate::strategies::core::words::{MAX_INT32, in_range};
+
+/// How many search paths a pod's resolver takes, and how many characters they may have together (`MaxDNSSearchPaths` and
+/// `MaxDNSSearchListChars` of `k8s.io/kubernetes/pkg/apis/core/validation`).
+const MAX_SEARCHES: usize = 32;
+const MAX_SEARCH_LIST: usize = 2048;
 
 /// What is wrong with a pod template, its metadata included; `at` is the path of the template.
 pub(in crate::strategies) fn validate_pod_template_spec(template: &Value, at: &FieldPath) -> Vec<FieldError> {
@@ -74,7 +80,7 @@ pub(in crate::strategies) fn validate_pod_spec(spec: &Value, at: &FieldPath) -> 
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     errors.extend(one_of(&spec["dnsPolicy"], &policies, &at.child("dnsPolicy")));
     errors.extend(labels(&spec["nodeSelector"], &at.child("nodeSelector")));
-    errors.extend(security(spec, &at.child("securityContext")));
+    errors.extend(validate_pod_security(spec, &at.child("securityContext")));
     errors.extend(validate_affinity(&spec["affinity"], &at.child("affinity")));
     errors.extend(dns_config(spec, &at.child("dnsConfig")));
     for (i, gate) in items(&spec["readinessGates"]).iter().enumerate() {
@@ -133,9 +139,9 @@ fn late_fields(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
         errors.extend(wrong);
     }
     if spec["os"].is_object() {
-        let (name, at) = (&spec["os"]["name"], at.child("os").child("name"));
+        let (name, at) = (&spec["os"]["name"], at.child("os"));
         if text(name).is_empty() {
-            errors.push(FieldError::required(&at, ""));
+            errors.push(FieldError::required(&at.child("name"), ""));
         } else {
             errors.extend(one_of(name, &["linux", "windows"], &at));
         }
@@ -170,34 +176,6 @@ fn host_network_ports(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-fn security(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
-    let context = &spec["securityContext"];
-    let mut errors = Vec::new();
-    for id in ["fsGroup", "runAsUser", "runAsGroup"] {
-        if let Some(number) = context[id].as_i64() {
-            errors.extend(invalid_for(
-                in_range(number, 0, MAX_INT32),
-                &number.into(),
-                &at.child(id),
-            ));
-        }
-    }
-    for (i, group) in items(&context["supplementalGroups"]).iter().enumerate() {
-        let at = at.child("supplementalGroups").index(i);
-        errors.extend(invalid_for(in_range(int(group), 0, MAX_INT32), group, &at));
-    }
-    if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
-        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.push(FieldError::invalid(&at.child("shareProcessNamespace"), true, why));
-    }
-    if !context["fsGroupChangePolicy"].is_null() {
-        let policies = ["Always", "OnRootMismatch"];
-        let at = at.child("fsGroupChangePolicy");
-        errors.extend(one_of(&context["fsGroupChangePolicy"], &policies, &at));
-    }
-    errors
-}
-
 fn dns_config(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
     let config = &spec["dnsConfig"];
     let servers = items(&config["nameservers"]);
@@ -222,6 +200,27 @@ fn dns_config(spec: &Value, at: &FieldPath) -> Vec<FieldError> {
     }
     for (i, server) in servers.iter().enumerate() {
         errors.extend(ip(text(server), &at.child("nameservers").index(i)));
+    }
+    let searches = items(&config["searches"]);
+    let path = at.child("searches");
+    if searches.len() > MAX_SEARCHES {
+        let why = format!("must not have more than {MAX_SEARCHES} search paths");
+        errors.push(FieldError::invalid(&path, config["searches"].clone(), why));
+    }
+    let length: usize = searches.iter().map(|search| text(search).len() + 1).sum();
+    if length > MAX_SEARCH_LIST + 1 {
+        let why = format!(
+            "must not have more than {MAX_SEARCH_LIST} characters (including spaces) in the search list"
+        );
+        errors.push(FieldError::invalid(&path, config["searches"].clone(), why));
+    }
+    for (i, search) in searches.iter().enumerate().filter(|(_, search)| *search != ".") {
+        let search = text(search).strip_suffix('.').unwrap_or(text(search));
+        errors.extend(invalid_for(
+            names::dns1123_subdomain_with_underscores(search),
+            &search.into(),
+            &path.index(i),
+        ));
     }
     for (i, option) in items(&config["options"]).iter().enumerate() {
         if text(&option["name"]).is_empty() {

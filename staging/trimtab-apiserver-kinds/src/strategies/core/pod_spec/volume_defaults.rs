@@ -42,6 +42,10 @@ fn default_source(kind: &str, source: &mut Value) {
         "projected" => {
             default_to(source, "defaultMode", FILE_MODE);
             for part in each_mut(source, "sources") {
+                // Kubernetes 1.36 has these behind a feature gate that is off.
+                if let Some(part) = part.as_object_mut() {
+                    part.remove("clusterTrustBundle");
+                }
                 if let Some(api) = part.get_mut("downwardAPI") {
                     default_items(api);
                 }

@@ -81,12 +81,21 @@ pub(super) fn validate_volumes<'v>(volumes: &'v Value, at: &FieldPath) -> (Vec<&
 }
 
 /// What is wrong with the one source that a volume has.
-pub(in crate::strategies::core) fn validate_volume_source(volume: &Value, at: &FieldPath) -> Vec<FieldError> {
+fn validate_volume_source(volume: &Value, at: &FieldPath) -> Vec<FieldError> {
+    volume_sources(volume, at, validate_kind)
+}
+
+/// Looks at the one source that a volume has by its kind, and tells of others.
+pub(in crate::strategies::core) fn volume_sources(
+    volume: &Value,
+    at: &FieldPath,
+    validate: impl Fn(&str, &Value, &FieldPath) -> Vec<FieldError>,
+) -> Vec<FieldError> {
     let mut found = SOURCES.into_iter().filter(|kind| volume[*kind].is_object());
     let Some(first) = found.next() else {
         return vec![FieldError::required(at, "must specify a volume type")];
     };
-    let mut errors = validate_kind(first, &volume[first], &at.child(first));
+    let mut errors = validate(first, &volume[first], &at.child(first));
     for other in found {
         errors.push(FieldError::forbidden(
             &at.child(other),
@@ -96,7 +105,11 @@ pub(in crate::strategies::core) fn validate_volume_source(volume: &Value, at: &F
     errors
 }
 
-fn required(source: &Value, fields: &[&str], at: &FieldPath) -> Vec<FieldError> {
+pub(in crate::strategies::core) fn required(
+    source: &Value,
+    fields: &[&str],
+    at: &FieldPath,
+) -> Vec<FieldError> {
     fields
         .iter()
         .filter(|field| is_empty(&source[**field]))
@@ -104,7 +117,12 @@ fn required(source: &Value, fields: &[&str], at: &FieldPath) -> Vec<FieldError> 
         .collect()
 }
 
-fn validate_kind(kind: &str, source: &Value, at: &FieldPath) -> Vec<FieldError> {
+/// What is wrong with a source of that kind.
+pub(in crate::strategies::core) fn validate_kind(
+    kind: &str,
+    source: &Value,
+    at: &FieldPath,
+) -> Vec<FieldError> {
     match kind {
         "emptyDir" => match quantity(&source["sizeLimit"]).filter(|limit| limit.is_negative()) {
             Some(_) => {
@@ -251,7 +269,7 @@ fn projected(source: &Value, at: &FieldPath) -> Vec<FieldError> {
 }
 
 /// What is wrong with a path that leads upwards.
-pub(super) fn no_backsteps(path: &str) -> Vec<String> {
+pub(in crate::strategies::core) fn no_backsteps(path: &str) -> Vec<String> {
     if path.split('/').any(|part| part == "..") {
         vec!["must not contain '..'".to_owned()]
     } else {

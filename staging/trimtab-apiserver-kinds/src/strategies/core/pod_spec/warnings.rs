@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
-use trimtab_apimachinery_meta::FieldPath;
+use trimtab_apimachinery_meta::{FieldPath, names};
 
 use crate::strategies::checks::{int, items, text};
 use crate::strategies::fields::quantity;
@@ -42,7 +42,7 @@ const OLD_LABELS: [(&str, &str); 8] = [
 ];
 
 /// Kinds of volumes that no longer work, or soon will not.
-const OLD_VOLUMES: [(&str, &str); 9] = [
+pub(in crate::strategies::core) const OLD_VOLUMES: [(&str, &str); 9] = [
     (
         "photonPersistentDisk",
         "deprecated in v1.11, non-functional in v1.16+",
@@ -67,12 +67,49 @@ fn old_label(name: &str) -> Option<&'static str> {
         .map(|(_, why)| *why)
 }
 
+/// What to warn of in a term that selects nodes; `values` says whether those are looked at, which else are refused.
+pub(in crate::strategies::core) fn node_term_warnings(
+    term: &Value,
+    values: bool,
+    at: &FieldPath,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (i, expression) in items(&term["matchExpressions"]).iter().enumerate() {
+        let (key, at) = (text(&expression["key"]), at.child("matchExpressions").index(i));
+        warnings.extend(old_label(key).map(|why| format!("{}: {key} is {why}", at.child("key"))));
+        for (i, value) in items(&expression["values"]).iter().enumerate().filter(|_| values) {
+            let at = at.child("values").index(i);
+            let wrong = names::label_value(text(value));
+            warnings.extend(
+                wrong
+                    .iter()
+                    .map(|why| format!("{at}: {} is invalid, {why}", text(value))),
+            );
+        }
+    }
+    warnings
+}
+
 /// What to warn of in a pod spec; `at` is the path of the spec.
 pub(in crate::strategies) fn pod_spec_warnings(spec: &Value, at: &FieldPath) -> Vec<String> {
     let mut warnings = Vec::new();
     for (key, _) in spec["nodeSelector"].as_object().into_iter().flatten() {
         let path = at.child("nodeSelector").key(key);
         warnings.extend(old_label(key).map(|why| format!("{path}: {why}")));
+    }
+    let nodes = at.child("affinity").child("nodeAffinity");
+    let (required, preferred) = (
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    );
+    let affinity = &spec["affinity"]["nodeAffinity"];
+    let path = nodes.child(required).child("nodeSelectorTerms");
+    for (i, term) in items(&affinity[required]["nodeSelectorTerms"]).iter().enumerate() {
+        warnings.extend(node_term_warnings(term, false, &path.index(i)));
+    }
+    for (i, term) in items(&affinity[preferred]).iter().enumerate() {
+        let at = nodes.child(preferred).index(i).child("preference");
+        warnings.extend(node_term_warnings(&term["preference"], true, &at));
     }
     for (i, constraint) in items(&spec["topologySpreadConstraints"]).iter().enumerate() {
         let at = at.child("topologySpreadConstraints").index(i);
@@ -87,6 +124,16 @@ pub(in crate::strategies) fn pod_spec_warnings(spec: &Value, at: &FieldPath) -> 
         let at = at.child("volumes").index(i);
         let old = OLD_VOLUMES.iter().filter(|(kind, _)| !volume[*kind].is_null());
         warnings.extend(old.map(|(kind, why)| format!("{}: {why}", at.child(kind))));
+    }
+    for volume in items(&spec["volumes"]) {
+        let name = text(&volume["name"]);
+        let empty = |source: &&Value| {
+            source
+                .as_object()
+                .is_none_or(|fields| fields.values().all(Value::is_null))
+        };
+        let sources = items(&volume["projected"]["sources"]).iter().filter(empty);
+        warnings.extend(sources.map(|_| format!("volume {name:?} (Projected) has no sources provided")));
     }
     warnings.extend(repeated(spec, at, "hostAliases", "ip"));
     warnings.extend(repeated(spec, at, "imagePullSecrets", "name"));
@@ -188,6 +235,16 @@ fn ports(containers: &[(FieldPath, &Value)]) -> Vec<String> {
     for (i, (at, port)) in all.iter().enumerate() {
         let host = |port: &Value| (text(&port["hostIP"]).to_owned(), int(&port["hostPort"]));
         let (ip, number) = host(port);
+        if !ip.is_empty() && number == 0 {
+            // Kubernetes shows its own struct.
+            let shown = format!(
+                "{{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{ip}}}",
+                text(&port["name"]),
+                int(&port["containerPort"]),
+                text(&port["protocol"])
+            );
+            warnings.push(format!("{at}: hostIP set without hostPort: {shown}"));
+        }
         let same = |other: &Value| {
             int(&other["containerPort"]) == int(&port["containerPort"])
                 && other["protocol"] == port["protocol"]

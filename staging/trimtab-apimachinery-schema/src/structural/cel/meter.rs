@@ -13,11 +13,13 @@ use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelString, 
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
-use super::patches;
+use super::requests::patches;
 use counter::Meter;
 
 /// Where expressions find their meter; a name that cannot be written.
 pub(super) const NAME: &str = "@meter";
+/// What is said when the meter is full, in cel-go's words.
+pub(super) const EXCEEDED: &str = "operation cancelled: actual cost limit exceeded";
 const PAY: &str = "@pay";
 const SIZED: &str = "@sized";
 
@@ -36,7 +38,7 @@ const SIZED_FUNCTIONS: &str = "_+_ _==_ _!=_ _<_ _<=_ _>_ _>=_ @in contains star
     timestamp duration int double uint bytes intersects equivalent escapeKey validate semver isSemver";
 
 mod counter {
-    use super::super::super::library::opaque;
+    use super::super::library::opaque;
     use super::{Arc, AtomicU64};
 
     /// What has been spent, and how much may be.
@@ -73,18 +75,28 @@ impl Meter {
         self.spent.load(Ordering::Relaxed)
     }
 
+    /// Whether the limit was reached. What an expression has come to all the same, since something in it forgave the
+    /// error, does not count then.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.spent() > self.limit
+    }
+
+    /// What an expression fails with that has reached the limit.
+    pub(super) fn exceeded() -> ExecutionError {
+        ExecutionError::function_error(PAY, EXCEEDED)
+    }
+
     fn spend(&self, cost: u64) -> Result<(), ExecutionError> {
         let before = self.spent.fetch_add(cost, Ordering::Relaxed);
         if before.saturating_add(cost) > self.limit {
-            let why = "operation cancelled: actual cost limit exceeded";
-            return Err(ExecutionError::function_error(PAY, why));
+            return Err(Self::exceeded());
         }
         Ok(())
     }
 }
 
 /// Declares what counts.
-pub(in super::super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
+pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     let meter = || Meter::cel_type().to_owned();
     let int = CelInt::cel_type().to_owned();
     env.add_overload(PAY, PAY, vec![meter(), int], |arguments| {
@@ -183,11 +195,10 @@ fn metered_call(call: &mut CallExpr) -> u64 {
         .split_whitespace()
         .any(|name| name == call.func_name)
     {
-        // What may be the first part of a function's name is left alone.
-        let target = call
-            .target
-            .as_mut()
-            .filter(|target| !matches!(target.expr, Expr::Ident(_)));
+        // What is the first part of a function's name is left alone.
+        let target = call.target.as_mut().filter(
+            |target| !matches!(&target.expr, Expr::Ident(name) if matches!(name.as_str(), "sets" | "jsonpatch")),
+        );
         for part in target
             .map(|target| &mut **target)
             .into_iter()

@@ -1,0 +1,230 @@
+//! The controllers of EndpointSlices and Endpoints: where the pods of each Service are, and which of them may be asked.
+
+mod classic;
+mod seen;
+mod slices;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::PartialObjectMeta;
+use serde_json::{Value, json};
+use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
+use trimtab_client_cache::{Cached, Delta};
+use trimtab_client_coordination::events::Note;
+use trimtab_controller_runtime::predicate::Predicate;
+use trimtab_controller_runtime::source::{Caches, Source, Watch};
+use trimtab_controller_runtime::{Keyed, Manager, Next, Reconcile, Result, Turn};
+
+use crate::workload::template;
+use crate::workload::words::{is_ending, words_of};
+use seen::{Seen, seen};
+
+/// The name of the controller of EndpointSlices.
+pub(crate) const SLICES: &str = "endpointslice-controller";
+/// The name of the controller of Endpoints.
+pub(crate) const CLASSIC: &str = "endpoints-controller";
+
+/// How many Services are worked on at once. kube-controller-manager's figure.
+const WORKERS: usize = 5;
+/// The zone of a node.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+type NodeMeta = PartialObjectMeta<Node>;
+
+/// Describes the controller of EndpointSlices.
+pub(crate) fn describe_slices(manager: &Manager, _: &crate::Options) -> Result<()> {
+    manager
+        .controller::<Service, _>(Slices)
+        .named(SLICES)
+        .owns::<EndpointSlice>()
+        .source(of_pods())
+        .watches::<NodeMeta>(|_| Vec::new())
+        .workers(WORKERS)
+        .start()
+        .map(drop)
+}
+
+/// Describes the controller of Endpoints.
+pub(crate) fn describe_classic(manager: &Manager, _: &crate::Options) -> Result<()> {
+    let same = |object: &Cached<Endpoints>| vec![object.key().clone()];
+    let itself = |object: &Cached<Service>| vec![object.key().clone()];
+    manager
+        .controller::<Keyed<ObjectKey>, _>(Classic)
+        .named(CLASSIC)
+        .source(Source::watch_cached::<Service>(Watch::new(), itself))
+        .source(of_pods())
+        .source(Source::watch_cached::<Endpoints>(Watch::new(), same))
+        .writes::<Endpoints>()
+        .workers(WORKERS)
+        .start()
+        .map(drop)
+}
+
+/// The Services that select a pod, where something has changed that they tell of.
+fn of_pods() -> Source<ObjectKey> {
+    let matters = Predicate::new(|delta: &Delta<Pod>| match delta {
+        Delta::Updated { old, new } => seen(old) != seen(new) || !old.has_same(new, ["metadata", "labels"]),
+        delta => !seen(delta.object()).addresses.is_empty(),
+    });
+    Source::watch_related(
+        Watch::new().when(matters),
+        |pod: &Cached<Pod>, caches: &Caches| {
+            let belonging = pod.belonging();
+            let services = caches
+                .store::<Service>()
+                .map(|services| services.list_in(pod.namespace()));
+            let selecting = services.into_iter().flatten().filter(|service| {
+                let selector = selector_of(service);
+                (*selector)
+                    .as_ref()
+                    .is_some_and(|selector| belonging.is_selected_by(selector))
+            });
+            selecting.map(|service| service.key().clone()).collect()
+        },
+    )
+}
+
+/// What a Service selects, read when it is asked for first; `None` if its endpoints are others' affair.
+fn selector_of(service: &Cached<Service>) -> Arc<Option<LabelSelector>> {
+    service.derived(|service| {
+        let external = service
+            .text(["spec", "type"])
+            .is_some_and(|type_| type_ == "ExternalName");
+        let labels = service
+            .read(["spec", "selector"])
+            .ok()
+            .flatten()
+            .filter(|_| !external);
+        labels
+            .and_then(|labels| template::exactly(&labels))
+            .filter(|selector| !selector.is_empty())
+    })
+}
+
+/// The pods of a Service.
+fn pods_of<S: trimtab_controller_runtime::Subject>(
+    turn: &Turn<S>,
+    namespace: &str,
+    selector: &LabelSelector,
+) -> Result<Vec<Arc<Seen>>> {
+    let pods = turn.store::<Pod>()?.list_in(namespace).into_iter();
+    let selected = pods.filter(|pod| pod.belonging().is_selected_by(selector));
+    Ok(selected.map(|pod| seen(&pod)).collect())
+}
+
+struct Slices;
+
+impl Reconcile<Service> for Slices {
+    async fn reconcile(&self, turn: &mut Turn<Service>) -> Result<Next> {
+        let (Some(service), Some(cached)) = (turn.latest(), turn.store::<Service>()?.get(turn.key())) else {
+            return Ok(Next::Done); // what it owns is collected
+        };
+        let selector = selector_of(&cached);
+        let Some(selector) = &*selector else {
+            return Ok(Next::Done);
+        };
+        let nodes = turn.store::<NodeMeta>()?;
+        let zone = |node: &str| {
+            let node = nodes.get(&ObjectKey::cluster(node))?;
+            Some(node.label(ZONE).map(std::borrow::Cow::into_owned))
+        };
+        let namespace = turn.key().namespace.clone();
+        let pods = pods_of(turn, &namespace, selector)?;
+        let owned = turn.store::<EndpointSlice>()?.owned_by(&cached.uid());
+        let managed: Vec<_> = owned
+            .into_iter()
+            .filter(|slice| {
+                slice
+                    .label(slices::MANAGED_BY)
+                    .is_some_and(|by| by == slices::MANAGER)
+            })
+            .collect();
+        let decoded = managed
+            .iter()
+            .map(Cached::decode)
+            .collect::<Result<Vec<_>, _>>()?;
+        let plan = slices::decide(&service, &pods, &decoded, zone);
+        if !turn.is_deleting() {
+            let written = turn.create_all(plan.create).await;
+            match written.failure {
+                Err(error) if is_ending(&error) => return Ok(Next::Done),
+                outcome => outcome?,
+            }
+        }
+        let patches = plan
+            .update
+            .into_iter()
+            .map(|(at, patch)| (managed[at].clone(), patch));
+        turn.merge_all(patches.collect()).await.failure?;
+        let surplus: Vec<_> = plan.delete.into_iter().map(|at| managed[at].clone()).collect();
+        turn.delete_all(&surplus).await.failure?;
+        // A pod whose node is not known yet has no endpoint until it is.
+        Ok(if plan.homeless { Next::Again } else { Next::Done })
+    }
+}
+
+struct Classic;
+
+impl Reconcile<Keyed<ObjectKey>> for Classic {
+    async fn reconcile(&self, turn: &mut Turn<Keyed<ObjectKey>>) -> Result<Next> {
+        let key = turn.key().clone();
+        let there = turn.store::<Endpoints>()?.get(&key);
+        let Some(cached) = turn.store::<Service>()?.get(&key) else {
+            if let Some(there) = there.filter(|there| there.label(classic::MANAGED_BY).is_some()) {
+                turn.delete_all(&[there]).await.failure?;
+            }
+            return Ok(Next::Done);
+        };
+        let selector = selector_of(&cached);
+        let Some(selector) = &*selector else {
+            return Ok(Next::Done);
+        };
+        let service = cached.decode()?;
+        let pods = pods_of(turn, &key.namespace, selector)?;
+        let wanted = classic::endpoints(&service, &pods);
+        let written = match there {
+            None => turn.create(&wanted).await.map(drop),
+            Some(there) => match difference(&*there.decode()?, &wanted) {
+                None => Ok(()),
+                Some(patch) => turn.merge_all(vec![(there, patch)]).await.failure,
+            },
+        };
+        match written {
+            Err(error) if is_ending(&error) => Ok(Next::Done),
+            Err(error) => {
+                let name = format!("{}/{}", key.namespace, key.name);
+                let message = format!("Failed to update endpoint {name}: {}", words_of(&error));
+                turn.event_on(
+                    &*service,
+                    Note::warning("FailedToUpdateEndpoint", "Update", message),
+                );
+                Err(error)
+            }
+            Ok(()) => Ok(Next::Done),
+        }
+    }
+}
+
+/// What is to be merged into Endpoints.
+fn difference(there: &Endpoints, wanted: &Endpoints) -> Option<Value> {
+    let mut patch = json!({});
+    if there.subsets.clone().unwrap_or_default() != wanted.subsets.clone().unwrap_or_default() {
+        patch["subsets"] = json!(wanted.subsets);
+    }
+    let labels = slices::changed_map(there.metadata.labels.as_ref(), wanted.metadata.labels.as_ref());
+    if let Some(labels) = labels {
+        patch["metadata"]["labels"] = labels;
+    }
+    let annotation = |object: &Endpoints| {
+        let annotations = object.metadata.annotations.as_ref();
+        annotations.and_then(|annotations| annotations.get(classic::OVER_CAPACITY).cloned())
+    };
+    if annotation(there) != annotation(wanted) {
+        patch["metadata"]["annotations"][classic::OVER_CAPACITY] = json!(annotation(wanted));
+    }
+    (patch != json!({})).then_some(patch)
+}

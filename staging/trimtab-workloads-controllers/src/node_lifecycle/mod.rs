@@ -1,0 +1,170 @@
+//! The controllers of nodes' lives: one says of nodes that are not heard of any more that nothing is known of them, and taints
+//! them by their conditions; the other evicts the pods that do not tolerate it.
+
+mod decide;
+mod eviction;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::Mutex;
+use serde_json::json;
+use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_cache::Cached;
+use trimtab_client_cache::index::Index;
+use trimtab_client_cache::informer::Selection;
+use trimtab_client_cache::store::Store;
+use trimtab_client_coordination::events::Note;
+use trimtab_controller_runtime::source::{Source, Watch};
+use trimtab_controller_runtime::{Manager, Next, Reconcile, Result, Turn};
+
+use crate::live::patiently;
+use crate::workload::clock::{Clock, later, until};
+use crate::workload::pods::facts;
+use decide::{Heard, decide};
+
+pub(crate) use eviction::{NAME as EVICTION, describe as describe_eviction};
+
+/// The name of the controller that watches nodes.
+pub(crate) const NAME: &str = "node-lifecycle-controller";
+
+/// How many nodes are looked at at once. kube-controller-manager's figure.
+const WORKERS: usize = 8;
+/// How long a node may be silent. kube-controller-manager's figure.
+const GRACE: Duration = Duration::from_secs(50);
+/// Where nodes say that they live.
+const LEASES: &str = "kube-node-lease";
+/// The index of pods by their node.
+const BY_NODE: &str = "node-of-pod";
+
+/// Describes the controller that watches nodes.
+pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
+    // Leases are renewed all the time: they are looked at when a node would be given up.
+    let leases = Watch::<Lease>::new().selecting(Selection::in_namespace(LEASES));
+    manager
+        .controller::<Node, _>(Nodes {
+            clock: options.clock.clone(),
+            heard: Mutex::default(),
+        })
+        .named(NAME)
+        .source(Source::watch_cached(leases, |_| Vec::new()))
+        .source(Source::watch_cached(Watch::<Pod>::new(), |_| Vec::new()))
+        .writes::<Pod>()
+        .workers(WORKERS)
+        .start()
+        .map(drop)
+}
+
+struct Nodes {
+    clock: Clock,
+    /// What each node said last, and when that was heard: by this clock, since theirs may differ.
+    heard: Mutex<HashMap<String, (String, Timestamp)>>,
+}
+
+impl Reconcile<Node> for Nodes {
+    async fn reconcile(&self, turn: &mut Turn<Node>) -> Result<Next> {
+        let name = turn.key().name.clone();
+        let Some(node) = turn.latest() else {
+            self.heard.lock().remove(&name);
+            return Ok(Next::Done);
+        };
+        let now = self.clock.now();
+        let lease = turn.store::<Lease>()?.get(&ObjectKey {
+            namespace: LEASES.to_owned(),
+            name: name.clone(),
+        });
+        let since = self.heard_since(&node, lease.as_ref(), now);
+        let heard = match later(since, GRACE) <= now {
+            true => Heard::Nothing,
+            false => Heard::Lately,
+        };
+        let plan = decide(&node, heard, now);
+        if let Some(taints) = plan.taints {
+            turn.merge_latest(json!({"spec": {"taints": taints}})).await?;
+        }
+        if let Some(conditions) = &plan.conditions {
+            let mut status = node.status.clone().unwrap_or_default();
+            status.conditions = Some(conditions.clone());
+            turn.put_status(node.status.as_ref(), &status)?;
+        }
+        if plan.lost {
+            let message = format!("Node {name} status is now: NodeNotReady");
+            turn.event(Note::normal("NodeNotReady", "Monitor", message));
+        }
+        if !plan.ready {
+            self.mark_pods(turn, &name, now).await?;
+        }
+        Ok(match heard {
+            Heard::Lately => Next::After(until(later(since, GRACE), now)),
+            // Its next word is a change of its status.
+            Heard::Nothing => Next::Done,
+        })
+    }
+}
+
+impl Nodes {
+    /// Since when the node has said nothing new.
+    fn heard_since(&self, node: &Node, lease: Option<&Cached<Lease>>, now: Timestamp) -> Timestamp {
+        let renewed = lease.and_then(|lease| lease.text(["spec", "renewTime"]));
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let mut beats = conditions
+            .into_iter()
+            .flatten()
+            .filter(|condition| condition.type_ == "Ready");
+        let beat = beats.next().and_then(|ready| ready.last_heartbeat_time.clone());
+        let said = format!("{} {:?}", renewed.unwrap_or_default(), beat);
+        let mut heard = self.heard.lock();
+        let entry = heard.entry(node.metadata.name.clone().unwrap_or_default());
+        let entry = entry.or_insert_with(|| (said.clone(), now));
+        if entry.0 != said {
+            *entry = (said, now);
+        }
+        entry.1
+    }
+
+    /// Says of the pods of a node that is not ready that they are not, either.
+    async fn mark_pods(&self, turn: &Turn<Node>, node: &str, now: Timestamp) -> Result<()> {
+        for pod in on_node(&turn.store::<Pod>()?, node) {
+            let seen = facts(&pod);
+            if !seen.is_ready() || seen.deleting {
+                continue;
+            }
+            let mut conditions: Vec<serde_json::Value> =
+                pod.read(["status", "conditions"])?.unwrap_or_default();
+            for condition in conditions
+                .iter_mut()
+                .filter(|condition| condition["type"] == "Ready")
+            {
+                condition["status"] = json!("False");
+                condition["lastTransitionTime"] =
+                    json!(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+            }
+            let api: kube::Api<Pod> = kube::Api::namespaced(turn.client().clone(), pod.namespace());
+            let patch = json!({"metadata": {"uid": pod.uid(), "resourceVersion": pod.resource_version()},
+                "status": {"conditions": conditions}});
+            let patch = kube::api::Patch::Merge(patch);
+            match patiently(api.patch_status(pod.name(), &kube::api::PatchParams::default(), &patch)).await {
+                Ok(_) => turn.event_on(
+                    &*pod.decode()?,
+                    Note::warning("NodeNotReady", "Monitor", "Node is not ready"),
+                ),
+                // It is gone, or has changed: the next look sees that.
+                Err(error) if error.code() == 404 || error.is_conflict() => {}
+                Err(error) => return Err(trimtab_controller_runtime::Error::other(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pods of a node.
+fn on_node(pods: &Store<Pod>, node: &str) -> Vec<Cached<Pod>> {
+    pods.by_index(BY_NODE, node).unwrap_or_else(|_| {
+        // Who was faster has added the same one.
+        let _added_or_there = pods.add_index(Index::by_field(BY_NODE, ["spec", "nodeName"]));
+        pods.by_index(BY_NODE, node).unwrap_or_default()
+    })
+}

@@ -1,0 +1,220 @@
+//! Autoscalers, disruption budgets, quotas, volumes, aggregated roles.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::kit::{Cluster, image_pod, template};
+
+fn replica_set(replicas: i32) -> Value {
+    let mut template = template("web", "1");
+    template["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+    json!({"metadata": {"name": "web"}, "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}})
+}
+
+async fn load(cluster: &Cluster, cpu: &str) {
+    for pod in cluster.list::<Pod>().await {
+        let usage = json!({"metadata": {"annotations": {"metrics.trimtab.dev/cpu": cpu}}});
+        cluster.merge::<Pod>(&pod.name_any(), usage).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sizes_follow_the_load() {
+    let cluster = Cluster::start(&["replicaset", "horizontalpodautoscaling"]).await;
+    cluster.create::<ReplicaSet>(replica_set(2)).await;
+    let autoscaler = json!({"metadata": {"name": "web"}, "spec": {"minReplicas": 2, "maxReplicas": 6,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web"},
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]}});
+    cluster.until_all::<Pod>(|pods| pods.len() == 2).await;
+    sleep(Duration::from_secs(1)).await;
+    load(&cluster, "1").await;
+    cluster.create::<HorizontalPodAutoscaler>(autoscaler).await;
+    cluster.until_all::<Pod>(|pods| pods.len() == 4).await;
+    load(&cluster, "500m").await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.list::<Pod>().await.len(), 4, "that is what it should be");
+    load(&cluster, "100m").await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        cluster.list::<Pod>().await.len(),
+        4,
+        "less load is believed in five minutes"
+    );
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(cluster.list::<Pod>().await.len(), 2);
+    let status = cluster
+        .get::<HorizontalPodAutoscaler>("web")
+        .await
+        .and_then(|web| web.status)
+        .expect("a status");
+    let conditions: Vec<_> = status
+        .conditions
+        .iter()
+        .flatten()
+        .map(|condition| format!("{} {}", condition.type_, condition.status))
+        .collect();
+    assert_eq!(
+        conditions,
+        ["AbleToScale True", "ScalingActive True", "ScalingLimited True"]
+    );
+    let events = cluster.events("web").await;
+    assert!(
+        events
+            .iter()
+            .any(|event| event == "SuccessfulRescale New size: 4; reason: cpu above target"),
+        "{events:?}"
+    );
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_and_quotas_count_what_is_there() {
+    let cluster = Cluster::start(&["replicaset", "disruption", "resourcequota"]).await;
+    cluster.create::<ReplicaSet>(replica_set(3)).await;
+    let budget = json!({"metadata": {"name": "web"}, "spec": {"maxUnavailable": "34%", "selector": {"matchLabels": {"app": "web"}}}});
+    cluster.create::<PodDisruptionBudget>(budget).await;
+    let counts = |budget: &PodDisruptionBudget| {
+        let status = budget.status.clone().unwrap_or_default();
+        [
+            status.expected_pods,
+            status.desired_healthy,
+            status.current_healthy,
+            status.disruptions_allowed,
+        ]
+        .map(Option::unwrap_or_default)
+    };
+    cluster
+        .until::<PodDisruptionBudget>("web", |budget| counts(budget) == [3, 1, 3, 2])
+        .await;
+    cluster
+        .merge::<ReplicaSet>("web", json!({"spec": {"replicas": 1}}))
+        .await;
+    cluster
+        .until::<PodDisruptionBudget>("web", |budget| counts(budget) == [1, 0, 1, 1])
+        .await;
+
+    let quota = json!({"metadata": {"name": "all"}, "spec": {"hard": {"pods": "10", "requests.cpu": "5", "count/replicasets.apps": "4"}}});
+    cluster.create::<ResourceQuota>(quota).await;
+    let used = |quota: &ResourceQuota, name: &str| {
+        let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
+        used.and_then(|used| used.get(name))
+            .map(|amount| amount.0.clone())
+            .unwrap_or_default()
+    };
+    let all = |quota: &ResourceQuota| {
+        ["pods", "requests.cpu", "count/replicasets.apps"].map(|name| used(quota, name))
+    };
+    cluster
+        .until::<ResourceQuota>("all", |quota| all(quota) == ["1", "1", "1"])
+        .await;
+    cluster.delete::<ReplicaSet>("web").await;
+    cluster
+        .until::<ResourceQuota>("all", |quota| all(quota) == ["0", "0", "0"])
+        .await;
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_given_volumes() {
+    let cluster = Cluster::start(&["statefulset", "persistentvolume-binder", "pvc-protection"]).await;
+    let class: StorageClass =
+        serde_json::from_value(json!({"metadata": {"name": "fast"}, "provisioner": "simulated.trimtab.dev"}))
+            .expect("a class");
+    Api::all(cluster.client())
+        .create(&PostParams::default(), &class)
+        .await
+        .expect("it is created");
+    let set = json!({"metadata": {"name": "db"}, "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+        "template": template("db", "1"), "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"storageClassName": "fast",
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}});
+    cluster.create::<StatefulSet>(set).await;
+    let phase = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|status| status.phase.clone());
+    let claim = cluster
+        .until::<PersistentVolumeClaim>("data-db-0", |claim| phase(claim).as_deref() == Some("Bound"))
+        .await;
+    let capacity = claim
+        .status
+        .and_then(|status| status.capacity)
+        .expect("a capacity");
+    assert_eq!(capacity["storage"].0, "1Gi");
+    let volumes: Api<PersistentVolume> = Api::all(cluster.client());
+    let volume = volumes
+        .list(&ListParams::default())
+        .await
+        .expect("volumes")
+        .items
+        .remove(0);
+    assert_eq!(
+        volume
+            .spec
+            .and_then(|spec| spec.claim_ref)
+            .and_then(|claim| claim.name)
+            .as_deref(),
+        Some("data-db-0")
+    );
+    cluster.delete::<StatefulSet>("db").await;
+    cluster.until_all::<Pod>(|pods| pods.is_empty()).await;
+    cluster.delete::<PersistentVolumeClaim>("data-db-0").await;
+    loop {
+        if volumes
+            .list(&ListParams::default())
+            .await
+            .expect("volumes")
+            .items
+            .is_empty()
+        {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_are_added_up_and_pods_without_nodes_collected() {
+    let cluster = Cluster::start(&["clusterrole-aggregation", "podgc"]).await;
+    let roles: Api<ClusterRole> = Api::all(cluster.client());
+    for role in [
+        json!({"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"part": "yes"}}]}, "rules": []}),
+        json!({"metadata": {"name": "part", "labels": {"part": "yes"}}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}),
+    ] {
+        let role: ClusterRole = serde_json::from_value(role).expect("a role");
+        roles
+            .create(&PostParams::default(), &role)
+            .await
+            .expect("it is created");
+    }
+    let mut tries = 0;
+    while roles
+        .get("sum")
+        .await
+        .expect("it is there")
+        .rules
+        .is_none_or(|rules| rules.is_empty())
+    {
+        sleep(Duration::from_millis(50)).await;
+        tries += 1;
+        assert!(tries < 1000);
+    }
+    let mut pod = image_pod("lost", "web", "1");
+    pod["spec"]["nodeName"] = json!("gone");
+    cluster.create::<Pod>(pod).await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(
+        cluster.get::<Pod>("lost").await.is_some(),
+        "its node may come yet"
+    );
+    sleep(Duration::from_secs(60)).await;
+    assert!(cluster.get::<Pod>("lost").await.is_none());
+    cluster.end().await;
+}

@@ -1,0 +1,183 @@
+//! The simulation as a whole: started with one call, waited for, and stopped with a deadline.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trimtab_client_cache::index::IndexError;
+use trimtab_client_cache::informer::InformerFactory;
+use trimtab_client_workqueue::{InvalidLimiter, InvalidQueue, Shutdown};
+
+use crate::Options;
+use crate::clock::Clock;
+use crate::kubelet::{self, fleet, runner};
+use crate::scheduler;
+
+/// Why nodes are not simulated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodesError {
+    /// There are no addresses for so many nodes.
+    #[error("{0} nodes are more than the {most} that can be simulated", most = fleet::MOST)]
+    TooMany(usize),
+    /// A part does not work as it is set. This is a defect of the part.
+    #[error("{0}")]
+    Invalid(String),
+    /// A part ended, which none does by itself. This is a defect of the part.
+    #[error("simulated nodes ended: {0}")]
+    Ended(String),
+}
+
+/// A part's own settings do not work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Invalid {
+    #[error(transparent)]
+    Queue(#[from] InvalidQueue),
+    #[error(transparent)]
+    Backoff(#[from] InvalidLimiter),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// What the parts have in common.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) informers: InformerFactory,
+    pub(crate) options: Arc<Options>,
+    pub(crate) clock: Clock,
+}
+
+/// Running nodes. Dropping it stops them at once, and the cluster sees them die; [`SimulatedNodes::shut_down`] lets them
+/// finish what they had begun.
+#[derive(Debug)]
+#[must_use = "dropping it stops the nodes"]
+pub struct SimulatedNodes {
+    kubelets: runner::Kubelets,
+    scheduler: Option<scheduler::Running>,
+    options: Arc<Options>,
+}
+
+/// Simulates nodes until `stop` is cancelled.
+///
+/// # Errors
+/// See [`NodesError`].
+pub async fn simulate(client: Client, options: Options, stop: CancellationToken) -> Result<(), NodesError> {
+    let mut nodes = SimulatedNodes::start(client, options)?;
+    match stop.run_until_cancelled(nodes.ended()).await {
+        Some(error) => Err(error),
+        None => {
+            nodes.shut_down().await;
+            Ok(())
+        }
+    }
+}
+
+// === impl SimulatedNodes ===
+
+impl SimulatedNodes {
+    /// Starts to simulate nodes on the cluster of `client`.
+    ///
+    /// # Errors
+    /// [`NodesError::TooMany`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(client: Client, options: Options) -> Result<Self, NodesError> {
+        if options.nodes > fleet::MOST {
+            return Err(NodesError::TooMany(options.nodes));
+        }
+        let options = Arc::new(options);
+        let context = Context {
+            informers: InformerFactory::new(client.clone()),
+            client,
+            options: options.clone(),
+            clock: Clock::start(),
+        };
+        let invalid = |invalid: Invalid| NodesError::Invalid(invalid.to_string());
+        let kubelets = kubelet::start(&context).map_err(invalid)?;
+        let wanted = !options.scheduler_names.is_empty();
+        let scheduler = wanted.then(|| scheduler::start(&context).map_err(invalid));
+        Ok(Self {
+            kubelets,
+            scheduler: scheduler.transpose()?,
+            options,
+        })
+    }
+
+    /// Waits until all nodes are registered and ready. Cancelling loses nothing.
+    pub async fn ready(&mut self) {
+        let registered = &mut self.kubelets.registered;
+        if !registered.is_terminated() {
+            let _registered_or_ended = registered.await;
+        }
+    }
+
+    /// Waits until a part ends, which none does by itself, and says why.
+    pub async fn ended(&mut self) -> NodesError {
+        let scheduling = async {
+            match &mut self.scheduler {
+                Some(scheduler) => ended(&mut scheduler.tasks).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = ended(&mut self.kubelets.tasks) => why,
+            why = scheduling => why,
+        }
+    }
+
+    /// Stops everything and waits until what had begun is finished, for as long as the options say. The nodes stay in the
+    /// cluster, and are taken up by the next start.
+    pub async fn shut_down(self) {
+        let deadline = Instant::now() + self.options.drain;
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        // The scheduler first: who is given a node still finds it alive.
+        if let Some(scheduler) = self.scheduler {
+            let scheduler::Running {
+                mut tasks,
+                queue,
+                seats,
+                events,
+                tracker,
+                stop,
+            } = scheduler;
+            drop(seats);
+            queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
+            stop.cancel();
+            tracker.close();
+            let _in_time = tokio::time::timeout_at(deadline, tracker.wait()).await;
+            tasks.abort_all();
+            while tasks.join_next().await.is_some() {}
+            events.shut_down(left(deadline)).await;
+        }
+        let runner::Kubelets {
+            mut tasks,
+            queue,
+            staged,
+            pods,
+            nodes,
+            events,
+            ..
+        } = self.kubelets;
+        pods.leave().await;
+        nodes.leave().await;
+        staged.shut_down(Shutdown::DrainWithin(left(deadline))).await;
+        queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        events.shut_down(left(deadline)).await;
+    }
+}
+
+/// Waits until a task ends that should not.
+async fn ended(tasks: &mut tokio::task::JoinSet<()>) -> NodesError {
+    loop {
+        match tasks.join_next().await {
+            // The task that waited for the registration.
+            Some(Ok(())) => {}
+            Some(Err(panic)) => return NodesError::Ended(panic.to_string()),
+            None => return NodesError::Ended("nothing is left that runs".to_owned()),
+        }
+    }
+}
