@@ -144,7 +144,7 @@ impl SimulatedNodes {
             } = scheduler;
             drop(seats);
             queue.shut_down(Shutdown::DrainWithin(left(deadline))).await;
-            stop.cancel();
+            drop(stop);
             tracker.close();
             let _in_time = tokio::time::timeout_at(deadline, tracker.wait()).await;
             tasks.abort_all();

@@ -141,12 +141,29 @@ fn dig(server: SocketAddr, name: &str) -> BTreeSet<Ipv4Addr> {
     socket.send_to(&question, server).expect("sent");
     let mut answer = [0; 512];
     let length = socket.recv(&mut answer).expect("an answer");
-    let count = usize::from(answer[7]);
-    // Each answer ends with an address of four bytes, and is of sixteen where its name is a pointer.
-    let answers = answer[question.len()..length].chunks(16).take(count);
-    answers
-        .map(|record| Ipv4Addr::new(record[12], record[13], record[14], record[15]))
-        .collect()
+    assert!(
+        length >= question.len(),
+        "the question comes back with the answer"
+    );
+    let mut at = question.len();
+    let mut found = BTreeSet::new();
+    for _ in 0..answer[7] {
+        // A name: labels, up to an empty one or a pointer.
+        while answer[at] != 0 && answer[at] < 0xc0 {
+            at += usize::from(answer[at]) + 1;
+        }
+        at += if answer[at] == 0 { 1 } else { 2 };
+        // Type, class, time to live and length of the data.
+        at += 10;
+        found.insert(Ipv4Addr::new(
+            answer[at],
+            answer[at + 1],
+            answer[at + 2],
+            answer[at + 3],
+        ));
+        at += 4;
+    }
+    found
 }
 
 #[test]

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::informer::SharedInformer;
@@ -67,7 +67,7 @@ pub(crate) struct Running {
     /// What has been decided and is being carried out.
     pub(crate) tracker: TaskTracker,
     /// Ends the waits for volumes.
-    pub(crate) stop: CancellationToken,
+    pub(crate) stop: DropGuard,
 }
 
 /// Starts the scheduler.
@@ -112,7 +112,7 @@ pub(crate) fn start(context: &Context) -> Result<Running, Invalid> {
         seats,
         events,
         tracker,
-        stop,
+        stop: stop.drop_guard(),
     })
 }
 
