@@ -219,7 +219,7 @@ impl Node<'_, '_> {
         let misfit = self
             .schema
             .map(|schema| go_types::misplaced(builtin::unfold(schema), found));
-        match misfit.unwrap_or_else(|| Ok(Value::Null)) {
+        match misfit.unwrap_or(Ok(Value::Null)) {
             Ok(value) => value,
             Err(misfit) => self.report.misfits(misfit),
         }
