@@ -13,7 +13,7 @@
 //! the value of a map by string. Flags are `?` for what may be absent (a pointer in Go), `~` for a message whose fields
 //! are those of the outer object in JSON, `+` for what JSON writes even if it is zero, and `0` for a message that JSON
 //! does not write if it is zero. Behind `=` is what Go calls the type, where it has a name of its own: JSON is read as
-//! Go's types are, and refused in their words, so [`go_fields`] tells the schemas.
+//! Go's types are, and refused in their words, so `go_fields.rs` tells the schemas.
 //!
 //! **Invariant:** a decoded value is what Go's JSON encoder would have written of the same object, so the rest of
 //! the server cannot tell how a client wrote it.

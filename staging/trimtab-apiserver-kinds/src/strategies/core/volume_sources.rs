@@ -4,7 +4,7 @@ use serde_json::Value;
 use trimtab_apimachinery_meta::{FieldError, FieldPath, names};
 
 use super::pod_spec::{no_backsteps, required, validate_kind};
-use super::words::between;
+use super::words::{Rule, between};
 use crate::strategies::checks::{int, invalid_for, is_empty, items, text};
 
 /// The longest name of a CSI driver.
@@ -73,7 +73,7 @@ fn csi(source: &Value, at: &FieldPath) -> Vec<FieldError> {
 }
 
 fn secret(reference: &Value, at: &FieldPath) -> Vec<FieldError> {
-    let rules: [(&str, fn(&str) -> Vec<String>); 2] = [
+    let rules: [(&str, Rule); 2] = [
         ("name", names::dns1123_subdomain),
         ("namespace", names::dns1123_label),
     ];
