@@ -133,8 +133,10 @@ const FIGURES: [Figure; 14] = [
     ),
 ];
 
+type ListFigure = (&'static str, &'static str, fn(&ListFigures) -> u64);
+
 /// What a list that the cache answered is counted by; none of its indexes is one.
-const LISTS: [(&str, &str, fn(&ListFigures) -> u64); 3] = [
+const LISTS: [ListFigure; 3] = [
     ("apiserver_cache_list", "Lists that the cache answered", |l| {
         l.count
     }),

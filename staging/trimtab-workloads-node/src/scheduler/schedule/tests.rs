@@ -400,7 +400,13 @@ fn room_is_made_where_it_does_the_least_harm() {
     let spec = json!({"cpu": "2", "priority": 100});
     let two = [json!({}), json!({})];
     let full = [low("n0", "2", 10), low("n0", "2", 5), low("n1", "3", 20)];
-    let cases: [(&[Value], Vec<Budget>, Value, Result<(&str, &[&str]), &str>); 7] = [
+    type Case<'a> = (
+        &'a [Value],
+        Vec<Budget>,
+        Value,
+        Result<(&'a str, &'a [&'a str]), &'a str>,
+    );
+    let cases: [Case<'_>; 7] = [
         // The least important, and no more than needed.
         (&full, vec![], spec.clone(), Ok(("n0", &["p1"]))),
         // Budgets come before priorities.
