@@ -125,6 +125,20 @@ impl Error {
         matches!(self, Self::Kube(kube::Error::Api(status)) if status.is_not_found())
     }
 
+    /// Whether the server has said that the namespace is on its way out, so that nothing can be made in it.
+    pub(crate) fn is_of_ending_namespace(&self) -> bool {
+        match self {
+            Self::Terminal(why) => why
+                .downcast_ref::<Self>()
+                .is_some_and(Self::is_of_ending_namespace),
+            Self::Kube(kube::Error::Api(status)) => {
+                let mut causes = status.details.iter().flat_map(|details| &details.causes);
+                causes.any(|cause| cause.reason == "NamespaceTerminating")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the key is left alone until something triggers it.
     pub fn is_terminal(&self) -> bool {
         matches!(

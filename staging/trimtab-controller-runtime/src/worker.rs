@@ -398,7 +398,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                 tell(Told::Conflict { delay });
             }
             Err(Ended::Failed(error)) if error.is_terminal() => {
-                tracing::error!(%error, "the reconciler failed; waiting for a change");
+                if error.is_of_ending_namespace() {
+                    // It comes with every namespace that is deleted, and needs nobody's attention.
+                    tracing::debug!(%error, "the namespace is going; waiting for a change");
+                } else {
+                    tracing::error!(%error, "the reconciler failed; waiting for a change");
+                }
                 failing.gave_up(work.key(), view);
                 let message = error.to_string();
                 tell(Told::Terminal { message });
