@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use foldhash::fast::RandomState;
 
-use crate::entry::{Entry, Phase};
+use crate::entry::Entry;
 use crate::slab::{Keyed, KeyedSlab, NONE, Slot};
 
 /// While a key of a lower priority has waited longer than the ageing, at least one turn in so many is for such keys.
@@ -55,9 +55,15 @@ struct Flows {
     /// The flows of `lists`, each once, the one whose turn it is first. A flow that lost its keys by another way than
     /// its turn stays until then.
     turns: VecDeque<u64>,
-    /// Keys as they came, with the time since which they are ready; those that are gone since are skipped.
-    arrivals: VecDeque<(u64, Slot)>,
+    /// Keys as they came, with the time since which they are ready. The first one is there.
+    arrivals: VecDeque<Arrival>,
+    /// Of those behind it, how many are of keys that have left since: the first ones of their kind, since one that has left
+    /// may come again.
+    left: HashMap<Arrival, u32, RandomState>,
 }
+
+/// Since when a key is ready, and which.
+type Arrival = (u64, Slot);
 
 // === impl Ready ===
 
@@ -143,6 +149,7 @@ impl<K: Clone + Eq + Hash> Ready<K> {
                 if let Some(list) = flows.lists.get_mut(&flow) {
                     list.unlink(slot, keys);
                 }
+                flows.leave((keys.get(slot).at, slot));
             }
         }
         self.shorten(index);
@@ -171,14 +178,9 @@ impl<K: Clone + Eq + Hash> Ready<K> {
     }
 
     /// The priority below `top` whose first key has waited longest, if that is longer than the ageing.
-    fn overdue(&mut self, top: usize, now: u64, keys: &KeyedSlab<Entry<K>>) -> Option<usize> {
-        let waiting = self.levels[..top].iter_mut().enumerate();
-        let oldest = waiting.filter_map(|(index, level)| {
-            if let Order::Flows(flows) = &mut level.order {
-                flows.forget_the_gone(level.priority, keys);
-            }
-            Some((level.oldest(keys)?, index))
-        });
+    fn overdue(&self, top: usize, now: u64, keys: &KeyedSlab<Entry<K>>) -> Option<usize> {
+        let waiting = self.levels[..top].iter().enumerate();
+        let oldest = waiting.filter_map(|(index, level)| Some((level.oldest(keys)?, index)));
         let (since, index) = oldest.min()?;
         self.is_overdue(since, now).then_some(index)
     }
@@ -208,10 +210,7 @@ impl Level {
     {
         match &self.order {
             Order::Arrival(list) => (list.head != NONE).then(|| keys.get(list.head).at),
-            Order::Flows(flows) => {
-                let here = |(at, slot): &&(u64, Slot)| is_here(*at, *slot, self.priority, keys);
-                flows.arrivals.iter().find(here).map(|(at, _)| *at)
-            }
+            Order::Flows(flows) => flows.arrivals.front().map(|(at, _)| *at),
         }
     }
 }
@@ -267,17 +266,15 @@ impl Flows {
         len: usize,
         keys: &mut KeyedSlab<Entry<K>>,
     ) {
-        let (at, priority) = (keys.get(slot).at, keys.get(slot).priority);
         let list = self.lists.entry(flow).or_insert_with(|| {
             self.turns.push_back(flow);
             List::EMPTY
         });
         list.push(slot, keys);
         if self.arrivals.len() > 2 * len + 64 {
-            self.arrivals
-                .retain(|(at, slot)| is_here(*at, *slot, priority, keys));
+            self.arrivals.retain(|arrival| !forget(&mut self.left, arrival));
         }
-        self.arrivals.push_back((at, slot));
+        self.arrivals.push_back((keys.get(slot).at, slot));
     }
 
     fn pop<K: Clone + Eq + Hash>(&mut self, keys: &mut KeyedSlab<Entry<K>>) -> Option<Slot> {
@@ -292,23 +289,36 @@ impl Flows {
             } else {
                 self.turns.push_back(flow);
             }
-            if slot.is_some() {
-                return slot;
+            if let Some(slot) = slot {
+                self.leave((keys.get(slot).at, slot));
+                return Some(slot);
             }
         }
     }
 
-    fn forget_the_gone<K: Clone + Eq + Hash>(&mut self, priority: i32, keys: &KeyedSlab<Entry<K>>) {
-        while let Some((at, slot)) = self.arrivals.front()
-            && !is_here(*at, *slot, priority, keys)
+    /// A key that has come so leaves.
+    fn leave(&mut self, arrival: Arrival) {
+        if self.arrivals.front() != Some(&arrival) {
+            *self.left.entry(arrival).or_default() += 1;
+            return;
+        }
+        self.arrivals.pop_front();
+        while let Some(first) = self.arrivals.front()
+            && forget(&mut self.left, first)
         {
             self.arrivals.pop_front();
         }
     }
 }
 
-/// Whether the slot still holds a key that is ready with this priority since then.
-fn is_here<K: Clone + Eq + Hash>(at: u64, slot: Slot, priority: i32, keys: &KeyedSlab<Entry<K>>) -> bool {
-    keys.try_get(slot)
-        .is_some_and(|entry| entry.phase == Phase::Ready && entry.at == at && entry.priority == priority)
+/// Whether an arrival, the first of its kind, is of a key that has left; it is counted no longer.
+fn forget(left: &mut HashMap<Arrival, u32, RandomState>, arrival: &Arrival) -> bool {
+    let Some(count) = left.get_mut(arrival) else {
+        return false;
+    };
+    *count -= 1;
+    if *count == 0 {
+        left.remove(arrival);
+    }
+    true
 }

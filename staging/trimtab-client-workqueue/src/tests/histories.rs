@@ -26,6 +26,27 @@ fn check(world: &World, fair: bool) {
     }
 }
 
+/// A key that leaves its priority and comes back to it is the last there, also when it is judged how long a priority has waited.
+#[test]
+fn who_comes_back_to_a_priority_is_its_last() {
+    let add = |key, priority, lower| {
+        let adding = Adding {
+            key,
+            priority,
+            lower,
+            ..Adding::default()
+        };
+        Op::Add(adding)
+    };
+    let pass = |millis| Op::Pass(Duration::from_millis(millis));
+    let mut ops: Vec<_> = [0, 1].map(|key| add(key, 0, false)).into();
+    ops.extend([Op::Take, add(0, 0, false), add(4, 0, false), add(2, -1, false)]);
+    ops.extend([pass(2), add(3, -1, false), pass(16)]);
+    ops.extend([add(2, 0, false), add(5, 0, false), add(2, -1, true), pass(22)]);
+    let mut world = run(&ops, true);
+    world.work_off();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
