@@ -1,5 +1,6 @@
 //! A whole server, without a listener: that its parts are put together.
 
+mod access;
 mod answers;
 mod plugins;
 
