@@ -21,7 +21,7 @@
 //! For tests in other languages, `trimtab testenv -- pytest` runs a command with `KUBECONFIG` set to a control plane of its own, passes
 //! signals on to it, and exits with its status; `-f` applies manifests first, `--as alice=view` gives it less than everything.
 //!
-//! With the feature `perturb` there is [`perturb`], which runs a controller through the faults that break controllers.
+//! With the feature `perturb` there is `perturb`, which runs a controller through the faults that break controllers.
 
 #[doc(inline)]
 pub use trimtab_testing_env::{
