@@ -46,6 +46,19 @@ pub(crate) async fn run(options: &TestEnvOptions) -> Outcome<u8> {
         builder = builder.user(user, &[]);
     }
     let env = builder.start().await?;
+    let ended = run_in(&env, options).await;
+    // In order also when something has gone wrong, or what still runs would complain of the end.
+    let stopped = env.shutdown().await;
+    let status = ended?;
+    stopped?;
+    // As shells say it.
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+async fn run_in(env: &TestEnv, options: &TestEnvOptions) -> Outcome<ExitStatus> {
     for file in &options.manifests {
         env.apply_file(file).await?;
     }
@@ -55,14 +68,7 @@ pub(crate) async fn run(options: &TestEnvOptions) -> Outcome<u8> {
         kubeconfig = env.kubeconfig_as(user).ok_or("the user is not known")?;
     }
     let path = env.kubeconfig_file(&kubeconfig)?;
-    let status = command(&options.command, path).await;
-    env.shutdown().await?;
-    let status = status?;
-    // As shells say it.
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+    command(&options.command, path).await
 }
 
 async fn command(command: &[OsString], kubeconfig: PathBuf) -> Outcome<ExitStatus> {
