@@ -311,6 +311,11 @@ impl Reconcile<PersistentVolume> for Volumes {
                     .get(PROVISIONED_BY)
                     .is_some_and(|by| by == SIMULATED) =>
             {
+                let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
+                if phase == Some("Bound") {
+                    // One that is bound is protected: it comes again when that is told.
+                    return self.say(turn, &volume, "Released", None);
+                }
                 turn.delete(&*volume).await.map(|()| Next::Done)
             }
             Some("Recycle") => {
