@@ -10,6 +10,9 @@ use clap::Parser;
 use trimtab::controller::process;
 use trimtab_workloads::Options;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The built-in controllers for any Kubernetes API server
 #[derive(Debug, Parser)]
 #[command(name = "trimtab-controller-manager", version)]

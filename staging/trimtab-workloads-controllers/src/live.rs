@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures::io::{copy_buf, sink};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::Status;
-use kube::{Client, Error};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{Request, Status};
+use kube::{Client, Error, Resource as _};
 
 use crate::resources::Resource;
 
@@ -48,6 +49,25 @@ pub(crate) fn api(client: &Client, resource: &Resource, namespace: &str) -> Api<
     } else {
         Api::all_with(client.clone(), &resource.api)
     }
+}
+
+/// Deletes all objects of a resource in a namespace by one request. Its answer lists them, and may be as large as they are
+/// together, so that it is not kept.
+pub(crate) async fn delete_all(
+    client: &Client,
+    resource: &Resource,
+    namespace: &str,
+    params: &DeleteParams,
+) -> Result<(), LiveError> {
+    let path = DynamicObject::url_path(&resource.api, Some(namespace));
+    let request = Request::new(path).delete_collection(params, &ListParams::default());
+    let request = request.map_err(Error::BuildRequest)?;
+    patiently(async {
+        let answer = client.request_stream(request).await?;
+        copy_buf(answer, &mut sink()).await.map_err(Error::ReadEvents)?;
+        Ok(())
+    })
+    .await
 }
 
 /// Waits for a request, but not for ever.

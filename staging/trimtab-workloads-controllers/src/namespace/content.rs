@@ -78,9 +78,8 @@ async fn try_to_empty(
     };
     let api = live::api(client, resource, namespace);
     let all_at_once = resource.can("deletecollection") && {
-        let (params, all) = (DeleteParams::background(), ListParams::default());
-        let deleted = api.delete_collection(&params, &all);
-        is_supported(patiently(deleted).await.map(drop))?
+        let params = DeleteParams::background();
+        is_supported(live::delete_all(client, resource, namespace, &params).await)?
     };
     if !resource.can("list") {
         return Ok(Findings::default());
