@@ -48,12 +48,10 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Cli::parse().command;
-    match &command {
-        Command::Up { server, .. } => cli::log_to_stderr(server.verbosity),
-        // What is said there is the command's, unless somebody asks for more.
-        Command::Testenv(_) if std::env::var_os("RUST_LOG").is_none() => {}
-        _ => cli::log_to_stderr(0),
-    }
+    cli::log_to_stderr(match &command {
+        Command::Up { server, .. } => server.verbosity,
+        _ => 0,
+    });
     let done = match command {
         Command::Up { server, nodes } => up::run(&server, &nodes).await,
         Command::Testenv(options) => match testenv::run(&options).await {

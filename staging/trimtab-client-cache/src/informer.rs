@@ -291,6 +291,12 @@ impl<K: Object> SharedInformer<K> {
         self.core.status()
     }
 
+    /// What tells of the reflectors even when the informer has stopped.
+    #[cfg(test)]
+    pub(crate) fn status_handles(&self) -> Vec<StatusHandle> {
+        self.core.statuses.clone()
+    }
+
     fn join(&self, name: String, resync: Option<Interval>) -> Deltas<K> {
         let hub = &self.core.hub;
         let mailbox = Arc::new(Mailbox::new());

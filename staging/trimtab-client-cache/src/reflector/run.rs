@@ -60,6 +60,8 @@ impl<K: Object> Reflector<K> {
 
     /// Waits as the failure and those before it call for.
     async fn pause(&mut self, failure: Failure) {
+        // Who has been stopped ends here: that servers go away after their clients is no failure.
+        tokio::task::yield_now().await;
         // What has expired, or was never there, is asked for anew at once; only if that does not help either, later.
         let unknown_version = failure.is_expired() || failure.is_too_large();
         // Until a list has succeeded: nothing that fails in between makes the version known.

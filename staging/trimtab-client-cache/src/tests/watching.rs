@@ -581,6 +581,18 @@ async fn a_quiet_watch_that_breaks_is_not_a_server_in_trouble() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_stopped_as_its_server_goes_away_has_not_failed() {
+    let server = Server::new();
+    let informer = start(&server, Config::default());
+    caught_up(&server, &informer).await;
+    let status = informer.status_handles().remove(0);
+    server.cut();
+    drop(informer);
+    settle().await;
+    assert_eq!(status.snapshot().failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn watches_that_are_closed_at_once_are_asked_for_ever_less_often() {
     let server = Server::new();
     let informer = start(&server, Config::default());
