@@ -3,7 +3,7 @@
 //! Depend on the facade `trimtab-apimachinery` instead of this crate; its paths are the stable ones.
 //!
 //! The crate owns names and rules, never bytes on a wire: object keys, group/version/kind, selectors,
-//! quantities, quotas, owner references, finalizers, managed fields, conditions, phases, resource versions, name validation and API errors.
+//! quantities, quotas, placement, owner references, finalizers, managed fields, conditions, phases, resource versions, name validation and API errors.
 //! It has no async code and does no I/O.
 
 pub mod conditions;
@@ -15,6 +15,7 @@ pub mod managed_fields;
 pub mod names;
 pub mod owner;
 pub mod phase;
+pub mod placement;
 pub mod quantity;
 pub mod quota;
 pub mod resource_version;

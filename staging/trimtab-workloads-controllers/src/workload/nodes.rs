@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
 };
+use trimtab_apimachinery_meta::placement;
 use trimtab_client_cache::Cached;
 
 /// What is looked at of a node.
@@ -73,37 +74,22 @@ impl Place {
 
 fn holds(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     let values = wanted.values.as_deref().unwrap_or_default();
-    let listed = || value.is_some_and(|value| values.iter().any(|listed| listed == value));
-    let compared = |is: fn(i64, i64) -> bool| {
-        let numbers = value
-            .and_then(|value| value.parse().ok())
-            .zip(values.first().and_then(|limit| limit.parse().ok()));
-        numbers.is_some_and(|(value, limit)| is(value, limit))
-    };
-    match &*wanted.operator {
-        "In" => listed(),
-        "NotIn" => !listed(),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compared(|value, limit| value > limit),
-        "Lt" => compared(|value, limit| value < limit),
-        _ => false,
-    }
+    placement::demand_holds(&wanted.operator, values, value)
 }
 
 /// Whether a toleration is for a taint.
 pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let of = |text: &Option<String>| text.clone().unwrap_or_default();
-    let effect = of(&toleration.effect);
-    let key = of(&toleration.key);
-    if !(effect.is_empty() || effect == taint.effect) || !(key.is_empty() || key == taint.key) {
-        return false;
-    }
-    match &*of(&toleration.operator) {
-        "Exists" => true,
-        "" | "Equal" => !key.is_empty() && of(&toleration.value) == of(&taint.value),
-        _ => false,
-    }
+    let toleration = placement::Toleration {
+        key: toleration.key.as_deref().unwrap_or_default(),
+        operator: toleration.operator.as_deref().unwrap_or_default(),
+        value: toleration.value.as_deref().unwrap_or_default(),
+        effect: toleration.effect.as_deref().unwrap_or_default(),
+    };
+    toleration.tolerates(&placement::Taint {
+        key: &taint.key,
+        value: taint.value.as_deref().unwrap_or_default(),
+        effect: &taint.effect,
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use k8s_openapi::api::core::v1::{self as core, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
-use trimtab_apimachinery_meta::LabelSelector;
+use trimtab_apimachinery_meta::{LabelSelector, placement};
 
 /// Labels of a node, a pod or a namespace.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -153,22 +153,7 @@ impl NodeRequirement {
             true => (self.key == "metadata.name").then_some(name),
             false => labels.get(&self.key).map(String::as_str),
         };
-        let listed = || found.is_some_and(|found| self.values.iter().any(|value| value == found));
-        let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
-        let wanted = || number(self.values.first().map(String::as_str));
-        match self.operator.as_str() {
-            "In" => listed(),
-            "NotIn" => !listed(),
-            "Exists" => found.is_some(),
-            "DoesNotExist" => found.is_none(),
-            "Gt" => number(found)
-                .zip(wanted())
-                .is_some_and(|(found, wanted)| found > wanted),
-            "Lt" => number(found)
-                .zip(wanted())
-                .is_some_and(|(found, wanted)| found < wanted),
-            _ => false,
-        }
+        placement::demand_holds(&self.operator, &self.values, found)
     }
 }
 
@@ -200,17 +185,17 @@ impl Toleration {
     }
 
     pub(crate) fn tolerates(&self, taint: &Taint) -> bool {
-        if !self.effect.is_empty() && self.effect != taint.effect {
-            return false;
-        }
-        if !self.key.is_empty() && self.key != taint.key {
-            return false;
-        }
-        match self.operator.as_str() {
-            "Exists" => true,
-            "" | "Equal" => self.value == taint.value,
-            _ => false,
-        }
+        let toleration = placement::Toleration {
+            key: &self.key,
+            operator: &self.operator,
+            value: &self.value,
+            effect: &self.effect,
+        };
+        toleration.tolerates(&placement::Taint {
+            key: &taint.key,
+            value: &taint.value,
+            effect: &taint.effect,
+        })
     }
 
     /// Whether it may be about taints that only ask.
