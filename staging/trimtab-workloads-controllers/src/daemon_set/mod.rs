@@ -12,8 +12,6 @@ use k8s_openapi::api::core::v1::{
     Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec,
     PodTemplateSpec, Toleration,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 use trimtab_apimachinery_meta::ObjectKey;
@@ -294,23 +292,7 @@ fn revision(
     collisions: Option<i32>,
 ) -> Option<ControllerRevision> {
     let hash = template::hash(&spec.template, collisions);
-    let labels = spec
-        .template
-        .metadata
-        .as_ref()
-        .and_then(|meta| meta.labels.clone());
-    let mut labels = labels.unwrap_or_default();
-    labels.insert(REVISION.to_owned(), hash.clone());
-    Some(ControllerRevision {
-        metadata: ObjectMeta {
-            name: Some(format!("{}-{hash}", name(&set.metadata))),
-            namespace: set.metadata.namespace.clone(),
-            labels: Some(labels),
-            annotations: set.metadata.annotations.clone(),
-            owner_references: Some(vec![template::owner_of(set)?]),
-            ..ObjectMeta::default()
-        },
-        revision: number,
-        data: Some(RawExtension(history::data(&spec.template))),
-    })
+    let name = format!("{}-{hash}", name(&set.metadata));
+    let data = history::data(&spec.template);
+    history::revision(set, &spec.template, number, name, (REVISION, hash), data)
 }

@@ -56,20 +56,15 @@ impl Replicated for ReplicaSet {
         now: Timestamp,
     ) -> Result<()> {
         let before = self.status.as_ref();
-        let mut conditions = before
-            .and_then(|status| status.conditions.clone())
-            .unwrap_or_default();
-        match failure {
-            None => conditions.retain(|condition| condition.type_ != FAILURE),
-            Some(_) if conditions.iter().any(|condition| condition.type_ == FAILURE) => {}
-            Some(failure) => conditions.push(ReplicaSetCondition {
-                type_: FAILURE.to_owned(),
-                status: "True".to_owned(),
-                reason: Some(failure.reason().to_owned()),
-                message: Some(failure.message),
-                last_transition_time: Some(Time(now)),
-            }),
-        }
+        let conditions = before.and_then(|status| status.conditions.clone());
+        let of = |condition: &ReplicaSetCondition| condition.type_ == FAILURE;
+        let conditions = tell(conditions, failure, of, |failure| ReplicaSetCondition {
+            type_: FAILURE.to_owned(),
+            status: "True".to_owned(),
+            reason: Some(failure.reason().to_owned()),
+            message: Some(failure.message),
+            last_transition_time: Some(Time(now)),
+        });
         let after = ReplicaSetStatus {
             replicas: tally.replicas,
             fully_labeled_replicas: some(tally.labelled),
@@ -77,7 +72,7 @@ impl Replicated for ReplicaSet {
             available_replicas: some(tally.available),
             terminating_replicas: Some(tally.terminating),
             observed_generation: self.metadata.generation,
-            conditions: (!conditions.is_empty()).then_some(conditions),
+            conditions,
         };
         turn.put_status(before, &after)
     }
@@ -103,30 +98,43 @@ impl Replicated for ReplicationController {
         now: Timestamp,
     ) -> Result<()> {
         let before = self.status.as_ref();
-        let mut conditions = before
-            .and_then(|status| status.conditions.clone())
-            .unwrap_or_default();
-        match failure {
-            None => conditions.retain(|condition| condition.type_ != FAILURE),
-            Some(_) if conditions.iter().any(|condition| condition.type_ == FAILURE) => {}
-            Some(failure) => conditions.push(ReplicationControllerCondition {
+        let conditions = before.and_then(|status| status.conditions.clone());
+        let of = |condition: &ReplicationControllerCondition| condition.type_ == FAILURE;
+        let conditions = tell(conditions, failure, of, |failure| {
+            ReplicationControllerCondition {
                 type_: FAILURE.to_owned(),
                 status: "True".to_owned(),
                 reason: Some(failure.reason().to_owned()),
                 message: Some(failure.message),
                 last_transition_time: Some(Time(now)),
-            }),
-        }
+            }
+        });
         let after = ReplicationControllerStatus {
             replicas: tally.replicas,
             fully_labeled_replicas: some(tally.labelled),
             ready_replicas: some(tally.ready),
             available_replicas: some(tally.available),
             observed_generation: self.metadata.generation,
-            conditions: (!conditions.is_empty()).then_some(conditions),
+            conditions,
         };
         turn.put_status(before, &after)
     }
+}
+
+/// The conditions, with that of a failure while there is one: since it was first seen, and as it was then.
+fn tell<C>(
+    conditions: Option<Vec<C>>,
+    failure: Option<Failure>,
+    is_of_failure: impl Fn(&C) -> bool,
+    condition: impl FnOnce(Failure) -> C,
+) -> Option<Vec<C>> {
+    let mut conditions = conditions.unwrap_or_default();
+    match failure {
+        None => conditions.retain(|condition| !is_of_failure(condition)),
+        Some(_) if conditions.iter().any(is_of_failure) => {}
+        Some(failure) => conditions.push(condition(failure)),
+    }
+    (!conditions.is_empty()).then_some(conditions)
 }
 
 /// As Kubernetes writes counts: not at all if there is nothing to count.

@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::ResourceExt;
 use serde_json::json;
 use trimtab_apimachinery_meta::ObjectKey;
@@ -189,25 +187,8 @@ fn revision(
     const NAME: usize = 223; // kube-controller-manager's figure
     let data = history::data(&spec.template);
     let hash = history::hash(&data, collisions);
-    let labels = spec
-        .template
-        .metadata
-        .as_ref()
-        .and_then(|meta| meta.labels.clone());
-    let mut labels = labels.unwrap_or_default();
-    labels.insert(HASH.to_owned(), hash.clone());
-    Some(ControllerRevision {
-        metadata: ObjectMeta {
-            name: Some(template::named(name(&set.metadata), NAME, &hash)),
-            namespace: set.metadata.namespace.clone(),
-            labels: Some(labels),
-            annotations: set.metadata.annotations.clone(),
-            owner_references: Some(vec![template::owner_of(set)?]),
-            ..ObjectMeta::default()
-        },
-        revision: number,
-        data: Some(RawExtension(data)),
-    })
+    let name = template::named(name(&set.metadata), NAME, &hash);
+    history::revision(set, &spec.template, number, name, (HASH, hash), data)
 }
 
 /// A decision that is being carried out.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::LabelSelector;
 use trimtab_client_cache::Cached;
@@ -110,6 +112,32 @@ pub(crate) async fn settle<K: Reconciled>(
         }
     };
     Ok(Settled::Known { all, newest })
+}
+
+/// The revision of an owner's template, whose label tells it by its hash.
+pub(crate) fn revision<K: Reconciled>(
+    owner: &K,
+    template: &PodTemplateSpec,
+    number: i64,
+    name: String,
+    (label, hash): (&str, String),
+    data: Value,
+) -> Option<ControllerRevision> {
+    let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+    let mut labels = labels.unwrap_or_default();
+    labels.insert(label.to_owned(), hash);
+    Some(ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: owner.meta().namespace.clone(),
+            labels: Some(labels),
+            annotations: owner.meta().annotations.clone(),
+            owner_references: Some(vec![template::owner_of(owner)?]),
+            ..ObjectMeta::default()
+        },
+        revision: number,
+        data: Some(RawExtension(data)),
+    })
 }
 
 /// Finds the newest template among revisions, which are in the order of their numbers.
