@@ -80,8 +80,7 @@ fn balance(wants: &Wants, node: &Node) -> i64 {
         return 0;
     }
     let evenness = |cpu: i64, memory: i64| {
-        #[allow(clippy::cast_precision_loss)] // parts of a hundred are wanted
-        let part = |used: i64, all: i64| (all != 0).then(|| (used as f64 / all as f64).min(1.0));
+        let part = |used: i64, all: i64| (all != 0).then(|| (real(used) / real(all)).min(1.0));
         let deviation = match (
             part(cpu, node.allocatable.cpu),
             part(memory, node.allocatable.memory),
@@ -95,6 +94,11 @@ fn balance(wants: &Wants, node: &Node) -> i64 {
     let with = evenness(used.cpu + wants.requests.cpu, used.memory + wants.requests.memory);
     let without = evenness(used.cpu, used.memory);
     MOST / 2 + (MOST / 2 + with - without) / 2
+}
+
+#[allow(clippy::cast_precision_loss)] // beyond 2^53 it is rounded, and parts of a hundred are wanted
+fn real(amount: impl TryInto<i64>) -> f64 {
+    amount.try_into().unwrap_or(i64::MAX) as f64
 }
 
 #[allow(clippy::cast_possible_truncation)] // what is beyond is cut
@@ -202,8 +206,7 @@ fn spread(
         } else {
             counts.len()
         };
-        #[allow(clippy::cast_precision_loss)] // there are not so many
-        let weight = ((domains + 2) as f64).ln();
+        let weight = real(domains + 2).ln();
         for ((node, ignored), score) in nodes.iter().zip(&ignored).zip(&mut scores) {
             let Some(value) = node.labels.get(key).filter(|_| !ignored) else {
                 continue;
@@ -212,9 +215,7 @@ fn spread(
                 true => spread.count(wants, node, &memo),
                 false => counts.get(value.as_str()).copied().unwrap_or_default(),
             };
-            #[allow(clippy::cast_precision_loss)] // there are not so many
-            let count = count as f64;
-            *score += count * weight + f64::from(spread.max_skew - 1);
+            *score += real(count) * weight + f64::from(spread.max_skew - 1);
         }
     }
     let scores: Vec<Option<i64>> = scores
@@ -282,10 +283,9 @@ fn company(wants: &Wants, nodes: &[&Node], snapshot: &Snapshot) -> Option<Vec<i6
         scores.iter().copied().min().unwrap_or_default(),
         scores.iter().copied().max().unwrap_or_default(),
     );
-    #[allow(clippy::cast_precision_loss)] // parts of a hundred are wanted
     let scale = |score: i64| match most - least {
         0 => 0,
-        range => whole(100.0 * ((score - least) as f64 / range as f64)),
+        range => whole(100.0 * (real(score - least) / real(range))),
     };
     Some(scores.into_iter().map(scale).collect())
 }
