@@ -29,14 +29,16 @@ impl Target {
     }
 }
 
-/// Reads the method and the decoded path. `watch` says whether the query asks for a watch.
+/// Whether a path has nothing between two slashes: it leads nowhere, though whoever asks has to have the rights of what
+/// [`parse`] reads in it.
+pub(crate) fn leads_nowhere(path: &str) -> bool {
+    path.trim_end_matches('/').contains("//")
+}
+
+/// Reads the method and the decoded path. `watch` says whether the query asks for a watch. Slashes at both ends mean nothing, and
+/// what is between two slashes may be nothing, for whoever decides about rights.
 pub(crate) fn parse(method: &str, path: &str, watch: bool, named: Option<&str>) -> Target {
-    let whole = path.strip_prefix('/').unwrap_or(path).trim_end_matches('/');
-    let segments: Vec<&str> = whole.split('/').collect();
-    // Nothing is between two slashes.
-    if segments.contains(&"") {
-        return Target::Other;
-    }
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (group, version, rest) = match segments.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),

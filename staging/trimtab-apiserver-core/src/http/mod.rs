@@ -235,6 +235,7 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match target {
+            _ if info::leads_nowhere(&head.path) => self.path(head).await,
             Target::Resource(info) => {
                 self.resource(head, target, info, user, body, start, passage)
                     .await

@@ -305,6 +305,21 @@ proptest! {
     }
 }
 
+/// Paths with nothing between two slashes lead nowhere, and need the rights of what they look like even so.
+#[test]
+fn a_user_without_rights_is_not_told_that_a_path_leads_nowhere() {
+    let kit = SHARED.get_or_init(Kit::new);
+    for path in [
+        "/api/v1/namespaces/default//configmaps",
+        "/apis/apps/v1//deployments",
+        "//api/v1/pods",
+        "//version",
+    ] {
+        assert_eq!(kit.with_token("of-nobody", "GET", path, &[], "").0, 403, "{path}");
+        assert_eq!(kit.as_admin("GET", path, ""), 404, "{path}");
+    }
+}
+
 /// The same requests do something when somebody asks who may: else the property would hold of a server that does nothing.
 #[test]
 fn an_administrator_is_not_refused() {
