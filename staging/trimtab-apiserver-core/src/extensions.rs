@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -84,7 +85,10 @@ pub struct Forwarded {
 
 /// What others serve, as of now. It is replaced as a whole.
 #[derive(Debug, Default)]
-pub struct Served(ArcSwap<Picture>);
+pub struct Served {
+    picture: ArcSwap<Picture>,
+    losses: Mutex<BTreeMap<(String, &'static str), u64>>,
+}
 
 /// What others serve, at one moment.
 #[derive(Debug, Default)]
@@ -134,6 +138,8 @@ pub struct Elsewhere {
     pub resources: Vec<Value>,
     /// Whether that is what they are now.
     pub is_current: bool,
+    /// Whether it is there.
+    pub is_available: bool,
 }
 
 // === impl Served ===
@@ -141,16 +147,26 @@ pub struct Elsewhere {
 impl Served {
     /// The picture as it is now.
     pub fn picture(&self) -> Arc<Picture> {
-        self.0.load_full()
+        self.picture.load_full()
     }
 
     /// From now on it is this.
     pub fn set(&self, picture: Picture) {
-        self.0.store(Arc::new(picture));
+        self.picture.store(Arc::new(picture));
+    }
+
+    /// An APIService has become unavailable, for this reason.
+    pub fn lost(&self, name: &str, reason: &'static str) {
+        *self.losses.lock().entry((name.to_owned(), reason)).or_default() += 1;
+    }
+
+    /// How often APIServices have become unavailable, by name and reason.
+    pub(crate) fn losses(&self) -> BTreeMap<(String, &'static str), u64> {
+        self.losses.lock().clone()
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<Picture>> {
-        self.0.load()
+        self.picture.load()
     }
 }
 

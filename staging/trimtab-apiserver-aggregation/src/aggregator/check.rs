@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 use trimtab_apimachinery_meta::{ApiError, LabelSelector};
@@ -14,6 +14,7 @@ use trimtab_apiserver_core::extensions::RequestBody;
 use trimtab_apiserver_core::registry::Registry;
 
 use super::service::{Reference, Registered};
+use super::status::Finding;
 use crate::proxy::{Upstream, say_who};
 
 /// How long the server has to say what it serves.
@@ -22,51 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 5;
 /// Names the Service of an EndpointSlice.
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// What a check has found: the status, reason and message of the condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
-    pub(super) status: &'static str,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
-
-impl Finding {
-    fn no(reason: &'static str, message: String) -> Self {
-        Self {
-            status: "False",
-            reason,
-            message,
-        }
-    }
-
-    fn unknown(reason: &'static str, message: String) -> Self {
-        Self {
-            status: "Unknown",
-            reason,
-            message,
-        }
-    }
-
-    /// Whether it is worth looking again soon, as something may change that nobody tells us of.
-    pub(super) fn may_pass(&self) -> bool {
-        self.reason == "FailedDiscoveryCheck"
-    }
-
-    /// The condition, after the one that there is.
-    pub(super) fn condition(&self, before: Option<&Value>, now: &str) -> Value {
-        let since = before
-            .filter(|before| before["status"] == self.status)
-            .map(|before| before["lastTransitionTime"].clone());
-        json!({
-            "type": "Available",
-            "status": self.status,
-            "lastTransitionTime": since.unwrap_or_else(|| now.into()),
-            "reason": self.reason,
-            "message": self.message,
-        })
-    }
-}
 
 /// Looks for the server behind an APIService.
 pub(super) async fn check(registry: &Registry, registered: &Registered, upstream: &Upstream) -> Finding {
@@ -78,13 +34,7 @@ pub(super) async fn check(registry: &Registry, registered: &Registered, upstream
     let mut last = String::new();
     while let Some(attempt) = attempts.next().await {
         match attempt {
-            Ok(()) => {
-                return Finding {
-                    status: "True",
-                    reason: "Passed",
-                    message: "all checks passed".to_owned(),
-                };
-            }
+            Ok(()) => return Finding::yes("Passed", "all checks passed"),
             Err(why) => last = why,
         }
     }
@@ -217,6 +167,8 @@ async fn slices(registry: &Registry, namespace: &str, name: &str) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -248,20 +200,5 @@ mod tests {
             let fault = endpoints_fault(&slices, "n", "s", "https");
             assert_eq!(fault.map_or("", |finding| finding.reason), wanted, "{slices:?}");
         }
-    }
-
-    #[test]
-    fn a_condition_keeps_its_time_while_its_status_is_the_same() {
-        let finding = Finding::no("ServiceNotFound", "gone".to_owned());
-        let first = finding.condition(None, "1");
-        assert_eq!(first["lastTransitionTime"], "1");
-        let other = Finding::no("EndpointsNotFound", "none".to_owned());
-        let second = other.condition(Some(&first), "2");
-        assert_eq!(
-            (&second["lastTransitionTime"], &second["reason"]),
-            (&json!("1"), &json!("EndpointsNotFound"))
-        );
-        let third = Finding::unknown("ServiceAccessError", "?".to_owned()).condition(Some(&second), "3");
-        assert_eq!(third["lastTransitionTime"], "3");
     }
 }

@@ -1,6 +1,7 @@
 //! What a server behind an APIService says of itself: discovery in either form, and OpenAPI.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_core::extensions::OldDocument;
 
 use super::check::request_as;
+use super::convert::to_v3;
 use super::service::Registered;
 use crate::proxy::Upstream;
 
@@ -35,6 +37,8 @@ pub(super) struct Documents {
     pub(super) openapi: BTreeMap<String, Value>,
     pub(super) openapi_v2: Option<Arc<OldDocument>>,
     v2_etag: String,
+    /// The new document, made of the old one for a server that has no other.
+    pub(super) converted: Option<Bytes>,
 }
 
 impl Documents {
@@ -84,6 +88,17 @@ impl Documents {
                 below: format!("{}/", of.path()),
                 document: old.json()?,
             }));
+            self.converted = None;
+        }
+        if index.code != StatusCode::NOT_FOUND {
+            self.converted = None;
+        } else if let (None, Some(old)) = (&self.converted, &self.openapi_v2) {
+            let converted = Bytes::from(to_v3(&old.document, &old.below).to_string());
+            let mut hasher = DefaultHasher::new();
+            converted.hash(&mut hasher);
+            let url = format!("/openapi/v3/{own}?hash={:016X}", hasher.finish());
+            self.openapi = BTreeMap::from([(own.to_owned(), json!({"serverRelativeURL": url}))]);
+            self.converted = Some(converted);
         }
         Ok(())
     }

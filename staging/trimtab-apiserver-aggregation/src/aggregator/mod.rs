@@ -1,10 +1,12 @@
 //! Follows APIServices, and tells the core what others serve.
 
 mod check;
+mod convert;
 mod documents;
 mod register;
 mod remote;
 pub(crate) mod service;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use trimtab_apiserver_core::registry::keys;
 use trimtab_apiserver_storage::{Error, Event, EventKind, RangeRequest, WatchRequest, WatchStream};
 
 use self::register::Known;
-use self::remote::{Remote, ask};
+use self::remote::Remote;
 use self::service::{GROUP, PLURAL, Registered, ordered};
 
 /// How long to wait after APIServices could not be read.
@@ -116,16 +118,10 @@ impl Extensions for Aggregator {
         Ok(Box::pin(async move {
             let (sender, receiver) = watch::channel(Arc::new(following.known.clone()));
             let upgraded = following.upgraded.clone();
-            let registering = async {
-                match registers {
-                    true => register::keep(within.registry.clone(), receiver).await,
-                    false => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = within.stop.cancelled() => {}
                 () = following.follow(watch, sender) => {}
-                () = registering => {}
+                () = register::keep(within.clone(), receiver, registers) => {}
             }
             // They end by themselves, by the same token.
             upgraded.close();

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_core::extensions::Within;
 use trimtab_apiserver_core::registry::{Registry, Resources};
 
-use super::remote::ask;
-use super::service::GROUP;
+use super::service::{GROUP, available};
+use super::status::{Finding, ask, write_condition};
 
 /// Says that an APIService is kept by the server, and how.
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -97,22 +98,36 @@ enum Step {
     Update,
 }
 
-/// Keeps the APIServices of what the server has itself. It ends when `known` does.
-pub(super) async fn keep(registry: Arc<Registry>, mut known: watch::Receiver<Known>) {
+/// Keeps the conditions of APIServices that this server serves itself and, if it `registers`, the APIServices of what it has. It
+/// ends when `known` does.
+pub(super) async fn keep(within: Within, mut known: watch::Receiver<Known>, registers: bool) {
+    let registry = &within.registry;
     let mut table = registry.resources().changes();
     let at_start: BTreeSet<String> = known.borrow().keys().cloned().collect();
     let mut done: BTreeSet<String> = BTreeSet::new();
     loop {
         table.mark_unchanged();
         let current = known.borrow_and_update().clone();
-        let wanted = wanted(&registry.resources().snapshot());
         let mut is_whole = true;
-        let names: BTreeSet<&String> = wanted.keys().chain(current.keys()).collect();
+        for (name, _) in current.iter().filter(|(_, object)| is_unsettled(object)) {
+            let local = Finding::yes("Local", "Local APIServices are always available");
+            // Who has written meanwhile, or deleted it, is told of.
+            is_whole &= match write_condition(&within, name, &local).await {
+                Err(error) => error.is_conflict() || error.is_not_found(),
+                Ok(()) => true,
+            };
+        }
+        let wanted = match registers {
+            true => wanted(&registry.resources().snapshot()),
+            false => BTreeMap::new(),
+        };
+        let all = wanted.keys().chain(current.keys()).filter(|_| registers);
+        let names: BTreeSet<&String> = all.collect();
         for name in names {
             let (there, wanted) = (current.get(name).map(|v| &**v), wanted.get(name));
             let step = step(there, wanted, at_start.contains(name), done.contains(name));
             let taken = match (step, there, wanted) {
-                (Some(step), there, wanted) => take(&registry, &step, name, there, wanted).await,
+                (Some(step), there, wanted) => take(registry, &step, name, there, wanted).await,
                 (None, ..) => Ok(()),
             };
             match taken {
@@ -129,6 +144,13 @@ pub(super) async fn keep(registry: Arc<Registry>, mut known: watch::Receiver<Kno
             () = sleep(PAUSE), if !is_whole => {}
         }
     }
+}
+
+/// Whether an APIService of this server itself does not say so.
+fn is_unsettled(object: &Value) -> bool {
+    object["spec"]["service"].is_null()
+        && available(object)
+            .is_none_or(|condition| condition["status"] != "True" || condition["reason"] != "Local")
 }
 
 /// The APIServices that the server is to have.

@@ -9,20 +9,22 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use trimtab_apimachinery_meta::ApiError;
-use trimtab_apiserver_core::api::{ApiRequest, ApiResponse};
 use trimtab_apiserver_core::extensions::{Backend, Body, Elsewhere, Forwarded, Identity, Within};
 use trimtab_apiserver_core::registry::keys;
 use trimtab_apiserver_storage::{Event, WatchRequest};
 
 use super::check::{SERVICE_NAME, check};
 use super::documents::Documents;
-use super::service::{GROUP, PLURAL, Reference, Registered, available};
+use super::service::{Reference, Registered};
+use super::status::write_condition;
 use crate::proxy::{Proxy, Upstream};
 
 /// A server is looked for this often though nothing has changed; kube-aggregator's.
@@ -102,6 +104,7 @@ impl Remote {
             backend: self.clone(),
             resources: documents.resources.clone(),
             is_current: documents.is_current,
+            is_available: self.registered.load().is_available,
         }
     }
 
@@ -116,7 +119,7 @@ impl Remote {
         loop {
             let registered = self.registered.load_full();
             let finding = check(&self.within.registry, &registered, &self.upstream).await;
-            let written = self.write(|before, now| finding.condition(before, now)).await;
+            let written = write_condition(&self.within, &registered.name, &finding).await;
             if let Err(error) = &written {
                 tracing::debug!(%error, name = registered.name, "the condition of an APIService cannot be written");
             }
@@ -174,32 +177,6 @@ impl Remote {
         all.take_while(|change| std::future::ready(change.is_some()))
             .filter_map(|change| std::future::ready(change.filter(|is_ours| *is_ours).map(drop)))
             .boxed()
-    }
-
-    /// Writes the condition, unless it is there already.
-    async fn write(&self, condition: impl Fn(Option<&Value>, &str) -> Value + Send) -> Result<(), ApiError> {
-        let name = self.registered.load().name.clone();
-        let mut object = super::ask(&self.within.registry, "get", "GET", &name, "", None).await?;
-        let now = self.within.registry.timestamp();
-        let before = available(&object).cloned();
-        let condition = condition(before.as_ref(), &now);
-        if before.as_ref() == Some(&condition) {
-            return Ok(());
-        }
-        let others = object["status"]["conditions"].as_array().into_iter().flatten();
-        let mut all: Vec<Value> = others.filter(|c| c["type"] != "Available").cloned().collect();
-        all.push(condition);
-        object["status"]["conditions"] = all.into();
-        super::ask(
-            &self.within.registry,
-            "update",
-            "PUT",
-            &name,
-            "status",
-            Some(&object),
-        )
-        .await
-        .map(drop)
     }
 
     async fn keep_described(&self) {
@@ -269,28 +246,17 @@ impl Backend for Remote {
         if !self.registered.load().is_available {
             return Ok(Proxy::refuse());
         }
+        if forwarded.request.uri().path().starts_with("/openapi/")
+            && let Some(converted) = self.documents.lock().converted.clone()
+        {
+            let body = Full::new(converted)
+                .map_err(|never| match never {})
+                .boxed_unsync();
+            let mut response = Response::new(body);
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            return Ok(response);
+        }
         self.proxy.pass_on(forwarded).await
-    }
-}
-
-/// Sends a request about an APIService.
-pub(super) async fn ask(
-    registry: &trimtab_apiserver_core::registry::Registry,
-    verb: &str,
-    method: &str,
-    name: &str,
-    subresource: &str,
-    body: Option<&Value>,
-) -> Result<Value, ApiError> {
-    let mut request = ApiRequest::own(verb, method, "kube-apiserver");
-    request.info.group = GROUP.to_owned();
-    request.info.version = "v1".to_owned();
-    request.info.resource = PLURAL.to_owned();
-    request.info.name = name.to_owned();
-    request.info.subresource = subresource.to_owned();
-    request.body = body.map_or_else(bytes::Bytes::new, |body| body.to_string().into());
-    match registry.handle(request).await?.decoded()? {
-        ApiResponse::Value { value, .. } => Ok(value),
-        _ => Ok(Value::Null),
     }
 }

@@ -69,6 +69,14 @@ async fn a_server_that_is_gone_is_told_of_and_is_there_again_when_it_is() {
         (down.code.as_u16(), down.text.as_str()),
         (503, "service unavailable\n")
     );
+    let metrics = world.get("/metrics").await.text;
+    for sample in [
+        "aggregator_unavailable_apiservice{name=\"v1.samples.test\"} 1",
+        "aggregator_unavailable_apiservice{name=\"v1.apps\"} 0",
+        "aggregator_unavailable_apiservice_total{name=\"v1.samples.test\",reason=\"FailedDiscoveryCheck\"} 1",
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "{sample}");
+    }
     let stale = until_it_is(&world, "Stale").await;
     assert_eq!(stale.get("resources"), None, "{stale}");
     // The rest goes on.

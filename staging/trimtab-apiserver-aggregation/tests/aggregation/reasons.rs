@@ -73,6 +73,11 @@ async fn conditions_have_kube_aggregators_reasons() {
         .await;
     assert_eq!(service.code.as_u16(), 200, "{}", service.text);
     world.reason(name, "ServiceNotFound").await;
+    let patch = json!({"spec": {"service": null, "insecureSkipTLSVerify": null}}).to_string();
+    let path = format!("{APISERVICES}/{name}");
+    let patched = world.send(Method::PATCH, &path, &merge, patch.into()).await;
+    assert_eq!(patched.code.as_u16(), 200, "{}", patched.text);
+    world.reason(name, "Local").await;
     world.server.shutdown().await.expect("stops");
 }
 

@@ -21,6 +21,17 @@ use crate::kit::{World, connect};
 /// Says back what it hears on connections that are upgraded, and that all is well to all others.
 async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let answer = Response::builder();
+    match request.uri().path() {
+        "/openapi/v3" => {
+            let missing = answer.status(StatusCode::NOT_FOUND).body(Full::default());
+            return Ok(missing.expect("an answer"));
+        }
+        "/openapi/v2" => {
+            let old = r#"{"swagger": "2.0", "paths": {"/apis/samples.test/v1/things": {"get": {"description": "old"}}}}"#;
+            return Ok(Response::new(Full::from(old)));
+        }
+        _ => {}
+    }
     if request.headers().get(UPGRADE).is_none() {
         return Ok(Response::new(Full::from(format!("{:?}", request.version()))));
     }
@@ -95,6 +106,19 @@ async fn an_upgrade_goes_through_and_everything_else_by_http_2() {
     world.reason("v1.samples.test", "Passed").await;
     let path = "/apis/samples.test/v1/namespaces/default/things/a/connect";
     assert_eq!(world.get(path).await.text, "HTTP/2.0");
+    // A server that has OpenAPI in the old format only has it in the new one as well.
+    let url = world
+        .eventually("/openapi/v3", |answer| {
+            let entry = answer.json["paths"]["apis/samples.test/v1"]["serverRelativeURL"].as_str();
+            entry.map(str::to_owned)
+        })
+        .await;
+    let converted = world.get(&url).await.json;
+    assert_eq!(converted["openapi"], "3.0.0", "{converted}");
+    assert_eq!(
+        converted["paths"]["/apis/samples.test/v1/things"]["get"]["description"],
+        "old"
+    );
 
     let (mut sender, connection) = connect(
         world.server.address().expect("listens"),

@@ -428,6 +428,7 @@ impl Builder {
             .with_caches(registry.clone())
             .with_flow(flow.metrics())
             .with_audit(self.audit.as_deref())
+            .with_extensions(served.clone())
             .with_admission(admission_timings);
         let audit = self.audit.clone();
         let api = Arc::new(Api::new(Parts {
