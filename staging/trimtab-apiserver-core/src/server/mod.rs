@@ -1,6 +1,7 @@
 //! The server: all parts put together, started and stopped.
 
 mod bootstrap;
+mod error;
 mod extension;
 mod service;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use trimtab_apiserver_auth::certs::{self, Authority, CertError, Pair};
+use trimtab_apiserver_auth::certs::{self, Authority, Pair};
 use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
@@ -25,8 +26,8 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::dynamic::Surroundings;
 use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
-use crate::admission::{Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
-use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::admission::{Chain, Plugins, Quotas, Reader, StoreReader};
+use crate::allocators::{IpRange, PortRange, ServiceAllocators};
 use crate::ambient::{Ambient, Clock, Entropy};
 use crate::audit::Audit;
 use crate::auth::{self, FrontProxy, Mode};
@@ -42,46 +43,12 @@ use crate::webhook::{Clients, ServiceAddresses};
 
 use self::trust::Trust;
 
+pub use error::StartError;
 pub use extension::{Extension, ExtensionParts};
 pub use service::ApiService;
 
 /// How long requests may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// A server that cannot be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another with --bind-address and --secure-port")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A certificate or key cannot be made, read or kept.
-    #[error(transparent)]
-    Certificates(#[from] CertError),
-    /// Certificate, key and authority do not fit together.
-    #[error("{0}")]
-    Tls(String),
-    /// The store cannot be used.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-    /// The range of service addresses makes no sense.
-    #[error(transparent)]
-    ServiceRange(#[from] InvalidRange),
-    /// An admission plugin cannot be configured.
-    #[error(transparent)]
-    Admission(#[from] PluginError),
-    /// What other servers serve cannot be followed.
-    #[error("what other servers serve cannot be followed: {0}")]
-    Extensions(String),
-    /// What every cluster starts with cannot be written.
-    #[error("the first objects cannot be written: {0}")]
-    Bootstrap(String),
-}
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug, Default)]
