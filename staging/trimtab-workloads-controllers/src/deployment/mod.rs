@@ -37,6 +37,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<Deployment, _>(Deployments { clock: options.clock })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<ReplicaSet>(|deployment: &Deployment| {
             template::selector(&deployment.spec.as_ref()?.selector)
         })

@@ -35,6 +35,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<PodDisruptionBudget, _>(Budgets { clock: options.clock })
         .named(NAME)
+        .reporting_as("controllermanager")
         .source(Source::watch_related(Watch::new().when(matters), of_pod))
         .source(scaled::<Deployment>())
         .source(scaled::<ReplicaSet>())

@@ -40,6 +40,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<Job, _>(Jobs { clock: options.clock })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<Pod>(|job: &Job| template::selector(job.spec.as_ref()?.selector.as_ref()?))
         .workers(WORKERS)
         .start()

@@ -45,6 +45,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<StatefulSet, _>(StatefulSets { clock: options.clock })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<Pod>(selector)
         .claims::<ControllerRevision>(selector)
         .source(Source::watch_related(Watch::new().when(gone), of_claim))
