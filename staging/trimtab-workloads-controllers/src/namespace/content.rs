@@ -12,6 +12,7 @@ use kube::{Client, Error};
 use super::findings::Findings;
 use crate::live::{self, LiveError, patiently};
 use crate::resources::{Resource, Resources};
+use crate::workload::clock::Clock;
 
 /// How many resources of one namespace are emptied at a time.
 const AT_A_TIME: usize = 8;
@@ -118,7 +119,7 @@ async fn try_to_empty(
     if count > 0 {
         let name = format!("{}.{}", resource.api.plural, resource.api.group);
         left.remaining = BTreeMap::from([(name, count)]);
-        let elapsed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+        let elapsed = Duration::try_from(Clock::System.now().duration_since(since)).unwrap_or_default();
         if left.finalizers.is_empty() && elapsed >= grace {
             left.failures.push(format!(
                 "unexpected items still remain in namespace: {namespace} for gvr: {resource}"

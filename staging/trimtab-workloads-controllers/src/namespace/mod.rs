@@ -5,7 +5,6 @@ mod findings;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
@@ -17,6 +16,7 @@ use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
 use crate::context::{Context, InvalidController};
 use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
+use crate::workload::clock::Clock;
 
 /// The controller's name.
 pub(crate) const NAME: &str = "namespace-controller";
@@ -100,7 +100,7 @@ async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
         .metadata
         .deletion_timestamp
         .as_ref()
-        .map_or_else(Timestamp::now, |time| time.0);
+        .map_or_else(|| Clock::System.now(), |time| time.0);
     if namespace
         .status
         .as_ref()
@@ -111,7 +111,10 @@ async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
         namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     let found = content::delete_all(client, name, since).await;
-    if found.tell(namespace.status.get_or_insert_default(), &Time(Timestamp::now())) {
+    if found.tell(
+        namespace.status.get_or_insert_default(),
+        &Time(Clock::System.now()),
+    ) {
         namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     if !found.is_empty() {
