@@ -86,6 +86,7 @@ const STAGING: &[(&str, &[&str])] = &[
             "trimtab-client-cache",
             "trimtab-controller-runtime",
             "trimtab-workloads-controllers",
+            "trimtab-workloads-node",
         ],
     ),
     ("trimtab-testing-perturb", &["trimtab-testing-env"]),

@@ -73,8 +73,10 @@ impl AggregatorOptions {
                 Some(pair)
             }
         };
-        let mut config = Config::default();
-        config.proxy_client = client.map(|pair| (pair.certificate, pair.key));
+        let config = Config {
+            proxy_client: client.map(|pair| (pair.certificate, pair.key)),
+            ..Config::default()
+        };
         let aggregator = Arc::new(Aggregator::new(config).map_err(AggregatorError::Unusable)?);
         let started = server.start_with(|builder| {
             let builder = builder.extensions(aggregator);

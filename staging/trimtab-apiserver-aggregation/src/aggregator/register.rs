@@ -23,8 +23,11 @@ const ALWAYS: &str = "true";
 /// How long to wait after something could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The priorities of a group's versions.
+type Versions = &'static [(&'static str, i64)];
+
 /// The priorities of groups and versions; kube-apiserver's.
-const PRIORITIES: &[(&str, i64, &[(&str, i64)])] = &[
+const PRIORITIES: &[(&str, i64, Versions)] = &[
     ("", 18000, &[("v1", 1)]),
     ("apps", 17800, &[("v1", 15)]),
     ("events.k8s.io", 17750, &[("v1", 15), ("v1beta1", 5)]),

@@ -49,6 +49,9 @@ pub struct Change<O> {
     pub after: Option<Kept<O>>,
 }
 
+/// Changes as they happen, in their order.
+pub type Changes<O> = BoxStream<'static, Result<Change<O>, StorageError>>;
+
 /// Why a database does not do as asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -115,10 +118,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StorageError`], at once or in the stream.
-    async fn watch(
-        &self,
-        from: u64,
-    ) -> Result<BoxStream<'static, Result<Change<Self::Object>, StorageError>>, StorageError>;
+    async fn watch(&self, from: u64) -> Result<Changes<Self::Object>, StorageError>;
 }
 
 /// A database as the store of one resource.

@@ -14,7 +14,7 @@ mod server;
 pub use computed::{Asked, Computed};
 pub use definition::{Definition, DefinitionError};
 pub use delegation::{Delegation, DelegationError, Trusted};
-pub use kept::{Change, Kept, Name, Storage, StorageError};
+pub use kept::{Change, Changes, Kept, Name, Storage, StorageError};
 pub use server::{Builder, ExtensionServer, ServerError};
 pub use trimtab_apimachinery_meta::ApiError;
 pub use trimtab_apiserver_core::extensions::Convert;

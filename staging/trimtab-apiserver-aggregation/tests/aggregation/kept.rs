@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use http::Method;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use trimtab_apiserver_aggregation::kit::{Change, ExtensionServer, Kept, Name, Storage, StorageError};
+use trimtab_apiserver_aggregation::kit::{
+    Change, Changes, ExtensionServer, Kept, Name, Storage, StorageError,
+};
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 
@@ -94,10 +96,7 @@ impl Storage for Tickets {
         Ok(Some(revision))
     }
 
-    async fn watch(
-        &self,
-        from: u64,
-    ) -> Result<BoxStream<'static, Result<Change<Value>, StorageError>>, StorageError> {
+    async fn watch(&self, from: u64) -> Result<Changes<Value>, StorageError> {
         let (data, revision) = (self.data.clone(), self.revision.subscribe());
         let changes = stream::unfold((data, revision, from), |(data, mut revision, next)| async move {
             revision.wait_for(|now| *now >= next).await.ok()?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Client, Error};
@@ -11,6 +10,7 @@ use kube::{Client, Error};
 use super::findings::Findings;
 use crate::live::{self, LiveError, patiently};
 use crate::resources::{Resource, Resources};
+use crate::workload::clock::Clock;
 
 /// How many resources of one namespace are emptied at a time.
 const AT_A_TIME: usize = 8;
@@ -107,7 +107,7 @@ fn of_those_left(left: &[ObjectMeta], resource: &Resource, namespace: &str) -> F
     }
     let name = format!("{}.{}", resource.api.plural, resource.api.group);
     found.remaining = BTreeMap::from([(name, left.len())]);
-    let now = Timestamp::now();
+    let now = Clock::System.now();
     let has_time = |object: &ObjectMeta| object.deletion_timestamp.as_ref().is_some_and(|end| end.0 > now);
     if found.finalizers.is_empty() && !left.iter().any(has_time) {
         found.failures.push(format!(

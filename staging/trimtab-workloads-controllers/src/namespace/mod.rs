@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
@@ -20,6 +19,7 @@ use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
 use crate::context::{Context, InvalidController};
 use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
+use crate::workload::clock::Clock;
 
 /// The controller's name.
 pub(crate) const NAME: &str = "namespace-controller";
@@ -124,7 +124,10 @@ async fn empty(client: &Client, name: &str) -> Result<usize, LiveError> {
         namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     let found = content::delete_all(client, name).await;
-    if found.tell(namespace.status.get_or_insert_default(), &Time(Timestamp::now())) {
+    if found.tell(
+        namespace.status.get_or_insert_default(),
+        &Time(Clock::System.now()),
+    ) {
         namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     if !found.is_empty() {

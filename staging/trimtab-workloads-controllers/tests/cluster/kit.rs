@@ -97,7 +97,7 @@ impl Cluster {
         let clock = Clock::driven(Timestamp::now());
         let mut options = Options::default();
         options.controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
-        options.clock = clock.clone();
+        options.clock = clock;
         env.run(|client, stop| run(client, options, stop));
         env.run(|client, stop| kubelet_of_all(client, "default".to_owned(), clock, stop));
         Self {
@@ -288,7 +288,7 @@ async fn kubelet_of_all(
     let mut tasks = tokio::task::JoinSet::new();
     while let Some(Some(pod)) = stop.run_until_cancelled(receiver.recv()).await {
         let pod = pod.decode().expect("a pod");
-        let (client, clock) = (client.clone(), clock.clone());
+        let client = client.clone();
         tasks.spawn(async move {
             tokio::time::sleep(READY_AFTER).await;
             let ended = json!({"type": "Ready", "status": "False", "lastTransitionTime": whole(clock.now())});
