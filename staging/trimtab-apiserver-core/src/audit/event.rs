@@ -26,6 +26,8 @@ pub(super) struct Event {
     pub(super) user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) impersonated_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authentication_metadata: Option<Value>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub(super) source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -99,6 +101,7 @@ impl Event {
             verb: request.verb.clone(),
             user: user.into(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref,

@@ -172,6 +172,10 @@ async fn as_much_is_written_as_the_policy_wants() {
     }
     assert_eq!(dry["user"]["username"], "kubernetes-admin");
     assert_eq!(dry["impersonatedUser"]["username"], "jane");
+    assert!(
+        dry.get("authenticationMetadata").is_none(),
+        "nobody is a master by a rule about some requests"
+    );
     assert_eq!(made["objectRef"]["name"], "m", "what the path did not name");
     assert_eq!(made["requestObject"]["data"], json!({"k": "v"}));
     assert_eq!(made["responseObject"]["data"], json!({"k": "v"}));

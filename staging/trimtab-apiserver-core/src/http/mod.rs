@@ -41,6 +41,7 @@ use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_kinds::resource::Resource;
 
 use self::head::{Head, asked, read_body, read_head};
+use self::impersonate::Impersonation;
 pub(crate) use self::info::Target;
 use self::negotiate::{Encoding, InProtobuf, Offer, Written};
 use self::respond::Style;
@@ -65,6 +66,7 @@ pub(crate) struct Api {
     registry: Arc<Registry>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
+    impersonation: Impersonation,
     /// Whose keys are published.
     issuer: Arc<Issuer>,
     anonymous: bool,
@@ -132,6 +134,12 @@ struct Passage {
 }
 
 impl Api {
+    /// Who decides what may be done.
+    #[cfg(test)]
+    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
+        &*self.authorizer
+    }
+
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
             registry,
@@ -153,6 +161,7 @@ impl Api {
             registry,
             authenticator,
             authorizer,
+            impersonation: Impersonation::default(),
             issuer,
             anonymous,
             front_proxy,
