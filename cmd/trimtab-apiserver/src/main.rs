@@ -33,7 +33,9 @@ async fn run(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Cli::parse().server;
+    let (cli, flags) = cli::parse::<Cli>();
+    let mut options = cli.server;
+    options.flags = flags;
     cli::log_to_stderr(options.verbosity);
     let Err(error) = run(&options).await else {
         return ExitCode::SUCCESS;

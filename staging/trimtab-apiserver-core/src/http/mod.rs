@@ -21,7 +21,9 @@ mod snapshot;
 mod tests;
 mod yaml;
 mod yaml_scalar;
+mod zpages;
 
+use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use futures::{StreamExt as _, stream};
 use http::header::USER_AGENT;
 use http::{Method, Request, Response};
 use http_body::Body as _;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::{ApiError, GroupVersionKind};
@@ -50,7 +53,7 @@ use crate::audit::{Audit, Record};
 use crate::auth::{Authenticator, Authorizer, FrontProxy};
 use crate::discovery::Discovery;
 use crate::flow::{Classified, Flow, Permit};
-use crate::metrics::Metrics;
+use crate::metrics::{HealthMetrics, Metrics};
 use crate::openapi::OpenApi;
 use crate::registry::Registry;
 
@@ -77,6 +80,11 @@ pub(crate) struct Api {
     discovery: Discovery,
     openapi: OpenApi,
     metrics: Metrics,
+    healths: HealthMetrics,
+    /// When it was started.
+    started: Timestamp,
+    /// By which flags; none where there were none to give.
+    flags: BTreeMap<String, String>,
     /// Cancelled when the server stops: watches end then.
     stop: CancellationToken,
 }
@@ -97,6 +105,8 @@ pub(crate) struct Parts {
     /// How long a request may take that does not last.
     pub(crate) request_timeout: Duration,
     pub(crate) metrics: Metrics,
+    /// By which flags the server was started.
+    pub(crate) flags: BTreeMap<String, String>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -152,12 +162,16 @@ impl Api {
             audit,
             request_timeout,
             metrics,
+            flags,
             stop,
         } = parts;
         Self {
             discovery: Discovery::new(registry.resources().clone()),
             openapi: OpenApi::new(registry.resources().clone()),
             metrics,
+            healths: HealthMetrics::new(),
+            started: Timestamp::now(),
+            flags,
             registry,
             authenticator,
             authorizer,
