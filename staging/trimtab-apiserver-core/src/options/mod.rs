@@ -242,6 +242,11 @@ pub enum OptionsError {
 }
 
 impl ServerOptions {
+    /// The flags alone, for those who list them.
+    pub fn command() -> clap::Command {
+        Self::augment_args(clap::Command::new("server"))
+    }
+
     /// Starts the server that the options describe, and writes the administrator's kubeconfig.
     ///
     /// # Errors
