@@ -66,6 +66,17 @@ const STAGING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "trimtab-apiserver-aggregation",
+        &[
+            "trimtab-apimachinery-meta",
+            "trimtab-apimachinery-schema",
+            "trimtab-apiserver-auth",
+            "trimtab-apiserver-core",
+            "trimtab-apiserver-kinds",
+            "trimtab-apiserver-storage",
+        ],
+    ),
+    (
         "trimtab-testing-env",
         &[
             "trimtab-apimachinery-meta",

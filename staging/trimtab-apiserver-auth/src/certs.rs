@@ -115,7 +115,16 @@ impl Authority {
     ///
     /// When files cannot be read, written or used.
     pub fn open(dir: &Path) -> Result<Self, CertError> {
-        let (crt, key) = (dir.join("ca.crt"), dir.join("ca.key"));
+        Self::open_named(dir, "ca")
+    }
+
+    /// As [`Authority::open`], in files of another name, as `front-proxy-ca`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Authority::open`].
+    pub fn open_named(dir: &Path, name: &str) -> Result<Self, CertError> {
+        let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         if let (Some(certificate), Some(key_pem)) = (read(&crt)?, read(&key)?) {
             let unusable = |path: &Path, why: String| CertError::Unusable {
                 path: path.display().to_string(),
@@ -173,15 +182,36 @@ impl Authority {
     ///
     /// When files cannot be read or written.
     pub fn open_serving(&self, dir: &Path, names: &[String]) -> Result<Pair, CertError> {
-        let (crt, key) = (dir.join("apiserver.crt"), dir.join("apiserver.key"));
+        let fits = |certificate: &str| names_all(certificate, names);
+        self.open_pair(dir, "apiserver", fits, || self.serving(names))
+    }
+
+    /// The client certificate for a user without groups that is kept in `dir`, in files named after the user; made when it is
+    /// missing, about to expire, or of another authority.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written.
+    pub fn open_client(&self, dir: &Path, name: &str) -> Result<Pair, CertError> {
+        self.open_pair(dir, name, |_| true, || self.client(name, ""))
+    }
+
+    fn open_pair(
+        &self,
+        dir: &Path,
+        file: &str,
+        fits: impl Fn(&str) -> bool,
+        make: impl FnOnce() -> Result<Pair, CertError>,
+    ) -> Result<Pair, CertError> {
+        let (crt, key) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
         if let (Some(certificate), Some(key)) = (read(&crt)?, read(&key)?)
             && days_left(&certificate).is_ok_and(|days| days > RENEW_DAYS)
             && self.issued(&certificate)
-            && names_all(&certificate, names)
+            && fits(&certificate)
         {
             return Ok(Pair { certificate, key });
         }
-        let pair = self.serving(names)?;
+        let pair = make()?;
         write(&crt, &pair.certificate, 0o644)?;
         write(&key, &pair.key, 0o600)?;
         Ok(pair)

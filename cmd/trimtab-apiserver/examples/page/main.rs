@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use clap::{Args as _, Command};
 use trimtab_apiserver::admission::Plugins;
+use trimtab_apiserver::aggregation::AggregatorOptions;
 use trimtab_apiserver::kinds::builtin;
 use trimtab_apiserver::kinds::resource::{ALL_VERBS, Resource};
 use trimtab_apiserver::options::ServerOptions;
@@ -148,7 +150,8 @@ fn plugins() -> String {
 }
 
 fn flags() -> Result<String, String> {
-    let command = ServerOptions::command();
+    let command = ServerOptions::augment_args(Command::new("server"));
+    let command = AggregatorOptions::augment_args(command);
     let mut rows = Vec::new();
     for flag in command.get_arguments() {
         let Some(name) = flag.get_long() else { continue };

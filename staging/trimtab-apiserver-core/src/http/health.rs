@@ -33,7 +33,21 @@ pub(super) const STARTED: [&str; 16] = [
     "poststarthook/priority-and-fairness-config-producer",
     "poststarthook/bootstrap-controller",
 ];
-/// Those of them that there are only while requests are let in by flow schemas.
+/// So many of them, the first, are those of any server.
+const GENERIC: usize = 5;
+/// What those add who pass requests on to other servers.
+const AGGREGATED: [&str; 9] = [
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
+];
+/// Those that there are only while requests are let in by flow schemas.
 const OF_FLOWS: &str = "poststarthook/priority-and-fairness-";
 
 /// What is asked first whether the server is alive. `etcd` is what clients call the storage.
@@ -53,10 +67,18 @@ impl Api {
             "readyz" => (&READY[..], Some(SHUTDOWN)),
             _ => (&ALIVE[..], None),
         };
+        // A server of a group of its own issues no tokens, and has what any server begins with.
+        let own = if self.issuer.is_some() {
+            STARTED.len()
+        } else {
+            GENERIC
+        };
         let started = STARTED
             .into_iter()
+            .take(own)
             .filter(move |name| fair || !name.starts_with(OF_FLOWS));
-        first.iter().copied().chain(started).chain(last)
+        let aggregated = self.served.is_some().then_some(AGGREGATED).into_iter().flatten();
+        first.iter().copied().chain(started).chain(aggregated).chain(last)
     }
 
     /// The paths of all endpoints and of their checks.
