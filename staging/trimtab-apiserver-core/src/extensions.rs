@@ -150,9 +150,11 @@ impl Served {
         self.picture.load_full()
     }
 
-    /// From now on it is this.
+    /// From now on it is this. What is made of it is made anew only if it is another.
     pub fn set(&self, picture: Picture) {
-        self.picture.store(Arc::new(picture));
+        if !self.load().is_same(&picture) {
+            self.picture.store(Arc::new(picture));
+        }
     }
 
     /// An APIService has become unavailable, for this reason.
@@ -207,6 +209,47 @@ impl Picture {
         found.map(|(_, backend)| backend)
     }
 
+    /// Whether nothing that is made of the one differs from what is made of the other.
+    fn is_same(&self, other: &Self) -> bool {
+        let version = |one: &Version, other: &Version| {
+            one.name == other.name
+                && match (&one.elsewhere, &other.elsewhere) {
+                    (Some(one), Some(other)) => {
+                        Arc::ptr_eq(&one.backend, &other.backend)
+                            && one.is_current == other.is_current
+                            && one.is_available == other.is_available
+                            && one.resources == other.resources
+                    }
+                    (one, other) => one.is_none() && other.is_none(),
+                }
+        };
+        let group = |one: &Group, other: &Group| {
+            one.name == other.name
+                && one.versions.len() == other.versions.len()
+                && one
+                    .versions
+                    .iter()
+                    .zip(&other.versions)
+                    .all(|(one, other)| version(one, other))
+        };
+        type Entry<'e> = (&'e String, &'e (Value, Arc<dyn Backend>));
+        let entry = |(one, other): (Entry<'_>, Entry<'_>)| one.0 == other.0 && one.1.0 == other.1.0;
+        self.groups.len() == other.groups.len()
+            && self
+                .groups
+                .iter()
+                .zip(&other.groups)
+                .all(|(one, other)| group(one, other))
+            && self.openapi.len() == other.openapi.len()
+            && self.openapi.iter().zip(&other.openapi).all(entry)
+            && self.openapi_v2.len() == other.openapi_v2.len()
+            && self
+                .openapi_v2
+                .iter()
+                .zip(&other.openapi_v2)
+                .all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// The groups in their order.
     pub fn groups(&self) -> &[Group] {
         &self.groups
@@ -217,5 +260,73 @@ impl Picture {
         let group = self.groups.iter().find(|g| g.name == group)?;
         let version = group.versions.iter().find(|v| v.name == version)?;
         version.elsewhere.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl Backend for Nobody {
+        async fn answer(&self, _: Forwarded) -> Result<Response<Body>, ApiError> {
+            Err(ApiError::unknown_resource())
+        }
+    }
+
+    #[test]
+    fn a_picture_that_is_the_same_is_not_a_new_one() {
+        let backend: Arc<dyn Backend> = Arc::new(Nobody);
+        let old = Arc::new(OldDocument {
+            below: "/apis/g/v1/".to_owned(),
+            document: json!({}),
+        });
+        let make = |resource: &str, is_current, url: &str, old: &Arc<OldDocument>| {
+            let elsewhere = Elsewhere {
+                backend: backend.clone(),
+                resources: vec![json!({"resource": resource})],
+                is_current,
+                is_available: true,
+            };
+            let version = |name: &str, elsewhere| Version {
+                name: name.to_owned(),
+                elsewhere,
+            };
+            let group = Group {
+                name: "g".to_owned(),
+                versions: vec![version("v1", Some(elsewhere)), version("v2", None)],
+            };
+            let entry = (json!({"serverRelativeURL": url}), backend.clone());
+            let openapi = BTreeMap::from([("apis/g/v1".to_owned(), entry)]);
+            Picture::new(vec![group], openapi, vec![old.clone()])
+        };
+        let served = Served::default();
+        served.set(make("a", true, "/1", &old));
+        let first = served.picture();
+        served.set(make("a", true, "/1", &old));
+        assert!(Arc::ptr_eq(&first, &served.picture()));
+        assert!(first.backend("g", "v1").is_some());
+        assert!(first.backend("g", "v2").is_none() && first.backend("h", "v1").is_none());
+        let new = Arc::new(OldDocument {
+            below: old.below.clone(),
+            document: json!({}),
+        });
+        for other in [
+            make("b", true, "/1", &old),
+            make("a", false, "/1", &old),
+            make("a", true, "/2", &old),
+            make("a", true, "/1", &new),
+            Picture::default(),
+        ] {
+            let before = served.picture();
+            served.set(other);
+            assert!(!Arc::ptr_eq(&before, &served.picture()));
+            served.set(make("a", true, "/1", &old));
+        }
     }
 }

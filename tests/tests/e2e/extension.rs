@@ -74,13 +74,13 @@ fn kubectl_uses_what_a_server_behind_has_as_if_it_were_the_servers_own() {
     let file = dir.path().join("note.yaml");
     let note = |text: &str| {
         let yaml = format!(
-            "apiVersion: samples.trimtab.dev/v1\nkind: Note\nmetadata: {{name: n}}\nspec: {{text: '{text}'}}\n"
+            "apiVersion: samples.trimtab.dev/v1\nkind: Note\nmetadata: {{name: first}}\nspec: {{text: '{text}'}}\n"
         );
         std::fs::write(&file, yaml).expect("a file");
         file.display().to_string()
     };
     kubectl.ok(&["apply", "-f", &note("one")]);
-    assert_eq!(kubectl.json(&["get", "note", "n"])["spec"]["weight"], 1);
+    assert_eq!(kubectl.json(&["get", "note", "first"])["spec"]["weight"], 1);
     let watch = kubectl.start(&["get", "notes", "--watch", "-o", "custom-columns=TEXT:.spec.text"]);
     watch.wait_for_line("one");
     assert!(
@@ -95,7 +95,7 @@ fn kubectl_uses_what_a_server_behind_has_as_if_it_were_the_servers_own() {
     let error = kubectl.fails(&[
         "patch",
         "note",
-        "n",
+        "first",
         "--type=merge",
         "-p",
         r#"{"spec":{"weight":9}}"#,
@@ -109,14 +109,19 @@ fn kubectl_uses_what_a_server_behind_has_as_if_it_were_the_servers_own() {
         error.contains("notes.samples.trimtab.dev is forbidden: User \"alice\" cannot list"),
         "{error}"
     );
-    let error = kubectl.fails(&[
-        "get",
-        "notes",
-        "--token=nobodys",
-        "--client-key=",
-        "--client-certificate=",
-    ]);
-    assert!(!error.is_empty());
+    let url = kubectl.ok(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+    let (url, authority) = (
+        format!("--server={url}"),
+        format!(
+            "--certificate-authority={}",
+            dir.path().join("certs/ca.crt").display()
+        ),
+    );
+    for (token, wanted) in [("nobodys", "Unauthorized"), ("alice-token", "forbidden")] {
+        let token = format!("--token={token}");
+        let error = kubectl.fails(&["get", "notes", "--kubeconfig=/dev/null", &url, &authority, &token]);
+        assert!(error.contains(wanted), "{error}");
+    }
 
     // It goes, and comes back with what it has kept.
     extension.signal("INT");
@@ -136,8 +141,8 @@ fn kubectl_uses_what_a_server_behind_has_as_if_it_were_the_servers_own() {
     kubectl.ok(&["get", "namespaces"]);
     let extension = sample(dir.path(), server.kubeconfig(), port);
     available(&kubectl, "True");
-    assert_eq!(kubectl.json(&["get", "note", "n"])["spec"]["text"], "two");
-    kubectl.ok(&["delete", "note", "n"]);
+    assert_eq!(kubectl.json(&["get", "note", "first"])["spec"]["text"], "two");
+    kubectl.ok(&["delete", "note", "first"]);
     drop(extension);
     server.stop();
 }

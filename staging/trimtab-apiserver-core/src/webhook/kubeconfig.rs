@@ -22,11 +22,12 @@ use super::dial::Dialer;
 use super::errors::{CallError, explain};
 use super::target::Place;
 use super::{Resolver, tls};
-use crate::http::MAX_BODY;
 
 /// Who calls.
 const AGENT: &str = concat!("trimtab-apiserver/", env!("CARGO_PKG_VERSION"));
 
+/// The longest document that is read of what is called, in bytes: a list may be long.
+const MOST_ANSWER: usize = 64 * 1024 * 1024;
 /// Where a pod's service account is.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -254,7 +255,7 @@ impl Endpoint {
             json => json.to_string().into(),
         };
         let name = go_name(&method);
-        let answer = self.send(method, &url, body, MAX_BODY, end).await?;
+        let answer = self.send(method, &url, body, MOST_ANSWER, end).await?;
         serde_json::from_slice(&answer).map_err(|error| CallError::of(&name, &url, error))
     }
 
