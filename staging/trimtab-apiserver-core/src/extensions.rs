@@ -90,12 +90,15 @@ pub struct Served {
     losses: Mutex<BTreeMap<(String, &'static str), u64>>,
 }
 
+/// The versions of a group that others serve, by group: who serves each.
+type Backends = HashMap<String, Vec<(String, Arc<dyn Backend>)>>;
+
 /// What others serve, at one moment.
 #[derive(Debug, Default)]
 pub struct Picture {
     groups: Vec<Group>,
     /// By group, and version.
-    backends: HashMap<String, Vec<(String, Arc<dyn Backend>)>>,
+    backends: Backends,
     /// By what follows `/openapi/v3/`: the entry of the index, and whose it is.
     pub(crate) openapi: BTreeMap<String, (Value, Arc<dyn Backend>)>,
     /// To be merged into the old document, the first most important.
@@ -182,7 +185,7 @@ impl Picture {
         openapi: BTreeMap<String, (Value, Arc<dyn Backend>)>,
         openapi_v2: Vec<Arc<OldDocument>>,
     ) -> Self {
-        let mut backends: HashMap<String, Vec<(String, Arc<dyn Backend>)>> = HashMap::new();
+        let mut backends: Backends = HashMap::new();
         for group in &groups {
             for version in &group.versions {
                 if let Some(elsewhere) = &version.elsewhere {

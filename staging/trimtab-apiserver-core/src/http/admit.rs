@@ -24,7 +24,6 @@ use crate::registry::time_asked;
 
 impl Api {
     /// Answers a request in the time that it has.
-    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
     pub(super) async fn serve<B>(
         &self,
         head: &Head,
