@@ -70,6 +70,17 @@ impl Kubectl {
         self.command(args).output().expect("kubectl starts")
     }
 
+    /// Runs kubectl with these variables in its environment.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run_with_env(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        command.output().expect("kubectl starts")
+    }
+
     /// Runs `kubectl edit` with an editor that does this `sed` script; it must succeed.
     ///
     /// # Panics

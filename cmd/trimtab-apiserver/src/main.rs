@@ -36,10 +36,12 @@ async fn run(options: &ServerOptions, aggregator: &AggregatorOptions) -> Result<
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let (cli, flags) = cli::parse::<Cli>();
     let Cli {
-        server: options,
+        server: mut options,
         aggregator,
-    } = Cli::parse();
+    } = cli;
+    options.flags = flags;
     cli::log_to_stderr(options.verbosity);
     let Err(error) = run(&options, &aggregator).await else {
         return ExitCode::SUCCESS;

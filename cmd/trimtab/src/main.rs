@@ -50,7 +50,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let (Cli { mut command }, flags) = cli::parse::<Cli>();
+    if let Command::Up { server, .. } = &mut command {
+        server.flags = flags;
+    }
     cli::log_to_stderr(match &command {
         Command::Up { server, .. } => server.verbosity,
         _ => 0,

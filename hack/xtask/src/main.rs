@@ -1,13 +1,14 @@
 //! The house's own checks and chores: `cargo xtask verify [CHECK…]`, called by the scripts in `hack/`.
 //!
 //! Each check prints what is wrong, where, and what to run or change; the exit status is 1 when one failed.
-//! The quick checks read files only. The slow ones build: `publish` and `move`.
+//! The quick checks read files only. The slow ones build: `page`, `publish` and `move`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line's output is its purpose
 
 mod deps;
 mod drill;
 mod facades;
 mod manifests;
+mod page;
 mod publish;
 mod tidy;
 mod workspace;
@@ -24,15 +25,20 @@ const CHECKS: &[Check] = &[
     ("deps", true, deps::check),
     ("facades", true, facades::check),
     ("manifests", true, manifests::check),
+    ("page", false, page::check),
     ("publish", false, publish::check),
     ("move", false, drill::check),
 ];
 
-const USAGE: &str = "usage: cargo xtask verify [--quick] [tidy|deps|facades|manifests|publish|move]…";
+const USAGE: &str = "usage: cargo xtask verify [--quick] [tidy|deps|facades|manifests|page|publish|move]…
+       cargo xtask page --write";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let ["page", rest @ ..] = words.as_slice() {
+        return write_page(rest);
+    }
     let Some((&"verify", rest)) = words.split_first() else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -73,5 +79,20 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+/// Writes the page that says how complete the API server is.
+fn write_page(rest: &[&str]) -> ExitCode {
+    let done = match rest {
+        ["--write"] => Workspace::load().and_then(|workspace| page::write(&workspace)),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

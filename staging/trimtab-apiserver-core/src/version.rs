@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// As `/version` says it: Kubernetes' version, with our own as build metadata.
 pub(crate) const GIT_VERSION: &str = concat!("v1.36.2+trimtab.", env!("CARGO_PKG_VERSION"));
 
+/// The version of Kubernetes whose behaviour this is.
+pub(crate) const MINOR_VERSION: &str = "1.36";
+
 /// The document at `/version`.
 pub(crate) fn document() -> Value {
     json!({

@@ -120,6 +120,18 @@ impl Default for Plugins {
 }
 
 impl Plugins {
+    /// All plugins of kube-apiserver in its order, and what becomes of them here: `on`, `off` until enabled, or `absent`.
+    pub fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+        KNOWN.iter().map(|(name, state)| {
+            let state = match state {
+                State::On => "on",
+                State::Off => "off",
+                State::Missed | State::Absent => "absent",
+            };
+            (*name, state)
+        })
+    }
+
     /// Those that are on by default, with these and without those; by kube-apiserver's names.
     ///
     /// # Errors

@@ -11,6 +11,28 @@ use super::policy::{Level, Stage};
 /// Longer user agents are cut; kube-apiserver's `maxUserAgentLength`.
 const LONGEST_AGENT: usize = 1024;
 
+/// The annotation of events that something has been left out of.
+const TRUNCATED: &str = "audit.k8s.io/truncated";
+
+/// How long events may be, and what is written or sent at once, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// What was sent and answered is left out of longer events; what is longer even so is lost.
+    pub max_event: usize,
+    /// Events that would make a batch longer go into the next.
+    pub max_batch: usize,
+}
+
+impl Default for Truncation {
+    /// kube-apiserver's: 100 KiB and 10 MiB.
+    fn default() -> Self {
+        Self {
+            max_event: 100 << 10,
+            max_batch: 10 << 20,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Event {
@@ -26,6 +48,8 @@ pub(super) struct Event {
     pub(super) user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) impersonated_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authentication_metadata: Option<Value>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub(super) source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -99,6 +123,7 @@ impl Event {
             verb: request.verb.clone(),
             user: user.into(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref,
@@ -120,6 +145,28 @@ impl Event {
         if end < agent.len() {
             self.user_agent.push_str("...TRUNCATED");
         }
+    }
+
+    /// One line that is no longer than this, in bytes; `None` if that cannot be had. What was sent and answered is left out of
+    /// one that is, and that is said in it.
+    pub(super) fn line_within(&self, most: usize) -> Option<Vec<u8>> {
+        let line = self.line();
+        if line.len() <= most {
+            return Some(line);
+        }
+        if ![Level::Request, Level::RequestResponse]
+            .map(Level::as_str)
+            .contains(&self.level)
+        {
+            return None;
+        }
+        let mut short = Self {
+            request_object: None,
+            response_object: None,
+            ..self.clone()
+        };
+        short.annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
+        Some(short.line()).filter(|line| line.len() <= most)
     }
 
     /// One line.

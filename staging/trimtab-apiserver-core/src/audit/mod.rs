@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use trimtab_apimachinery_meta::names;
 use trimtab_apiserver_auth::{Attributes, UserInfo};
 
+pub use self::event::Truncation;
 pub use self::file::Rotation;
 pub use self::policy::{Level, Policy, PolicyError, Stage};
 pub(crate) use self::record::Record;
@@ -227,11 +228,12 @@ impl Audit {
     /// When it is the first, cannot be written, and must be.
     fn write(&self, event: &event::Event, first: bool) -> io::Result<Option<Sent>> {
         self.figures.events.inc();
-        let line = event.line();
         let mut refused = Ok(None);
-        if let Some(webhook) = &self.webhook {
+        if let Some(webhook) = &self.webhook
+            && let Some(line) = self.line(event, webhook.truncation)
+        {
             let wait = first && webhook.mode != Mode::Batch;
-            match webhook.write(line.clone(), wait) {
+            match webhook.write(line, wait) {
                 Ok(sent) => refused = Ok(sent),
                 Err(error) => {
                     tracing::error!(%error, "an audit event cannot be sent");
@@ -243,6 +245,7 @@ impl Audit {
             }
         }
         if let Some(log) = &self.log
+            && let Some(line) = self.line(event, log.truncation)
             && let Err(error) = log.write(line)
         {
             tracing::error!(%error, "an audit event cannot be written");
@@ -252,5 +255,18 @@ impl Audit {
             }
         }
         refused
+    }
+
+    /// An event as it is written where events may be as long as this says; `None` if it is too long.
+    fn line(&self, event: &event::Event, truncation: Option<Truncation>) -> Option<Vec<u8>> {
+        let Some(truncation) = truncation else {
+            return Some(event.line());
+        };
+        let line = event.line_within(truncation.max_event);
+        if line.is_none() {
+            tracing::error!("an audit event is too long even without what was sent and answered");
+            self.figures.lost("truncate", 1);
+        }
+        line
     }
 }

@@ -73,9 +73,11 @@ impl Record {
         self.ended = true;
     }
 
-    /// The user as whom the request is made.
-    pub(crate) fn impersonates(&mut self, user: &UserInfo) {
+    /// The user as whom the request is made, and the verb by which it may be if that is about some requests alone.
+    pub(crate) fn impersonates(&mut self, user: &UserInfo, constraint: Option<&str>) {
         self.event.impersonated_user = Some(user.into());
+        let metadata = constraint.map(|verb| json!({"impersonationConstraint": verb}));
+        self.event.authentication_metadata = metadata;
     }
 
     /// What the authorizer said.

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::event::Truncation;
 use super::file::{LogFile, Rotation};
 
 /// Events that may wait for the thread that writes; more are lost. kube-apiserver's `--audit-log-batch-buffer-size`.
@@ -36,6 +37,8 @@ pub struct LogConfig {
     pub rotation: Rotation,
     /// When events are written.
     pub mode: Mode,
+    /// How long they may be; `None` for as long as they are.
+    pub truncation: Option<Truncation>,
 }
 
 enum Out {
@@ -46,6 +49,7 @@ enum Out {
 /// Writes events.
 pub(super) struct Sink {
     mode: Mode,
+    pub(super) truncation: Option<Truncation>,
     /// Unless a thread has it.
     out: Option<Mutex<Out>>,
     thread: Option<(SyncSender<Vec<u8>>, JoinHandle<()>)>,
@@ -81,13 +85,17 @@ impl Sink {
         };
         let mut sink = Self {
             mode: config.mode,
+            truncation: config.truncation,
             out: None,
             thread: None,
         };
         if config.mode == Mode::Batch {
             let (sender, receiver) = sync_channel(BUFFER);
             let thread = std::thread::Builder::new().name("audit".to_owned());
-            let thread = thread.spawn(move || write_all(out, &receiver, &failed))?;
+            let longest = config
+                .truncation
+                .map_or(usize::MAX, |truncation| truncation.max_batch);
+            let thread = thread.spawn(move || write_all(out, &receiver, longest, &failed))?;
             sink.thread = Some((sender, thread));
         } else {
             sink.out = Some(Mutex::new(out));
@@ -126,12 +134,17 @@ impl Drop for Sink {
     }
 }
 
-fn write_all(mut out: Out, events: &Receiver<Vec<u8>>, failed: &impl Fn(usize)) {
-    while let Ok(mut lines) = events.recv() {
+fn write_all(mut out: Out, events: &Receiver<Vec<u8>>, longest: usize, failed: &impl Fn(usize)) {
+    let mut left = None;
+    while let Some(mut lines) = left.take().or_else(|| events.recv().ok()) {
         let mut count = 1;
         while count < AT_ONCE
             && let Ok(more) = events.try_recv()
         {
+            if lines.len() + more.len() > longest {
+                left = Some(more);
+                break;
+            }
             lines.extend_from_slice(&more);
             count += 1;
         }

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_storage::{Config, MemoryStore};
 
-use super::{Audit, Batching, LogConfig, Mode, Policy, Rotation, WebhookConfig, annotate};
+use super::{Audit, Batching, LogConfig, Mode, Policy, Rotation, Truncation, WebhookConfig, annotate};
 use crate::webhook::testing::{Hook, Reply};
 use crate::{ApiServer, ApiService};
 
@@ -22,6 +22,10 @@ struct Kit {
 
 impl Kit {
     async fn new(rules: &str, mode: Mode) -> Self {
+        Self::truncating(rules, mode, None).await
+    }
+
+    async fn truncating(rules: &str, mode: Mode, truncation: Option<Truncation>) -> Self {
         let folder = std::env::temp_dir().join(format!("trimtab-audited-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).expect("a folder");
         let text = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}");
@@ -30,6 +34,7 @@ impl Kit {
             path: folder.join("audit.log"),
             rotation: Rotation::default(),
             mode,
+            truncation,
         };
         let audit = Audit::new(policy).with_log(&log).expect("opens");
         let store = Arc::new(MemoryStore::new(Config::default()));
@@ -172,6 +177,10 @@ async fn as_much_is_written_as_the_policy_wants() {
     }
     assert_eq!(dry["user"]["username"], "kubernetes-admin");
     assert_eq!(dry["impersonatedUser"]["username"], "jane");
+    assert!(
+        dry.get("authenticationMetadata").is_none(),
+        "nobody is a master by a rule about some requests"
+    );
     assert_eq!(made["objectRef"]["name"], "m", "what the path did not name");
     assert_eq!(made["requestObject"]["data"], json!({"k": "v"}));
     assert_eq!(made["responseObject"]["data"], json!({"k": "v"}));
@@ -190,6 +199,35 @@ async fn as_much_is_written_as_the_policy_wants() {
     assert_eq!(refused["annotations"]["authorization.k8s.io/decision"], "forbid");
     assert_eq!(refused["responseStatus"]["code"], 403);
     assert!(refused["requestReceivedTimestamp"].as_str() <= refused["stageTimestamp"].as_str());
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_left_out_of_events() {
+    let truncation = |max_event| {
+        Some(Truncation {
+            max_event,
+            ..Truncation::default()
+        })
+    };
+    let rules = "- {level: RequestResponse, verbs: [create], omitStages: [RequestReceived]}";
+    for mode in [Mode::Blocking, Mode::Batch] {
+        for (max_event, written, whole) in [(100_000, true, true), (2000, true, false), (100, false, false)] {
+            let kit = Kit::truncating(rules, mode, truncation(max_event)).await;
+            let map = json!({"metadata": {"name": "m"}, "data": {"k": "v".repeat(3000)}});
+            let headers = [("content-type", "application/json")];
+            let code = send(&kit.server.service(), "POST", MAPS, &headers, &map.to_string()).await;
+            assert_eq!(code, 201);
+            let events = kit.stop().await;
+            assert_eq!(events.len(), usize::from(written), "{max_event}");
+            let Some(event) = events.first() else { continue };
+            assert_eq!(event["objectRef"]["name"], "m");
+            for object in ["requestObject", "responseObject"] {
+                assert_eq!(event.get(object).is_some(), whole, "{max_event} {object}");
+            }
+            let said = &event["annotations"]["audit.k8s.io/truncated"];
+            assert_eq!(*said == "true", !whole, "{max_event}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -267,6 +305,7 @@ async fn a_request_that_fails_badly_is_written_as_such() {
         path: folder.join("audit.log"),
         rotation: Rotation::default(),
         mode: Mode::BlockingStrict,
+        truncation: None,
     };
     let policy = Policy::read(text, "p".to_owned()).expect("a policy");
     let audit = Arc::new(Audit::new(policy).with_log(&log).expect("opens"));
@@ -315,7 +354,7 @@ fn kubeconfig(hook: &Hook, folder: &Path) -> PathBuf {
     file
 }
 
-async fn with_webhook(hook: &Hook, mode: Mode) -> (ApiServer, PathBuf) {
+async fn with_webhook(hook: &Hook, mode: Mode, truncation: Option<Truncation>) -> (ApiServer, PathBuf) {
     let folder = std::env::temp_dir().join(format!("trimtab-audit-hook-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).expect("a folder");
     let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]";
@@ -327,6 +366,7 @@ async fn with_webhook(hook: &Hook, mode: Mode) -> (ApiServer, PathBuf) {
             wait: std::time::Duration::from_secs(3600),
             ..Batching::default()
         },
+        truncation,
         initial_backoff: std::time::Duration::ZERO,
     };
     let policy = Policy::read(text, "p".to_owned()).expect("a policy");
@@ -370,7 +410,7 @@ async fn events_are_sent_in_batches_again_if_need_be_and_all_of_them_in_the_end(
         },
     )
     .await;
-    let (server, folder) = with_webhook(&hook, Mode::Batch).await;
+    let (server, folder) = with_webhook(&hook, Mode::Batch, None).await;
     let service = server.service();
     for path in ["/version", "/api"] {
         assert_eq!(send(&service, "GET", path, &[], "").await, 200);
@@ -397,6 +437,27 @@ async fn events_are_sent_in_batches_again_if_need_be_and_all_of_them_in_the_end(
 }
 
 #[tokio::test]
+async fn batches_that_would_be_too_long_are_several() {
+    let hook = Hook::start(|_| Reply::raw(200, "text/plain", "")).await;
+    let truncation = Truncation {
+        max_batch: 1,
+        ..Truncation::default()
+    };
+    let (server, folder) = with_webhook(&hook, Mode::Batch, Some(truncation)).await;
+    let service = server.service();
+    for path in ["/version", "/api"] {
+        assert_eq!(send(&service, "GET", path, &[], "").await, 200);
+    }
+    server.shutdown().await.expect("stops");
+    let (events, sizes) = told(&hook);
+    assert!(
+        events.len() >= 4 && sizes.iter().all(|size| *size == 1),
+        "{events:?} {sizes:?}"
+    );
+    std::fs::remove_dir_all(folder).expect("removes");
+}
+
+#[tokio::test]
 async fn who_cannot_be_written_of_is_refused_where_that_is_wanted() {
     for (mode, code, expected) in [
         (Mode::BlockingStrict, 500, 500),
@@ -404,7 +465,7 @@ async fn who_cannot_be_written_of_is_refused_where_that_is_wanted() {
         (Mode::BlockingStrict, 200, 200),
     ] {
         let hook = Hook::start(move |_| Reply::raw(code, "text/plain", "")).await;
-        let (server, folder) = with_webhook(&hook, mode).await;
+        let (server, folder) = with_webhook(&hook, mode, None).await;
         assert_eq!(
             send(&server.service(), "GET", "/version", &[], "").await,
             expected,

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Figures, Mode};
+use super::{Figures, Mode, Truncation};
 use crate::webhook::{self, CallError, Endpoint};
 
 /// How often a batch is sent at most; that of kube-apiserver's webhooks.
@@ -33,6 +33,8 @@ pub struct WebhookConfig {
     pub mode: Mode,
     /// How events are collected by `Batch`.
     pub batch: Batching,
+    /// How long they may be; `None` for as long as they are.
+    pub truncation: Option<Truncation>,
     /// How long to wait before a batch is sent for the second time; 10 seconds in kube-apiserver.
     pub initial_backoff: Duration,
 }
@@ -77,6 +79,7 @@ impl Default for Batching {
 /// Takes events to be sent.
 pub(super) struct Webhook {
     pub(super) mode: Mode,
+    pub(super) truncation: Option<Truncation>,
     events: mpsc::Sender<Waiting>,
     closing: CancellationToken,
     /// Until it is started.
@@ -121,9 +124,14 @@ impl Webhook {
                 ..config.batch.clone()
             },
         };
+        let longest = config
+            .truncation
+            .map_or(usize::MAX, |truncation| truncation.max_batch);
         let sender = Sender {
             batch,
+            longest,
             waiting,
+            left: None,
             closing: closing.clone(),
             call: Call {
                 endpoint,
@@ -133,6 +141,7 @@ impl Webhook {
         };
         Ok(Self {
             mode: config.mode,
+            truncation: config.truncation,
             events,
             closing,
             sender: Mutex::new(Some(sender)),
@@ -175,7 +184,11 @@ impl Webhook {
 /// Sends events.
 struct Sender {
     batch: Batching,
+    /// How long a batch gets, in bytes.
+    longest: usize,
     waiting: mpsc::Receiver<Waiting>,
+    /// An event that the last batch had no room for.
+    left: Option<Waiting>,
     closing: CancellationToken,
     call: Call,
 }
@@ -198,11 +211,21 @@ impl Sender {
 
     /// The next batch; `None` at the end.
     async fn collect(&mut self) -> Option<Vec<Waiting>> {
-        let mut batch = vec![self.next().await?];
+        let first = match self.left.take() {
+            Some(left) => left,
+            None => self.next().await?,
+        };
+        let mut length = first.line.len();
+        let mut batch = vec![first];
         let end = Instant::now() + self.batch.wait;
         while batch.len() < self.batch.most
             && let Ok(Some(more)) = timeout_at(end, self.next()).await
         {
+            length = length.saturating_add(more.line.len());
+            if length > self.longest {
+                self.left = Some(more);
+                break;
+            }
             batch.push(more);
         }
         Some(batch)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use trimtab_apimachinery_meta::{ApiError, GroupResource};
+use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::Attributes as Asked;
 use trimtab_apiserver_auth::rbac::PolicyRule;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
@@ -100,10 +100,7 @@ impl Escalation {
         }
         let policy = self.rbac.policy();
         let Some(rules) = policy.role_rules(kind, &attributes.namespace, name) else {
-            return Err(ApiError::not_found(
-                &GroupResource::new(GROUP, kind.to_lowercase()),
-                name,
-            ));
+            return Err(ApiError::not_found(&attributes.resource.group_resource(), name));
         };
         self.confirm(attributes, object, rules)
     }

@@ -218,6 +218,118 @@ async fn every_version_sees_the_same_objects() {
     );
 }
 
+/// Versions without a webhook differ in their names, and in what they know: the stored one keeps what it knows, and each
+/// shows of that what it knows itself.
+#[tokio::test]
+async fn what_a_version_does_not_know_is_dropped_on_the_way() {
+    let server = Server::new().await;
+    let schema = |own: &str| {
+        json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "name": {"type": "string"}, own: {"type": "string"},
+            format!("default-{own}"): {"type": "string", "default": own}}}}}})
+    };
+    let mut definition = widgets();
+    definition["spec"]["versions"] = json!([
+        {"name": "v1", "served": true, "storage": true, "schema": schema("old")},
+        {"name": "v2", "served": true, "storage": false, "schema": schema("new")},
+    ]);
+    server.define(definition.clone()).await;
+    let object = |version: &str, name: &str| {
+        json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget", "metadata": {"name": name},
+            "spec": {"name": "n", "old": "o", "new": "n"}})
+    };
+    let steps = async |steps: Vec<(&str, &str, Value, Value)>| {
+        for (verb, path, body, spec) in steps {
+            let path = format!("example.com/{path}");
+            let (code, answer) = server.ask(verb, &path, body).await;
+            assert!(code < 300 && answer["spec"] == spec, "{verb} {path}: {answer}");
+        }
+    };
+    let name = |name: &str| json!({"name": name});
+    let old = json!({"name": "n", "old": "o", "default-old": "old"});
+    let create = [
+        ("v1/default:widgets", "v1", "a"),
+        ("v2/default:widgets", "v2", "b"),
+    ];
+    let [first, second] = create.map(|(path, version, name)| (path, object(version, name)));
+    steps(vec![
+        ("create", first.0, first.1, old.clone()),
+        ("create", second.0, second.1, name("n")),
+        ("get", "v1/default:widgets/a", Value::Null, old),
+        ("get", "v2/default:widgets/a", Value::Null, name("n")),
+        (
+            "get",
+            "v1/default:widgets/b",
+            Value::Null,
+            json!({"name": "n", "default-old": "old"}),
+        ),
+        // What is changed by one version loses what that does not know.
+        (
+            "patch",
+            "v2/default:widgets/a",
+            json!({"spec": {"name": "m"}}),
+            name("m"),
+        ),
+        (
+            "get",
+            "v1/default:widgets/a",
+            Value::Null,
+            json!({"name": "m", "default-old": "old"}),
+        ),
+    ])
+    .await;
+    let (_, list) = server.ask("list", "example.com/v2/widgets", Value::Null).await;
+    assert_eq!(
+        [&list["items"][0]["spec"], &list["items"][1]["spec"]],
+        [&name("m"), &name("n")]
+    );
+    let mut versions = definition["spec"]["versions"].clone();
+    versions[0]["storage"] = json!(false);
+    versions[1]["storage"] = json!(true);
+    let path = format!("apiextensions.k8s.io/v1/{PLURAL}/widgets.example.com");
+    let (code, answer) = server
+        .ask("patch", &path, json!({"spec": {"versions": versions}}))
+        .await;
+    assert_eq!(code, 200, "{answer}");
+    // Until the other version is the stored one, what is read of it has no default of its own.
+    let stored = async {
+        while server
+            .ask("get", "example.com/v2/default:widgets/a", Value::Null)
+            .await
+            .1["spec"]
+            == name("m")
+        {
+            let put = server
+                .ask(
+                    "patch",
+                    "example.com/v1/default:widgets/a",
+                    json!({"spec": {"old": "p"}}),
+                )
+                .await;
+            assert_eq!(put.0, 200, "{put:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), stored)
+        .await
+        .expect("the definition takes effect");
+    steps(vec![
+        (
+            "patch",
+            "v1/default:widgets/a",
+            json!({"spec": {"old": "q"}}),
+            name("m"),
+        ),
+        (
+            "get",
+            "v2/default:widgets/a",
+            Value::Null,
+            json!({"name": "m", "default-new": "new"}),
+        ),
+    ])
+    .await;
+}
+
 #[tokio::test]
 async fn metadata_has_types_whatever_the_schema_says() {
     let server = Server::new().await;

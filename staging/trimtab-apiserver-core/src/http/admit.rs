@@ -16,7 +16,7 @@ use trimtab_apiserver_auth::{Attributes, UserInfo};
 use super::head::{Head, asked, attributes};
 use super::info::Target;
 use super::respond::{self, Body};
-use super::{Api, Passage, Peer, held, impersonate};
+use super::{Api, Passage, Peer, held};
 use crate::audit::{Audit, Origin, Record};
 use crate::auth::Credentials;
 use crate::flow::{self, Digest};
@@ -48,13 +48,15 @@ impl Api {
             passage.record = begin(audit, &passage.audit_id, user, &attributes, head, address, end).await?;
         }
         let known = known?;
-        let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
+        let other = self
+            .impersonation
+            .of(&head.headers, &known, &attributes, &*self.authorizer)?;
         if let Some(record) = &mut passage.record
-            && let Some(user) = &user
+            && let Some(other) = &other
         {
-            record.impersonates(user);
+            record.impersonates(&other.user, other.constraint.as_deref());
         }
-        let user = user.unwrap_or(known);
+        let user = other.map_or(known, |other| other.user);
         let annotations = passage.record.as_ref().map(|record| record.annotations().clone());
         if target.lasts() {
             let answer = self.let_in(head, target, user, attributes, body, start, passage);

@@ -22,7 +22,9 @@ mod snapshot;
 mod tests;
 mod yaml;
 mod yaml_scalar;
+mod zpages;
 
+use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use futures::{StreamExt as _, stream};
 use http::header::USER_AGENT;
 use http::{Method, Request, Response};
 use http_body::Body as _;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::{ApiError, GroupVersionKind};
@@ -42,6 +45,7 @@ use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_kinds::resource::Resource;
 
 use self::head::{Head, asked, read_body, read_head};
+use self::impersonate::Impersonation;
 pub(crate) use self::info::Target;
 use self::negotiate::{Encoding, InProtobuf, Offer, Written};
 use self::respond::Style;
@@ -51,7 +55,7 @@ use crate::auth::{Authenticator, Authorizer, Decider, FrontProxy};
 use crate::discovery::Discovery;
 use crate::extensions::Served;
 use crate::flow::{Classified, Flow, Permit};
-use crate::metrics::Metrics;
+use crate::metrics::{HealthMetrics, Metrics};
 use crate::openapi::OpenApi;
 use crate::registry::Registry;
 
@@ -67,6 +71,7 @@ pub(crate) struct Api {
     registry: Arc<Registry>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
+    impersonation: Impersonation,
     /// Who is asked instead of the authorizer, if anybody is.
     decider: Option<Arc<dyn Decider>>,
     /// Whose keys are published, if anybody's are.
@@ -81,6 +86,11 @@ pub(crate) struct Api {
     /// What others serve, if anybody follows that.
     served: Option<Arc<Served>>,
     metrics: Metrics,
+    healths: HealthMetrics,
+    /// When it was started.
+    started: Timestamp,
+    /// By which flags; none where there were none to give.
+    flags: BTreeMap<String, String>,
     /// Cancelled when the server stops: watches end then.
     stop: CancellationToken,
 }
@@ -105,6 +115,8 @@ pub(crate) struct Parts {
     /// What others serve, if anybody follows that.
     pub(crate) served: Option<Arc<Served>>,
     pub(crate) metrics: Metrics,
+    /// By which flags the server was started.
+    pub(crate) flags: BTreeMap<String, String>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -148,6 +160,12 @@ struct Passage {
 }
 
 impl Api {
+    /// Who decides what may be done.
+    #[cfg(test)]
+    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
+        &*self.authorizer
+    }
+
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
             registry,
@@ -162,6 +180,7 @@ impl Api {
             request_timeout,
             served,
             metrics,
+            flags,
             stop,
         } = parts;
         Self {
@@ -169,9 +188,13 @@ impl Api {
             openapi: OpenApi::new(registry.resources().clone(), served.clone()),
             served,
             metrics,
+            healths: HealthMetrics::new(),
+            started: Timestamp::now(),
+            flags,
             registry,
             authenticator,
             authorizer,
+            impersonation: Impersonation::default(),
             decider,
             issuer,
             anonymous,

@@ -8,7 +8,7 @@ use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
 use super::negotiate::{self, Offer};
 use super::respond::{self, Body};
-use super::{Api, Head, health};
+use super::{Api, Head};
 use crate::discovery::Aggregated;
 use crate::flow::dump;
 use crate::openapi::protobuf;
@@ -74,6 +74,7 @@ impl Api {
         let known = matches!(
             segments.as_slice(),
             ["" | "version" | "metrics"]
+                | ["metrics", "slis"]
                 | ["healthz" | "livez" | "readyz", ..]
                 | ["openapi", ..]
                 | ["openid", "v1", "jwks"]
@@ -95,15 +96,10 @@ impl Api {
                 negotiate::accept_json(&head.headers)?;
                 respond::document(&crate::version::document())
             }
-            ["metrics"] => {
-                let content_type = "text/plain; version=0.0.4; charset=utf-8";
-                respond::encoded(
-                    200,
-                    content_type,
-                    Bytes::from(self.metrics.text()),
-                    head.style.gzip,
-                )
-            }
+            ["metrics"] => figures(self.metrics.text(), head.style.gzip),
+            ["metrics", "slis"] => figures(self.healths.text(), head.style.gzip),
+            ["statusz"] => return self.statusz(head),
+            ["flagz"] => return self.flagz(head),
             ["healthz" | "livez" | "readyz", rest @ ..] => self.health(head, segments[0], rest).await,
             ["openapi", "v2"] if wants_protobuf(head.header("accept")) => self
                 .openapi
@@ -148,9 +144,11 @@ impl Api {
         let fixed = [
             "/.well-known/openid-configuration",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openid/v1/jwks",
+            "/statusz",
             super::snapshot::PATH,
             "/version",
         ];
@@ -158,7 +156,8 @@ impl Api {
         let dumps = dump::NAMES.iter().map(|name| format!("{}{name}", dump::PREFIX));
         paths.extend(dumps.filter(|_| self.flow.table().is_some()));
         paths.extend(fixed.iter().map(|p| (*p).to_owned()));
-        paths.extend(health::paths());
+        paths.extend((!self.flags.is_empty()).then(|| "/flagz".to_owned()));
+        paths.extend(self.health_paths());
         paths.sort();
         paths
     }
@@ -178,6 +177,16 @@ fn aggregated(accept: &str) -> Option<Aggregated> {
         Some("v2beta1") => Some(Aggregated::V2Beta1),
         _ => None,
     }
+}
+
+/// Metrics, as Prometheus reads them.
+fn figures(text: String, gzip: bool) -> Response<Body> {
+    respond::encoded(
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+        Bytes::from(text),
+        gzip,
+    )
 }
 
 /// What relying parties read of the issuer of service accounts' tokens; they may keep it for an hour.

@@ -13,6 +13,7 @@ mod access;
 pub(crate) mod buckets;
 mod caches;
 mod extensions;
+mod health;
 mod process;
 mod requests;
 mod store;
@@ -35,6 +36,7 @@ use trimtab_apiserver_storage::Store;
 use self::access::{Access, Times};
 use self::caches::CacheMetrics;
 use self::extensions::ExtensionMetrics;
+pub(crate) use self::health::HealthMetrics;
 use self::process::Process;
 pub(crate) use self::requests::Watching;
 use self::requests::{Requests, Words};
@@ -270,11 +272,15 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => plain(&text),
-            Err(_) => String::new(), // writing to a string does not fail
-        }
+        encoded(&self.registry)
+    }
+}
+
+fn encoded(registry: &Registry) -> String {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
+        Ok(()) => plain(&text),
+        Err(_) => String::new(), // writing to a string does not fail
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::{OptionsError, Window, window};
-use crate::audit::{Audit, Batching, LogConfig, Mode, Policy, Rotation, Throttle, WebhookConfig};
+use crate::audit::{Audit, Batching, LogConfig, Mode, Policy, Rotation, Throttle, Truncation, WebhookConfig};
 
 /// When audit events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +51,19 @@ pub struct AuditOptions {
     #[arg(long, default_value_t = 100)]
     pub audit_log_maxsize: u32,
 
+    /// Whether what is too long is left out of events, and batches are split that are too long
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub audit_log_truncate_enabled: bool,
+
+    /// How long an event may be, in bytes: what was sent and answered is left out of longer ones, and what is longer even
+    /// so is lost
+    #[arg(long, default_value_t = 100 << 10, value_name = "BYTES")]
+    pub audit_log_truncate_max_event_size: usize,
+
+    /// How long a batch may be, in bytes
+    #[arg(long, default_value_t = 10 << 20, value_name = "BYTES")]
+    pub audit_log_truncate_max_batch_size: usize,
+
     /// The server that audit events are sent to: a kubeconfig
     #[arg(long, requires = "audit_policy_file", value_name = "FILE")]
     pub audit_webhook_config_file: Option<PathBuf>,
@@ -86,6 +99,19 @@ pub struct AuditOptions {
     /// How many batches are sent at once, after a time without
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     pub audit_webhook_batch_throttle_burst: u32,
+
+    /// Whether what is too long is left out of events, and batches are split that are too long
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub audit_webhook_truncate_enabled: bool,
+
+    /// How long an event may be, in bytes: what was sent and answered is left out of longer ones, and what is longer even
+    /// so is lost
+    #[arg(long, default_value_t = 100 << 10, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_event_size: usize,
+
+    /// How long a batch may be, in bytes
+    #[arg(long, default_value_t = 10 << 20, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_batch_size: usize,
 }
 
 fn positive_number(text: &str) -> Result<f32, String> {
@@ -94,6 +120,19 @@ fn positive_number(text: &str) -> Result<f32, String> {
         .ok()
         .filter(|number: &f32| number.is_finite() && *number > 0.0);
     number.ok_or_else(|| "a positive number is wanted".to_owned())
+}
+
+/// How long events may be, if there is a limit.
+fn truncation(
+    plugin: &'static str,
+    enabled: bool,
+    max_event: usize,
+    max_batch: usize,
+) -> Result<Option<Truncation>, OptionsError> {
+    if max_event == 0 || max_batch < max_event {
+        return Err(OptionsError::AuditTruncation { plugin });
+    }
+    Ok(enabled.then_some(Truncation { max_event, max_batch }))
 }
 
 impl AuditOptions {
@@ -105,10 +144,22 @@ impl AuditOptions {
         if self.audit_log_path.is_none() && self.audit_webhook_config_file.is_none() {
             return Err(OptionsError::UnusedAuditPolicy);
         }
+        let log = truncation(
+            "log",
+            self.audit_log_truncate_enabled,
+            self.audit_log_truncate_max_event_size,
+            self.audit_log_truncate_max_batch_size,
+        )?;
+        let webhook = truncation(
+            "webhook",
+            self.audit_webhook_truncate_enabled,
+            self.audit_webhook_truncate_max_event_size,
+            self.audit_webhook_truncate_max_batch_size,
+        )?;
         let mut audit = Audit::new(Policy::from_file(policy)?);
         if let Some(path) = &self.audit_log_path {
             audit = audit
-                .with_log(&self.log(path))
+                .with_log(&self.log(path, log))
                 .map_err(|source| OptionsError::File {
                     flag: "--audit-log-path",
                     path: path.display().to_string(),
@@ -116,7 +167,7 @@ impl AuditOptions {
                 })?;
         }
         if let Some(file) = &self.audit_webhook_config_file {
-            let webhook = self.webhook(file);
+            let webhook = self.webhook(file, webhook);
             audit = audit
                 .with_webhook(&webhook)
                 .map_err(|why| OptionsError::AuditWebhook {
@@ -127,7 +178,7 @@ impl AuditOptions {
         Ok(Some(audit))
     }
 
-    fn webhook(&self, file: &Path) -> WebhookConfig {
+    fn webhook(&self, file: &Path, truncation: Option<Truncation>) -> WebhookConfig {
         let throttle = Throttle {
             per_second: self.audit_webhook_batch_throttle_qps,
             burst: self.audit_webhook_batch_throttle_burst,
@@ -141,11 +192,12 @@ impl AuditOptions {
                 wait: self.audit_webhook_batch_max_wait.0.unwrap_or_default(),
                 throttle: self.audit_webhook_batch_throttle_enable.then_some(throttle),
             },
+            truncation,
             initial_backoff: self.audit_webhook_initial_backoff.0.unwrap_or_default(),
         }
     }
 
-    fn log(&self, path: &Path) -> LogConfig {
+    fn log(&self, path: &Path, truncation: Option<Truncation>) -> LogConfig {
         LogConfig {
             path: path.to_owned(),
             rotation: Rotation {
@@ -154,6 +206,7 @@ impl AuditOptions {
                 max_backups: self.audit_log_maxbackup as usize,
             },
             mode: self.audit_log_mode.into(),
+            truncation,
         }
     }
 }

@@ -5,6 +5,7 @@ mod authentication;
 mod etcd;
 mod limits;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -141,6 +142,10 @@ pub struct ServerOptions {
     /// How much is logged: 0 warnings, 2 more, 4 everything worth debugging
     #[arg(short, long = "v", default_value_t = 0)]
     pub verbosity: u8,
+
+    /// All flags of the command line as they are in force, which `/flagz` tells; see [`cli::parse`](crate::cli::parse)
+    #[arg(skip)]
+    pub flags: BTreeMap<String, String>,
 }
 
 /// For how long revisions are kept; `None` for ever.
@@ -220,6 +225,14 @@ pub enum OptionsError {
         /// Why.
         why: String,
     },
+    /// Audit events may be of no length, or longer than batches of them.
+    #[error(
+        "--audit-{plugin}-truncate-max-event-size has to be positive, and --audit-{plugin}-truncate-max-batch-size no less"
+    )]
+    AuditTruncation {
+        /// `log` or `webhook`.
+        plugin: &'static str,
+    },
     /// The server cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -259,6 +272,7 @@ impl ServerOptions {
             .admission_plugins(plugins)
             .bootstrap_tokens(self.authentication.enable_bootstrap_token_auth)
             .limits(self.limits.limits())
+            .flags(self.flags.clone())
             .service_cluster_ip_range(self.service_cluster_ip_range)
             .authorization(match self.authorization_mode {
                 AuthorizationMode::Rbac => Mode::Rbac,
@@ -405,6 +419,16 @@ mod tests {
         let cli: Cli = clap::Parser::parse_from(["x", "--audit-policy-file=/nowhere"]);
         let error = cli.server.audit.open().err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("give one of them")));
+        let flags = [
+            "x",
+            "--audit-policy-file=/nowhere",
+            "--audit-log-path=-",
+            "--audit-log-truncate-enabled",
+            "--audit-log-truncate-max-batch-size=1",
+        ];
+        let cli: Cli = clap::Parser::parse_from(flags);
+        let error = cli.server.audit.open().err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("--audit-log-truncate-max-batch-size no less")));
     }
 
     #[test]

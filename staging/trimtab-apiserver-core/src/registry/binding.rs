@@ -1,4 +1,4 @@
-//! `pods/binding`: a pod is given its node.
+//! `pods/binding`, and `bindings`, the old way: a pod is given its node.
 
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{ApiError, FieldError, FieldPath, GroupKind, GroupResource};
@@ -68,25 +68,58 @@ impl Call<'_> {
     /// POST to `pods/binding`.
     pub(super) async fn bind(&mut self) -> Result<Answer, ApiError> {
         let options = WriteOptions::read(&self.request, "CreateOptions")?;
-        let text = String::from_utf8_lossy(&self.request.body);
-        let mut binding = yaml::to_value(&text).map_err(ApiError::bad_request)?;
+        let mut binding = self.read_binding()?;
         if meta::name(&binding) != self.name() {
             return Err(ApiError::bad_request(
                 "name in URL does not match name in Binding object",
             ));
         }
+        let node = self.admit_binding(&mut binding, &options).await?;
+        self.give_node(binding, node, &options).await
+    }
+
+    /// POST to `bindings`: the pod is named by the object alone.
+    pub(super) async fn bind_named(&mut self) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.request, "CreateOptions")?;
+        let mut binding = self.read_binding()?;
+        let mut request = self.request.clone();
+        meta::name(&binding).clone_into(&mut request.info.name);
+        if request.info.name.is_empty() {
+            return Err(ApiError::bad_request("Name parameter required."));
+        }
+        request.info.resource = "pods".to_owned();
+        request.info.subresource = "binding".to_owned();
+        let node = self.admit_binding(&mut binding, &options).await?;
+        let pods = self.registry.resources.get("", "v1", "pods");
+        let pods = pods.ok_or_else(ApiError::unknown_resource)?;
+        let mut call = Call::new(self.registry, request, pods)?;
+        call.give_node(binding, node, &options).await
+    }
+
+    fn read_binding(&self) -> Result<Value, ApiError> {
+        let text = String::from_utf8_lossy(&self.request.body);
+        let mut binding = yaml::to_value(&text).map_err(ApiError::bad_request)?;
         self.place(&mut binding)?;
         binding["kind"] = "Binding".into();
         binding["apiVersion"] = "v1".into();
+        Ok(binding)
+    }
+
+    /// Has a binding admitted; answers the name of the node.
+    async fn admit_binding(
+        &mut self,
+        binding: &mut Value,
+        options: &WriteOptions,
+    ) -> Result<String, ApiError> {
         let attributes = self.attributes(
             Operation::Create,
-            self.name(),
+            meta::name(binding),
             options.dry_run,
             self.options("CreateOptions", options.dry_run),
         );
         let admission = self.hooks.admission.clone();
         admission
-            .mutate(&attributes, &mut binding, None, &mut self.warnings)
+            .mutate(&attributes, binding, None, &mut self.warnings)
             .await?;
         let target = |field: &str| binding["target"][field].as_str().unwrap_or_default();
         let mut errors = Vec::new();
@@ -104,19 +137,30 @@ impl Call<'_> {
         if !errors.is_empty() {
             return Err(ApiError::invalid(
                 &GroupKind::new("", "Binding"),
-                meta::name(&binding),
+                meta::name(binding),
                 &errors,
             ));
         }
+        let node = target("name").to_owned();
         admission
-            .validate(&attributes, Some(&binding), None, &mut self.warnings)
+            .validate(&attributes, Some(binding), None, &mut self.warnings)
             .await?;
+        Ok(node)
+    }
+
+    /// Gives the pod that the request names its node.
+    async fn give_node(
+        &mut self,
+        binding: Value,
+        node: String,
+        options: &WriteOptions,
+    ) -> Result<Answer, ApiError> {
         let change = Bind {
-            node: target("name").to_owned(),
+            node,
             now: self.timestamp(),
             binding,
         };
-        self.change(&change, &options).await?;
+        self.change(&change, options).await?;
         Ok(Answer::Plain(201, created()))
     }
 }

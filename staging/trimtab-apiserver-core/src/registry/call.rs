@@ -156,6 +156,9 @@ impl<'a> Call<'a> {
         match (info.subresource.as_str(), info.verb.as_str()) {
             ("", "list" | "watch") if is_watch(&self.request) => self.watch().await,
             ("", "list") => self.list().await,
+            ("", "create") if self.resource.group.is_empty() && self.resource.plural == "bindings" => {
+                self.bind_named().await
+            }
             ("", "create") => self.create().await,
             ("", "deletecollection") => self.delete_collection().await,
             ("", "delete") => self.delete().await,

@@ -98,6 +98,9 @@ impl Call<'_> {
                 );
                 meta::set(&mut new, "name", name);
             }
+            if self.resource.plural == "limitranges" && meta::name(&new).is_empty() {
+                meta::set(&mut new, "name", self.registry.ambient.entropy.uid());
+            }
             meta::name(&new).clone_into(&mut attributes.name);
             let allocation = hooks.allocators.allocate(&attributes, &mut new, None).await?;
             self.before_create(&mut new)?;

@@ -1,17 +1,90 @@
 //! `pods/eviction`: a delete that heeds disruption budgets.
 
 use serde_json::{Value, json};
-use trimtab_apimachinery_meta::{ApiError, LabelSelector, StatusReason};
+use trimtab_apimachinery_meta::{ApiError, GroupResource, LabelSelector, StatusReason};
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Compare, Op, Txn};
 
 use super::binding::created;
 use super::delete_options::DeleteOptions;
 use super::hooks::Operation;
+use super::options::WriteOptions;
+use super::update::Change;
 use super::{Answer, Call, keys, meta, storage, yaml};
 
 /// How often the budget is tried again because it changed meanwhile.
 const ATTEMPTS: usize = 20;
+
+/// The condition that says why a pod goes.
+struct Announce {
+    /// What the pod has to be.
+    uid: Option<String>,
+    revision: Option<String>,
+    now: String,
+}
+
+impl Change for Announce {
+    fn apply(&self, current: Option<&Value>, _: &mut Vec<String>) -> Result<Value, ApiError> {
+        let mut pod = current.cloned().unwrap_or_default();
+        let kept = |wanted: &Option<String>, field: &str, name: &str, how: &str| {
+            let found = meta::text(&pod, field);
+            match wanted {
+                Some(wanted) if wanted != found => {
+                    let why = format!(
+                        "the {name} in the precondition ({wanted}) does not match the {name} in record ({found}). The \
+                         object might have been {how}"
+                    );
+                    Err(ApiError::conflict(
+                        &GroupResource::new("", "Pod"),
+                        meta::name(&pod),
+                        why,
+                    ))
+                }
+                _ => Ok(()),
+            }
+        };
+        kept(&self.uid, "uid", "UID", "deleted and then recreated")?;
+        kept(&self.revision, "resourceVersion", "ResourceVersion", "modified")?;
+        let mut condition = json!({
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastProbeTime": null,
+            "lastTransitionTime": self.now,
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        });
+        let conditions = &mut pod["status"]["conditions"];
+        if !conditions.is_array() {
+            *conditions = json!([]);
+        }
+        let conditions = conditions.as_array_mut().into_iter().flatten();
+        let before = conditions
+            .into_iter()
+            .find(|before| before["type"] == condition["type"]);
+        match before {
+            Some(before) => {
+                if before["status"] == condition["status"] {
+                    condition["lastTransitionTime"] = before["lastTransitionTime"].take();
+                }
+                *before = condition;
+            }
+            None => pod["status"]["conditions"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|all| all.push(condition.take())),
+        }
+        Ok(pod)
+    }
+
+    fn tracks(&self) -> bool {
+        // As the server's own, which owns no fields.
+        true
+    }
+
+    fn is_admitted(&self) -> bool {
+        true
+    }
+}
 
 impl Call<'_> {
     /// POST to `pods/eviction`.
@@ -49,8 +122,30 @@ impl Call<'_> {
             self.heed_budget(&pod, options.dry_run).await?;
         }
         // The eviction has been admitted; what it does is not asked about once more.
+        if !options.dry_run {
+            self.announce(&mut options).await?;
+        }
         self.delete_object(&name, &options, None).await?;
         Ok(Answer::Plain(201, created()))
+    }
+
+    /// Says on the pod that it is being evicted. Options that want one revision want the new one afterwards.
+    async fn announce(&mut self, options: &mut DeleteOptions) -> Result<(), ApiError> {
+        let change = Announce {
+            uid: options.uid.clone().filter(|uid| !uid.is_empty()),
+            revision: options
+                .resource_version
+                .clone()
+                .filter(|revision| !revision.is_empty()),
+            now: self.timestamp(),
+        };
+        let write = WriteOptions::read(&self.request, "CreateOptions")?;
+        let (_, written) = self.change(&change, &write).await?;
+        if change.revision.is_some() {
+            let pod = written.value(&self.codec)?;
+            options.resource_version = Some(meta::text(&pod, "resourceVersion").to_owned());
+        }
+        Ok(())
     }
 
     /// Takes one disruption off the budget that covers the pod.

@@ -111,6 +111,7 @@ impl Extension {
             request_timeout: limits.request_timeout,
             served: None,
             metrics,
+            flags: std::collections::BTreeMap::new(),
             stop: stop.clone(),
         }));
         let address = listening

@@ -8,6 +8,7 @@ mod service;
 mod tests;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,6 +91,7 @@ pub struct Builder {
     issuer: Option<Issuer>,
     limits: Limits,
     audit: Option<Arc<Audit>>,
+    flags: BTreeMap<String, String>,
     extensions: Option<Arc<dyn Extensions>>,
     ambient: Ambient,
 }
@@ -200,6 +202,13 @@ impl Builder {
     #[must_use]
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(Arc::new(audit));
+        self
+    }
+
+    /// Tells at `/flagz` that it was started by these flags, by name; the path leads nowhere unless there are some.
+    #[must_use]
+    pub fn flags(mut self, flags: BTreeMap<String, String>) -> Self {
+        self.flags = flags;
         self
     }
 
@@ -411,6 +420,7 @@ impl Builder {
             request_timeout: self.limits.request_timeout,
             served,
             metrics,
+            flags: self.flags,
             stop: stop.clone(),
         }));
 
@@ -506,6 +516,7 @@ impl ApiServer {
             issuer: None,
             limits: Limits::default(),
             audit: None,
+            flags: BTreeMap::new(),
             extensions: None,
             ambient: Ambient::default(),
         }

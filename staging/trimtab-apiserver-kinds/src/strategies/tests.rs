@@ -309,6 +309,23 @@ fn users_are_warned_in_the_words_of_kubernetes() {
              HostIP:1.2.3.4}",
             ],
         ),
+        (
+            "v1",
+            "Pod",
+            json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], "volumes": [
+                {"name": "a", "configMap": {"name": "m", "items": [{"key": "x", "path": "p"}, {"key": "y", "path": "p"}]}},
+                {"name": "b", "secret": {"secretName": "s", "items": [{"key": "x", "path": "p/q/"}, {"key": "y", "path": "p"}, {"key": "z", "path": "pq"}]}},
+                {"name": "c", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                {"name": "d", "projected": {"sources": [
+                    {"serviceAccountToken": {"path": "p"}},
+                    {"configMap": {"name": "m", "items": [{"key": "x", "path": "p"}]}},
+                    {"secret": {"name": "s", "items": [{"key": "x", "path": "o"}]}}]}}]}}),
+            vec![
+                "volume \"a\" (ConfigMap \"m\"): overlapping paths: \"p\" with \"p\"",
+                "volume \"b\" (Secret \"s\"): overlapping paths: \"p\" with \"p/q\"",
+                "volume \"d\" (Projected): overlapping paths: \"p\" (ConfigMap \"m\") with \"p\" (ServiceAccountToken)",
+            ],
+        ),
     ];
     for (api_version, kind, object, expected) in cases {
         let (made, _) = created(api_version, kind, object.clone());

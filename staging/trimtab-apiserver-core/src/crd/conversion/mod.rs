@@ -1,5 +1,6 @@
-//! Conversion by webhooks: objects of one version of a custom resource become those of another by the definition's own
-//! server. `review` is what is said to it; what it answers is checked as kube-apiserver checks it.
+//! Conversion: objects of one version of a custom resource become those of another, by another name for the version and
+//! nothing else, or by the definition's own server. Either way what the other version does not know is dropped. `review` is
+//! what is said to a server; what it answers is checked as kube-apiserver checks it.
 
 mod review;
 #[cfg(test)]
@@ -21,26 +22,47 @@ use crate::registry::codec::Converter;
 use crate::registry::deadline_exceeded;
 use crate::webhook::{self, Clients, Target};
 
-/// Who converts the objects of this definition, if that is a webhook.
+/// Who converts the objects of this definition, if its versions differ in more than their names.
 pub(super) fn of(definition: &Value, clients: &Arc<Clients>) -> Option<Arc<dyn Converter>> {
     let conversion = &definition["spec"]["conversion"];
-    if text(conversion, "strategy") != "Webhook" {
-        return None;
-    }
     let webhook = &conversion["webhook"];
-    Some(Arc::new(ByWebhook {
-        schemas: resource::schemas(definition),
-        target: Target::read(&webhook["clientConfig"]),
-        versions: texts(webhook, "conversionReviewVersions"),
-        clients: clients.clone(),
-    }))
+    let how = if text(conversion, "strategy") == "Webhook" {
+        How::Webhook(Box::new(Webhook {
+            target: Target::read(&webhook["clientConfig"]),
+            versions: texts(webhook, "conversionReviewVersions"),
+            clients: clients.clone(),
+        }))
+    } else {
+        let mut schemas = definition["spec"]["versions"]
+            .as_array()?
+            .iter()
+            .map(|version| &version["schema"]);
+        let first = schemas.next()?;
+        schemas.any(|schema| schema != first).then_some(How::Renaming)?
+    };
+    let schemas = resource::schemas(definition);
+    Some(Arc::new(Conversion { schemas, how }))
+}
+
+/// Converts the objects of one definition.
+#[derive(Debug)]
+struct Conversion {
+    /// The schemas of all versions, by `apiVersion`.
+    schemas: Arc<BTreeMap<String, Arc<Compiled>>>,
+    how: How,
+}
+
+/// What is done to objects.
+#[derive(Debug)]
+enum How {
+    /// They are said to be of the other version.
+    Renaming,
+    Webhook(Box<Webhook>),
 }
 
 /// Converts by asking a webhook.
 #[derive(Debug)]
-struct ByWebhook {
-    /// The schemas of all versions, by `apiVersion`.
-    schemas: Arc<BTreeMap<String, Arc<Compiled>>>,
+struct Webhook {
     target: Result<Target, String>,
     /// Versions of `ConversionReview` that it understands, the best first.
     versions: Vec<String>,
@@ -48,7 +70,7 @@ struct ByWebhook {
 }
 
 #[async_trait]
-impl Converter for ByWebhook {
+impl Converter for Conversion {
     fn complete(&self, object: &mut Value) {
         if let Some(schema) = self.schemas.get(text(object, "apiVersion")) {
             schema.default(object);
@@ -79,19 +101,30 @@ impl Converter for ByWebhook {
                 return Err(failed(why));
             }
         }
-        let of = review::kind(&objects[first]);
-        let originals: Vec<&Value> = places.iter().map(|&place| &objects[place]).collect();
-        let converted = self.ask(&of, &originals, api_version, deadline).await?;
-        let checked = review::check(&of, &originals, converted, api_version).map_err(failed)?;
-        for (place, mut object) in places.into_iter().zip(checked) {
-            schema.prune(&mut object);
-            objects[place] = object;
+        match &self.how {
+            How::Renaming => {
+                for &place in &places {
+                    objects[place]["apiVersion"] = api_version.into();
+                }
+            }
+            How::Webhook(webhook) => {
+                let of = review::kind(&objects[first]);
+                let originals: Vec<&Value> = places.iter().map(|&place| &objects[place]).collect();
+                let converted = webhook.ask(&of, &originals, api_version, deadline).await?;
+                let checked = review::check(&of, &originals, converted, api_version).map_err(failed)?;
+                for (&place, object) in places.iter().zip(checked) {
+                    objects[place] = object;
+                }
+            }
+        }
+        for place in places {
+            schema.prune(&mut objects[place]);
         }
         Ok(objects)
     }
 }
 
-impl ByWebhook {
+impl Webhook {
     /// Has objects converted; answers what comes back, unchecked but for being as many.
     async fn ask(
         &self,

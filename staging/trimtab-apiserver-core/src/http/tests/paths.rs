@@ -5,7 +5,8 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::{ApiService, Bytes, Client, JSON};
+use super::super::health::STARTED;
+use super::{ApiService, Bytes, Client, Config, JSON, MemoryStore};
 
 impl Client {
     async fn read(&self, path: &str, accept: &str) -> (u16, String) {
@@ -61,8 +62,11 @@ async fn nothing_is_between_two_slashes() {
 #[tokio::test]
 async fn health_is_told_check_by_check() {
     let client = Client::new().await;
+    let hooks: String = STARTED.iter().map(|hook| format!("[+]{hook} ok\n")).collect();
     let ready = |etcd: &str| {
-        format!("[+]ping ok\n[+]log ok\n{etcd}\n[+]etcd-readiness ok\n[+]informer-sync ok\n[+]shutdown ok\n")
+        format!(
+            "[+]ping ok\n[+]log ok\n{etcd}\n[+]etcd-readiness ok\n[+]informer-sync ok\n{hooks}[+]shutdown ok\n"
+        )
     };
     let passed = "readyz check passed\n";
     for (path, code, expected) in [
@@ -70,9 +74,15 @@ async fn health_is_told_check_by_check() {
         (
             "/healthz?verbose",
             200,
-            "[+]ping ok\n[+]log ok\n[+]etcd ok\nhealthz check passed\n".to_owned(),
+            format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n{hooks}healthz check passed\n"),
         ),
         ("/livez/etcd", 200, "ok".to_owned()),
+        ("/livez/poststarthook/rbac/bootstrap-roles", 200, "ok".to_owned()),
+        (
+            "/livez/poststarthook/rbac",
+            404,
+            "404 page not found\n".to_owned(),
+        ),
         ("/livez/shutdown", 404, "404 page not found\n".to_owned()),
         ("/readyz/informer-sync?verbose", 200, "ok".to_owned()),
         ("/readyz?exclude=etcd", 200, "ok".to_owned()),
@@ -99,6 +109,105 @@ async fn health_is_told_check_by_check() {
         body.ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n"),
         "{body}"
     );
+}
+
+#[tokio::test]
+async fn what_checks_came_to_is_counted() {
+    let client = Client::new().await;
+    let figures = async || client.read("/metrics/slis", JSON).await.1;
+    assert!(
+        !figures().await.contains("kubernetes_healthcheck{"),
+        "nobody has asked"
+    );
+    for path in ["/readyz", "/readyz/etcd", "/readyz?exclude=ping"] {
+        assert_eq!(client.read(path, JSON).await.0, 200, "{path}");
+    }
+    let text = figures().await;
+    for line in [
+        "kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1\n",
+        "kubernetes_healthchecks_total{name=\"etcd\",status=\"success\",type=\"readyz\"} 3\n",
+        "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"readyz\"} 1\n",
+        "# TYPE kubernetes_healthchecks_total counter\n",
+    ] {
+        assert!(text.contains(line), "{line} {text}");
+    }
+    assert!(!text.contains("livez"));
+    let Client { server, service } = client;
+    server.shutdown().await.unwrap();
+    assert_eq!(read(&service, "/readyz/shutdown", JSON).await.0, 500);
+    let (_, text) = read(&service, "/metrics/slis", JSON).await;
+    assert!(text.contains("kubernetes_healthcheck{name=\"shutdown\",type=\"readyz\"} 0\n"));
+}
+
+#[tokio::test]
+async fn pages_about_the_server_are_text_or_what_config_k8s_io_has() {
+    let mut client = Client::new().await;
+    let not_served = client.read("/flagz", "text/plain").await;
+    assert_eq!(not_served.0, 404, "there were no flags");
+    client.server.shutdown().await.unwrap();
+    let store = std::sync::Arc::new(MemoryStore::new(Config::default()));
+    let flags = [
+        ("a".to_owned(), "1".to_owned()),
+        ("b".to_owned(), "[x,y]".to_owned()),
+    ];
+    let builder = crate::ApiServer::builder(store).flags(flags.into());
+    client.server = builder.start().await.unwrap();
+    client.service = client.server.service();
+    let status = |kind: &str, version: &str, name: &str| {
+        format!("application/{name};as={kind};v={version};g=config.k8s.io")
+    };
+    for (path, accept, code, expected) in [
+        (
+            "/statusz",
+            String::new(),
+            200,
+            "\napiserver statusz\nWarning: This endpoint is not",
+        ),
+        ("/statusz", "*/*".to_owned(), 200, "\nBinary version: 1.36"),
+        (
+            "/statusz",
+            "application/json, text/plain".to_owned(),
+            200,
+            "\nPaths: /flagz /healthz",
+        ),
+        (
+            "/statusz",
+            "application/json".to_owned(),
+            406,
+            "application/json, application/yaml, text/plain",
+        ),
+        ("/statusz", "text/html".to_owned(), 406, "NotAcceptable"),
+        (
+            "/statusz",
+            status("Statusz", "v1beta1", "json"),
+            200,
+            "\"emulationVersion\":\"1.36\"",
+        ),
+        (
+            "/statusz",
+            status("Statusz", "v1alpha1", "yaml"),
+            200,
+            "apiVersion: config.k8s.io/v1alpha1\n",
+        ),
+        ("/statusz", status("Statusz", "v1", "json"), 406, ""),
+        ("/statusz", status("Flagz", "v1beta1", "json"), 406, ""),
+        ("/flagz", String::new(), 200, "purposes only.\na:1\nb:[x,y]\n"),
+        (
+            "/flagz",
+            status("Flagz", "v1beta1", "json"),
+            200,
+            "\"flags\":{\"a\":\"1\",\"b\":\"[x,y]\"}",
+        ),
+        ("/flagz", status("Statusz", "v1beta1", "json"), 406, ""),
+        ("/", String::new(), 200, "\"/flagz\""),
+    ] {
+        let (got, body) = client.read(path, &accept).await;
+        assert!(
+            got == code && body.contains(expected),
+            "{path} {accept}: {got} {body}"
+        );
+    }
+    client.server.shutdown().await.unwrap();
 }
 
 #[tokio::test]

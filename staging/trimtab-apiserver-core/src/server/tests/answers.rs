@@ -13,6 +13,8 @@ async fn requests_are_answered_as_by_kube_apiserver() {
     let job = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
         "containers": [{"name": "c", "image": "i"}]}}}});
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let mut other_pod = pod.clone();
+    other_pod["metadata"]["name"] = json!("q");
     let orphans = "299 - \"child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
                    them or set propagationPolicy=Orphan to suppress this warning\"";
     let steps = [
@@ -106,6 +108,99 @@ async fn requests_are_answered_as_by_kube_apiserver() {
             201,
             "/status",
             json!("Success"),
+        ),
+        // So does one at the namespace, the old way.
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/bindings",
+            json!({"target": {"name": "n"}}),
+            400,
+            "/message",
+            json!("Name parameter required."),
+        ),
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/bindings",
+            json!({"metadata": {"name": "p"}, "target": {"name": "n"}}),
+            409,
+            "/message",
+            json!(
+                "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
+            ),
+        ),
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/pods",
+            other_pod,
+            201,
+            "/kind",
+            json!("Pod"),
+        ),
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/bindings",
+            json!({"metadata": {"name": "q"}, "target": {"name": "n"}}),
+            201,
+            "/status",
+            json!("Success"),
+        ),
+        Step(
+            Method::GET,
+            "/api/v1/namespaces/default/pods/q",
+            Value::Null,
+            200,
+            "/spec/nodeName",
+            json!("n"),
+        ),
+        // An eviction says on the pod why it goes.
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/pods/q/eviction",
+            json!({"metadata": {"name": "q"}, "deleteOptions": {"preconditions": {"uid": "u"}}}),
+            409,
+            "/details/kind",
+            json!("Pod"),
+        ),
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/pods/q/eviction?dryRun=All",
+            json!({"metadata": {"name": "q"}}),
+            201,
+            "/status",
+            json!("Success"),
+        ),
+        Step(
+            Method::GET,
+            "/api/v1/namespaces/default/pods/q",
+            Value::Null,
+            200,
+            "/status/conditions/1",
+            Value::Null,
+        ),
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/pods/q/eviction",
+            json!({"metadata": {"name": "q"}}),
+            201,
+            "/status",
+            json!("Success"),
+        ),
+        Step(
+            Method::GET,
+            "/api/v1/namespaces/default/pods/q",
+            Value::Null,
+            200,
+            "/status/conditions/1/reason",
+            json!("EvictionByEvictionAPI"),
+        ),
+        // Limits have a name even if they are given none.
+        Step(
+            Method::POST,
+            "/api/v1/namespaces/default/limitranges",
+            json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}}]}}),
+            201,
+            "/kind",
+            json!("LimitRange"),
         ),
         // Of tokens that are bound, the version of what they are bound to does not matter.
         Step(

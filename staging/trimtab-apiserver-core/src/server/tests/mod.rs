@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod plugins;
+mod rights;
 
 use std::sync::Arc;
 

@@ -280,6 +280,15 @@ fn validate_quota(spec: &Value) -> Vec<FieldError> {
         None,
         &at.child("scopes"),
     ));
+    let conflicts = |scopes: &[&str], at: &FieldPath| -> Vec<FieldError> {
+        let both = |(a, b): &(&str, &str)| scopes.contains(a) && scopes.contains(b);
+        let pairs = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
+        let found = pairs.iter().filter(|pair| both(pair));
+        found
+            .map(|_| FieldError::invalid(at, spec["scopes"].clone(), "conflicting scopes"))
+            .collect()
+    };
+    errors.extend(conflicts(&scopes, &at.child("scopes")));
     let at = at.child("scopeSelector").child("matchExpressions");
     let expressions = items(&spec["scopeSelector"]["matchExpressions"]);
     for expression in expressions {
@@ -320,18 +329,7 @@ fn validate_quota(spec: &Value) -> Vec<FieldError> {
         }
     }
     let selected: Vec<&str> = expressions.iter().map(|e| text(&e["scopeName"])).collect();
-    for (scopes, at) in [(scopes, FieldPath::new("spec").child("scopes")), (selected, at)] {
-        let both = |a: &str, b: &str| scopes.contains(&a) && scopes.contains(&b);
-        for (a, b) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
-            if both(a, b) {
-                errors.push(FieldError::invalid(
-                    &at,
-                    spec["scopes"].clone(),
-                    "conflicting scopes",
-                ));
-            }
-        }
-    }
+    errors.extend(conflicts(&selected, &at));
     errors
 }
 
@@ -407,7 +405,7 @@ mod tests {
 
     #[test]
     fn quotas_have_known_resources_and_scopes() {
-        let cases: [(Value, &[&str]); 4] = [
+        let cases: [(Value, &[&str]); 5] = [
             (
                 json!({"hard": {"pods": "10", "count/jobs.batch": "1", "requests.cpu": "1"}}),
                 &[],
@@ -426,6 +424,15 @@ mod tests {
             (
                 json!({"scopes": ["Terminating", "NotTerminating"]}),
                 &["spec.scopes: Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"],
+            ),
+            (
+                json!({"scopes": ["BestEffort", "NotBestEffort"], "scopeSelector": {"matchExpressions": [
+                    {"scopeName": "PriorityClass", "operator": "Exists", "values": ["x"]}]}}),
+                &[
+                    "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes",
+                    "spec.scopeSelector.matchExpressions.values: Invalid value: [\"x\"]: must be no value when `operator` is \
+                     'Exist' or 'DoesNotExist' for scope selector",
+                ],
             ),
         ];
         for (spec, expected) in cases {

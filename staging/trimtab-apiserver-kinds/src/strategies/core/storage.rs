@@ -383,8 +383,26 @@ pub(in crate::strategies) fn validate_claim_spec(spec: &Value, at: &FieldPath) -
             errors.extend(invalid_for(wrong, &group.into(), &at.child("apiGroup")));
         }
     }
+    errors.extend(sources_differ(spec, at));
     errors.extend(class_name(spec, "volumeAttributesClassName", at));
     errors
+}
+
+/// A claim says in two fields what it is filled from: both are to say the same.
+fn sources_differ(spec: &Value, at: &FieldPath) -> Option<FieldError> {
+    let (source, reference) = (&spec["dataSource"], &spec["dataSourceRef"]);
+    let namespaced = !is_empty(&reference["namespace"]);
+    let same = ["apiGroup", "kind", "name"]
+        .iter()
+        .all(|field| source[*field] == reference[*field]);
+    let why = if namespaced {
+        "may not be specified when dataSourceRef.namespace is specified"
+    } else {
+        "must match dataSourceRef"
+    };
+    let wrong = source.is_object() && reference.is_object() && (namespaced || !same);
+    // Kubernetes shows a path, which has nothing to show.
+    wrong.then(|| FieldError::invalid(at, json!({}), why))
 }
 
 fn validate_claim_update(new: &Value, old: &Value) -> Vec<FieldError> {
@@ -446,6 +464,31 @@ mod tests {
             json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}});
         (CLAIM.default)(&mut claim);
         claim
+    }
+
+    #[test]
+    fn what_a_claim_is_filled_from_is_said_once() {
+        let source = |group: Value, kind: &str| json!({"apiGroup": group, "kind": kind, "name": "s"});
+        let claims = source(Value::Null, "PersistentVolumeClaim");
+        let mut elsewhere = claims.clone();
+        elsewhere["namespace"] = json!("x");
+        for (reference, expected) in [
+            (claims.clone(), ""),
+            (
+                source(json!("a.b"), "X"),
+                "spec: Invalid value: {}: must match dataSourceRef",
+            ),
+            (
+                elsewhere,
+                "spec: Invalid value: {}: may not be specified when dataSourceRef.namespace is specified",
+            ),
+        ] {
+            let mut spec = claim("1Gi")["spec"].clone();
+            spec["dataSource"] = claims.clone();
+            spec["dataSourceRef"] = reference;
+            let found = told(&validate_claim_spec(&spec, &FieldPath::new("spec")));
+            assert_eq!(found.join("; "), expected);
+        }
     }
 
     #[test]

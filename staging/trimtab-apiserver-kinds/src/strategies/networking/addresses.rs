@@ -14,6 +14,7 @@ const INVALID_RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 20
 pub(super) const IP_ADDRESS: Rules = Rules {
     // The name is the address, in its one form.
     name: |name| match name.parse::<IpAddr>() {
+        Err(_) if is_padded(name) => vec!["must not have leading 0s".to_owned()],
         Err(_) => vec![INVALID_IP.to_owned()],
         Ok(ip) if ip.to_string() != name => vec![format!("must be in canonical form ({:?})", ip.to_string())],
         Ok(_) => Vec::new(),
@@ -31,6 +32,16 @@ pub(super) const IP_ADDRESS: Rules = Rules {
     }),
     ..Rules::NO_STATUS
 };
+
+/// Whether a text would be an address of four numbers without zeros in front of them.
+fn is_padded(text: &str) -> bool {
+    let bare = |part: &str| {
+        let bare = part.trim_start_matches('0');
+        if bare.is_empty() { "0" } else { bare }.to_owned()
+    };
+    let bare: Vec<String> = text.split('.').map(bare).collect();
+    bare.join(".").parse::<std::net::Ipv4Addr>().is_ok()
+}
 
 pub(super) const SERVICE_CIDR: Rules = Rules {
     validate: validate_ranges,
@@ -148,6 +159,19 @@ fn update_ranges(new: &Value, old: &Value) -> Vec<FieldError> {
 mod tests {
     use super::*;
     use crate::strategies::checks::tests::told;
+
+    #[test]
+    fn an_address_is_named_in_its_one_form() {
+        for (name, expected) in [
+            ("10.9.9.9", ""),
+            ("::1", ""),
+            ("010.9.9.9", "must not have leading 0s"),
+            ("10.9.9.999", INVALID_IP),
+            ("::01", "must be in canonical form (\"::1\")"),
+        ] {
+            assert_eq!((IP_ADDRESS.name)(name).join("; "), expected, "{name}");
+        }
+    }
 
     #[test]
     fn ranges_hold_addresses() {

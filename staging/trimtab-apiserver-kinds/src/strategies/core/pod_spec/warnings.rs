@@ -125,16 +125,7 @@ pub(in crate::strategies) fn pod_spec_warnings(spec: &Value, at: &FieldPath) -> 
         let old = OLD_VOLUMES.iter().filter(|(kind, _)| !volume[*kind].is_null());
         warnings.extend(old.map(|(kind, why)| format!("{}: {why}", at.child(kind))));
     }
-    for volume in items(&spec["volumes"]) {
-        let name = text(&volume["name"]);
-        let empty = |source: &&Value| {
-            source
-                .as_object()
-                .is_none_or(|fields| fields.values().all(Value::is_null))
-        };
-        let sources = items(&volume["projected"]["sources"]).iter().filter(empty);
-        warnings.extend(sources.map(|_| format!("volume {name:?} (Projected) has no sources provided")));
-    }
+    warnings.extend(items(&spec["volumes"]).iter().flat_map(overlaps));
     warnings.extend(repeated(spec, at, "hostAliases", "ip"));
     warnings.extend(repeated(spec, at, "imagePullSecrets", "name"));
     for (i, secret) in items(&spec["imagePullSecrets"]).iter().enumerate() {
@@ -150,6 +141,131 @@ pub(in crate::strategies) fn pod_spec_warnings(spec: &Value, at: &FieldPath) -> 
         warnings.push(format!("{at}: {why}"));
     }
     warnings.extend(neighbours(spec, &at.child("affinity")));
+    warnings
+}
+
+/// A path in a volume, and what is there.
+struct Placed<'a> {
+    path: &'a str,
+    /// Empty where it goes without saying.
+    source: String,
+}
+
+impl Placed<'_> {
+    fn is_over(&self, other: &Self) -> bool {
+        let below = |outer: &str, inner: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let named = !self.path.is_empty() && !other.path.is_empty();
+        named && (below(self.path, other.path) || below(other.path, self.path))
+    }
+}
+
+impl std::fmt::Display for Placed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.path)?;
+        match self.source.as_str() {
+            "" => Ok(()),
+            source => write!(f, " ({source})"),
+        }
+    }
+}
+
+/// The items of a source of a volume.
+fn placed<'a>(list: &'a Value, source: &str) -> Vec<Placed<'a>> {
+    let place = |item: &'a Value| Placed {
+        path: text(&item["path"]),
+        source: source.to_owned(),
+    };
+    items(list).iter().map(place).collect()
+}
+
+/// What one source of a projected volume puts where.
+fn projected(source: &Value) -> Vec<Placed<'_>> {
+    let one = |path: &'static str, of: &str| Placed {
+        path: text(&source[of][path]),
+        source: String::new(),
+    };
+    let named = |path: &'static str, of: &str, named: String| Placed {
+        source: named,
+        ..one(path, of)
+    };
+    for (of, kind) in [("configMap", "ConfigMap"), ("secret", "Secret")] {
+        if !source[of]["items"].is_null() {
+            return placed(
+                &source[of]["items"],
+                &format!("{kind} {:?}", text(&source[of]["name"])),
+            );
+        }
+    }
+    if !source["downwardAPI"]["items"].is_null() {
+        return placed(&source["downwardAPI"]["items"], "DownwardAPI");
+    }
+    if !source["serviceAccountToken"].is_null() {
+        let name = "ServiceAccountToken".to_owned();
+        return vec![named("path", "serviceAccountToken", name)];
+    }
+    if let bundle @ Value::Object(_) = &source["clusterTrustBundle"] {
+        let name = ["name", "signerName"].map(|field| text(&bundle[field]));
+        let name = if bundle["name"].is_null() {
+            name[1]
+        } else {
+            name[0]
+        };
+        return vec![named(
+            "path",
+            "clusterTrustBundle",
+            format!("ClusterTrustBundle {name:?}"),
+        )];
+    }
+    let parts = [
+        ("certificateChainPath", "PodCertificate chain"),
+        ("keyPath", "PodCertificate key"),
+        ("credentialBundlePath", "PodCertificate credential bundle"),
+    ];
+    let parts = parts.map(|(path, part)| named(path, "podCertificate", part.to_owned()));
+    parts.into_iter().filter(|part| !part.path.is_empty()).collect()
+}
+
+/// Paths of a volume that lie in each other's way, and projected sources that are none.
+fn overlaps(volume: &Value) -> Vec<String> {
+    let name = text(&volume["name"]);
+    let mut warnings = Vec::new();
+    let mut look =
+        |what: &str, paths: Vec<Placed<'_>>| {
+            let mut seen: Vec<Placed<'_>> = Vec::new();
+            for mut placed in paths {
+                placed.path = placed.path.trim_end_matches('/');
+                let over = seen.iter().filter(|other| placed.is_over(other));
+                warnings.extend(over.map(|other| {
+                    format!("volume {name:?} ({what}): overlapping paths: {placed} with {other}")
+                }));
+                seen.push(placed);
+            }
+        };
+    for (kind, named, what) in [
+        ("configMap", "name", "ConfigMap"),
+        ("secret", "secretName", "Secret"),
+    ] {
+        let source = &volume[kind];
+        if !source["items"].is_null() {
+            look(
+                &format!("{what} {:?}", text(&source[named])),
+                placed(&source["items"], ""),
+            );
+        }
+    }
+    look("DownwardAPI", placed(&volume["downwardAPI"]["items"], ""));
+    let sources = items(&volume["projected"]["sources"]);
+    look("Projected", sources.iter().flat_map(projected).collect());
+    let empty = |source: &&Value| {
+        source
+            .as_object()
+            .is_none_or(|fields| fields.values().all(Value::is_null))
+    };
+    let none = sources.iter().filter(empty);
+    warnings.extend(none.map(|_| format!("volume {name:?} (Projected) has no sources provided")));
     warnings
 }
 
