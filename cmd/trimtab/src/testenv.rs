@@ -22,6 +22,15 @@ pub(crate) struct TestEnvOptions {
     /// administrator
     #[arg(long = "as", value_name = "USER=ROLE", value_parser = user_and_role)]
     user: Option<(String, String)>,
+    /// Run the controllers of workloads too, from Deployments and Jobs to endpoints, volumes, budgets and quotas
+    #[arg(long)]
+    workload_controllers: bool,
+    /// Simulate so many nodes, with a scheduler: pods are given to them and run there, as their annotations say
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    nodes: usize,
+    /// Have pods and nodes go through the stages of this file instead of what they do by themselves; as KWOK has them (kind: Stage)
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    node_stages: Option<PathBuf>,
     /// The command, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -34,14 +43,22 @@ fn user_and_role(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Starts an API server in memory, on a free port, with the controllers of every cluster; runs the command with `KUBECONFIG`
+/// Starts an API server in memory, on a free port, with the controllers of every cluster, and what the options say; runs the command with `KUBECONFIG`
 /// set; passes signals on to it; stops everything. Answers the command's status.
 ///
 /// # Errors
 ///
 /// When the environment cannot be started or filled, or the command cannot be run; one line.
 pub(crate) async fn run(options: &TestEnvOptions) -> Outcome<u8> {
-    let mut builder = TestEnv::builder().socket();
+    let mut builder = TestEnv::builder().socket().nodes(options.nodes);
+    if options.workload_controllers {
+        builder = builder.workload_controllers();
+    }
+    if let Some(file) = &options.node_stages {
+        let text = std::fs::read_to_string(file);
+        let text = text.map_err(|why| format!("--node-stages {}: {why}", file.display()))?;
+        builder = builder.node_stages(&text);
+    }
     if let Some((user, _)) = &options.user {
         builder = builder.user(user, &[]);
     }
