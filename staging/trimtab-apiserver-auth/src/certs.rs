@@ -77,7 +77,15 @@ pub struct Authority {
 #[derive(Clone, Debug)]
 enum Purpose {
     Serving(Vec<String>),
-    Client { name: String, group: String },
+    Client {
+        name: String,
+        group: String,
+    },
+    /// One of several that serve and call each other.
+    Peer {
+        name: String,
+        names: Vec<String>,
+    },
 }
 
 impl Authority {
@@ -174,16 +182,51 @@ impl Authority {
     /// When files cannot be read or written.
     pub fn open_serving(&self, dir: &Path, names: &[String]) -> Result<Pair, CertError> {
         let (crt, key) = (dir.join("apiserver.crt"), dir.join("apiserver.key"));
-        if let (Some(certificate), Some(key)) = (read(&crt)?, read(&key)?)
+        self.keep(&crt, &key, names, &Purpose::Serving(names.to_vec()))
+    }
+
+    /// A certificate by which the member `name` of a cluster serves under `names` and calls the others, kept in `dir`
+    /// (`NAME.crt`, `NAME.key`), made when it is missing, about to expire, of another authority, or does not name all of
+    /// `names`.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written.
+    pub fn open_peer(&self, dir: &Path, name: &str, names: &[String]) -> Result<Pair, CertError> {
+        let [crt, key] = ["crt", "key"].map(|end| dir.join(format!("{name}.{end}")));
+        let purpose = Purpose::Peer {
+            name: name.to_owned(),
+            names: names.to_vec(),
+        };
+        self.keep(&crt, &key, names, &purpose)
+    }
+
+    /// A client certificate for the user `name` of no group, kept in `dir` as a peer's is.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written.
+    pub fn open_client(&self, dir: &Path, name: &str) -> Result<Pair, CertError> {
+        let [crt, key] = ["crt", "key"].map(|end| dir.join(format!("{name}.{end}")));
+        let purpose = Purpose::Client {
+            name: name.to_owned(),
+            group: String::new(),
+        };
+        self.keep(&crt, &key, &[], &purpose)
+    }
+
+    /// What is kept in two files, made anew where it does not fit.
+    fn keep(&self, crt: &Path, key: &Path, names: &[String], purpose: &Purpose) -> Result<Pair, CertError> {
+        if let (Some(certificate), Some(key)) = (read(crt)?, read(key)?)
             && days_left(&certificate).is_ok_and(|days| days > RENEW_DAYS)
             && self.issued(&certificate)
             && names_all(&certificate, names)
         {
             return Ok(Pair { certificate, key });
         }
-        let pair = self.serving(names)?;
-        write(&crt, &pair.certificate, 0o644)?;
-        write(&key, &pair.key, 0o600)?;
+        let pair = self.issue(purpose)?;
+        write(crt, &pair.certificate, 0o644)?;
+        write(key, &pair.key, 0o600)?;
         Ok(pair)
     }
 
@@ -212,6 +255,14 @@ impl Authority {
                 }
                 params.distinguished_name.push(DnType::CommonName, name.as_str());
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }
+            Purpose::Peer { name, names } => {
+                params.distinguished_name.push(DnType::CommonName, name.as_str());
+                params.subject_alt_names = names.iter().map(|n| san(n)).collect::<Result<_, _>>()?;
+                params.extended_key_usages = vec![
+                    ExtendedKeyUsagePurpose::ServerAuth,
+                    ExtendedKeyUsagePurpose::ClientAuth,
+                ];
             }
         }
         valid_for(&mut params, LEAF_DAYS);
@@ -287,6 +338,9 @@ fn days_left(certificate: &str) -> Result<i64, String> {
 }
 
 fn names_all(certificate: &str, names: &[String]) -> bool {
+    if names.is_empty() {
+        return true;
+    }
     let Some(der) = der(certificate) else { return false };
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&der) else {
         return false;
@@ -392,7 +446,17 @@ mod tests {
             again.open_serving(dir.path(), &more).unwrap().certificate,
             serving.certificate
         );
-        for key in ["ca.key", "apiserver.key"] {
+        let peer = again.open_peer(dir.path(), "m0", &more).unwrap();
+        let client = again.open_client(dir.path(), "client").unwrap();
+        assert_eq!(
+            again.open_peer(dir.path(), "m0", &more[1..]).unwrap().certificate,
+            peer.certificate
+        );
+        assert_eq!(
+            again.open_client(dir.path(), "client").unwrap().certificate,
+            client.certificate
+        );
+        for key in ["ca.key", "apiserver.key", "m0.key", "client.key"] {
             let mode = std::fs::metadata(dir.path().join(key))
                 .unwrap()
                 .permissions()
