@@ -60,6 +60,7 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
                 deadline: None,
                 led: true,
                 sharded: false,
+                reporter: None,
             },
             backoff: match Jittered::new(Exponential::default(), JITTER) {
                 Ok(backoff) => Box::new(backoff),
@@ -79,6 +80,13 @@ impl<'m, S: Subject, R: Reconcile<S>> ControllerBuilder<'m, S, R> {
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.settings.name = name.into();
         self.named = true;
+        self
+    }
+
+    /// In whose name events are written that its turns record (`reportingController`, by convention as
+    /// `example.com/website-controller`); the default is the manager's name.
+    pub fn reporting_as(mut self, controller: impl Into<String>) -> Self {
+        self.settings.reporter = Some(controller.into());
         self
     }
 

@@ -26,6 +26,8 @@ use crate::worker::{Stage, Worker};
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) name: String,
+    /// In whose name its events are; in the manager's unless it says.
+    pub(crate) reporter: Option<String>,
     pub(crate) workers: usize,
     pub(crate) patience: Duration,
     pub(crate) resync: Duration,
@@ -105,7 +107,10 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             manager: context.manager.clone(),
             store: stores.main::<S>(),
             stores,
-            recorder: context.recorder.clone(),
+            recorder: match &self.settings.reporter {
+                Some(reporter) => context.recorder.reporting_as(reporter),
+                None => context.recorder.clone(),
+            },
             applied: Default::default(),
             lost: Default::default(),
             timeline: context.introspection.as_ref().map(|_| Timeline::new()),

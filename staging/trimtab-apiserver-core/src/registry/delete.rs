@@ -117,7 +117,21 @@ impl Call<'_> {
         &mut self,
         name: &str,
         options: &DeleteOptions,
+        attributes: Option<Attributes>,
+    ) -> Result<Deleted, ApiError> {
+        let mut warnings = Vec::new();
+        let deleted = self.delete_one(name, options, attributes, &mut warnings).await;
+        self.warnings.append(&mut warnings);
+        deleted
+    }
+
+    /// The same, where several are deleted at once: what there is to warn of is added to `warnings`.
+    pub(super) async fn delete_one(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
         mut attributes: Option<Attributes>,
+        warnings: &mut Vec<String>,
     ) -> Result<Deleted, ApiError> {
         let hooks = self.hooks.clone();
         let key = self.key(name);
@@ -137,7 +151,7 @@ impl Call<'_> {
                 }
                 hooks
                     .admission
-                    .validate(attributes, None, Some(&stored.object), &mut self.warnings)
+                    .validate(attributes, None, Some(&stored.object), warnings)
                     .await?;
             }
             let (mark, remove) = match step {

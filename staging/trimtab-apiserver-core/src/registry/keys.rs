@@ -1,5 +1,7 @@
 //! Where objects are in the store: `/registry/<resource>/<namespace>/<name>`, as kube-apiserver lays them out.
 
+use std::borrow::Cow;
+
 use trimtab_apiserver_kinds::resource::Resource;
 
 /// The root of everything that the API server stores.
@@ -44,6 +46,12 @@ pub fn object_key(resource: &Resource, namespace: &str, name: &str) -> String {
     let mut key = collection_prefix(resource, namespace);
     key.push_str(name);
     key
+}
+
+/// The name of the object with this key.
+pub(crate) fn name(key: &[u8]) -> Cow<'_, str> {
+    let from = key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    String::from_utf8_lossy(key.get(from..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -127,11 +135,9 @@ mod tests {
                 assert_eq!(resource, "apiregistration.k8s.io/apiservices");
                 continue;
             };
-            assert_eq!(
-                object_key(found, namespace, name),
-                format!("/registry/{wanted}"),
-                "{resource}"
-            );
+            let key = object_key(found, namespace, name);
+            assert_eq!(key, format!("/registry/{wanted}"), "{resource}");
+            assert_eq!(super::name(key.as_bytes()), name, "{resource}");
         }
     }
 

@@ -18,7 +18,7 @@ use super::keys;
 use super::list_options::{ListOptions, ReadAt};
 use super::listing::Listing;
 use super::view::Filter;
-use super::{Answer, Call, Registry, shape, storage};
+use super::{Answer, Call, Registry, meta, shape, storage};
 use crate::api::ApiResponse;
 
 /// How many objects are read at a time while looking for those that match.
@@ -39,23 +39,53 @@ pub(crate) struct Page<T> {
     pub(crate) remaining: Option<usize>,
 }
 
+/// A page that has been read.
+pub(super) enum Found {
+    Values(Page<Value>),
+    Stored(Page<Arc<Item>>),
+}
+
+impl Found {
+    /// The names of the objects.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Values(page) => page.objects.iter().map(|o| meta::name(o).to_owned()).collect(),
+            Self::Stored(page) => {
+                let names = page.objects.iter().map(|item| keys::name(&item.key));
+                names.map(|name| name.into_owned()).collect()
+            }
+        }
+    }
+
+    /// The page as a list.
+    pub(super) fn answer(self, shaper: shape::Shaper, codec: &Codec) -> Answer {
+        match self {
+            Self::Values(page) => Answer::Plain(200, shaper.list(page)),
+            Self::Stored(page) => Answer::Whole(ApiResponse::Encoded {
+                code: 200,
+                json: Box::new(Listing::new(page, shaper, codec.clone())),
+                warnings: Vec::new(),
+            }),
+        }
+    }
+}
+
 impl Call<'_> {
     /// GET of a collection.
     pub(super) async fn list(&mut self) -> Result<Answer, ApiError> {
         let options = ListOptions::read(&self.request, &self.resource, false)?;
+        let found = self.find(&options).await?;
         let shaper = shape::Shaper::new(&self.resource, &self.request, self.now);
-        if self.codec.asks_others() {
-            let page = self.page(&options).await?;
-            shaper.check(true)?;
-            return Ok(Answer::Plain(200, shaper.list(page)));
-        }
-        let page = self.stored_page(&options).await?;
         shaper.check(true)?;
-        Ok(Answer::Whole(ApiResponse::Encoded {
-            code: 200,
-            json: Box::new(Listing::new(page, shaper, self.codec.clone())),
-            warnings: Vec::new(),
-        }))
+        Ok(found.answer(shaper, &self.codec))
+    }
+
+    /// Reads the page that the options ask for, decoded only where others have to convert its objects.
+    pub(super) async fn find(&self, options: &ListOptions) -> Result<Found, ApiError> {
+        if self.codec.asks_others() {
+            return Ok(Found::Values(self.page(options).await?));
+        }
+        Ok(Found::Stored(self.stored_page(options).await?))
     }
 
     /// Reads the page that the options ask for, of objects that are not decoded but can be. Not for objects that

@@ -1,12 +1,13 @@
 //! Which notes are too many: similar ones become one event, and an object that is told of too often is told of less.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::time::Instant;
 
 use super::lru::Lru;
-use super::{Record, Severity};
+use super::{Record, Reporter, Severity};
 
 /// From so many different texts on, notes that are alike otherwise are combined. client-go's figure.
 const SIMILAR: usize = 10;
@@ -19,9 +20,10 @@ const REFILL: Duration = Duration::from_secs(300);
 /// How many entries each memory has at most. client-go's figure.
 pub(super) const REMEMBERED: usize = 4096;
 
-/// What a note is of: notes of the same are counted together against floods.
+/// What a note is of, and whose: notes of the same are counted together against floods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Subject {
+    reporter: Arc<Reporter>,
     severity: Severity,
     regarding: [Option<String>; 5],
 }
@@ -67,6 +69,7 @@ impl Kin {
         } = record.regarding.clone();
         Self {
             subject: Subject {
+                reporter: record.reporter.clone(),
                 severity: record.note.severity,
                 regarding: [api_version, kind, namespace, name, uid],
             },

@@ -53,9 +53,10 @@ pub struct Note {
     pub message: String,
 }
 
-/// Takes notes of what happens to objects. Clones share one queue.
+/// Takes notes of what happens to objects, in the name of a controller. Clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Recorder {
+    reporter: Arc<Reporter>,
     queue: mpsc::Sender<Record>,
     counters: Arc<Counters>,
 }
@@ -86,9 +87,17 @@ pub(crate) struct Counters {
     failed: AtomicU64,
 }
 
+/// In whose name events are written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Reporter {
+    controller: String,
+    instance: String,
+}
+
 /// A note on its way to the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
+    reporter: Arc<Reporter>,
     regarding: ObjectReference,
     note: Note,
     at: jiff::Timestamp,
@@ -119,6 +128,20 @@ impl Note {
 // === impl Recorder ===
 
 impl Recorder {
+    /// The same queue, for notes in the name of another `controller` of this instance. What is counted together to keep
+    /// floods off is counted for each of them.
+    #[must_use]
+    pub fn reporting_as(&self, controller: impl Into<String>) -> Self {
+        let reporter = Reporter {
+            controller: controller.into(),
+            instance: self.reporter.instance.clone(),
+        };
+        Self {
+            reporter: Arc::new(reporter),
+            ..self.clone()
+        }
+    }
+
     /// Notes what happened to `object`. Never waits. False: the queue is full or the writer has stopped, and the note
     /// is dropped.
     pub fn record<K>(&self, object: &K, note: Note) -> bool
@@ -132,6 +155,7 @@ impl Recorder {
     /// Notes what happened to the object that `regarding` names. See [`Recorder::record`].
     pub fn record_for(&self, regarding: ObjectReference, note: Note) -> bool {
         let record = Record {
+            reporter: self.reporter.clone(),
             regarding,
             note,
             at: jiff::Timestamp::now(),

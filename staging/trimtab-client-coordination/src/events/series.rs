@@ -26,13 +26,6 @@ const MESSAGE_BYTES: usize = 1024;
 /// How an event begins that stands for many. client-go's words.
 const COMBINED: &str = "(combined from similar events): ";
 
-/// Who writes.
-#[derive(Clone, Debug)]
-pub(super) struct Reporter {
-    pub(super) controller: String,
-    pub(super) instance: String,
-}
-
 /// Two notes with the same of these are one event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -60,7 +53,6 @@ pub(super) enum Request {
 /// The events that may still be repeated.
 #[derive(Debug)]
 pub(super) struct Memory {
-    reporter: Reporter,
     hashes: RandomState,
     correlator: Correlator,
     known: Lru<Key, Series>,
@@ -69,9 +61,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(reporter: Reporter) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            reporter,
             hashes: RandomState::new(),
             correlator: Correlator::new(),
             known: Lru::new(REMEMBERED),
@@ -160,7 +151,12 @@ impl Memory {
     }
 
     fn event(&mut self, record: Record) -> Event {
-        let Record { regarding, note, at } = record;
+        let Record {
+            reporter,
+            regarding,
+            note,
+            at,
+        } = record;
         let namespace = regarding.namespace.clone().filter(|ns| !ns.is_empty());
         let severity = match note.severity {
             Severity::Normal => "Normal",
@@ -177,8 +173,8 @@ impl Memory {
             note: Some(cut(note.message)),
             reason: Some(note.reason),
             regarding: Some(regarding),
-            reporting_controller: Some(self.reporter.controller.clone()),
-            reporting_instance: Some(self.reporter.instance.clone()),
+            reporting_controller: Some(reporter.controller.clone()),
+            reporting_instance: Some(reporter.instance.clone()),
             type_: Some(severity.to_owned()),
             ..Event::default()
         }

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::correlate::{Correlator, Kin, REMEMBERED};
-use super::series::{Memory, Reporter, Request as Written};
-use super::{Counters, EventWriter, Note, QUEUE, Record, Recorder};
+use super::series::{Memory, Request as Written};
+use super::{Counters, EventWriter, Note, QUEUE, Record, Recorder, Reporter};
 
 /// What the server was asked: creates by note and patches by count, in order.
 #[derive(Clone, Debug, Default)]
@@ -258,15 +258,13 @@ async fn a_server_that_never_answers_is_given_up() {
     assert!(writer.shut_down(LONG).await);
 }
 
-fn memory() -> Memory {
-    Memory::new(Reporter {
+fn noted(name: &str, message: &str) -> Record {
+    let reporter = Reporter {
         controller: "example.com/test".to_owned(),
         instance: "host".to_owned(),
-    })
-}
-
-fn noted(name: &str, message: &str) -> Record {
+    };
     Record {
+        reporter: Arc::new(reporter),
         regarding: kube::Resource::object_ref(&object(name), &()),
         note: created(message),
         at: jiff::Timestamp::UNIX_EPOCH,
@@ -282,7 +280,7 @@ fn created_event(requests: &[(super::series::Key, Written)]) -> &Event {
 
 #[tokio::test(start_paused = true)]
 async fn events_have_names_of_their_own_that_the_server_takes() {
-    let (mut memory, now, counters) = (memory(), Instant::now(), Counters::default());
+    let (mut memory, now, counters) = (Memory::new(), Instant::now(), Counters::default());
     let mut names = std::collections::BTreeSet::new();
     for (name, kept) in [
         ("a", true),
@@ -307,7 +305,7 @@ async fn events_have_names_of_their_own_that_the_server_takes() {
 
 #[tokio::test(start_paused = true)]
 async fn notes_of_two_fields_of_an_object_are_two_events() {
-    let (mut memory, now, counters) = (memory(), Instant::now(), Counters::default());
+    let (mut memory, now, counters) = (Memory::new(), Instant::now(), Counters::default());
     for field in ["spec.containers{a}", "spec.containers{b}"] {
         let mut record = noted("a", "text");
         record.regarding.field_path = Some(field.to_owned());
@@ -316,8 +314,24 @@ async fn notes_of_two_fields_of_an_object_are_two_events() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_two_controllers_note_are_two_events() {
+    let (mut memory, now, counters) = (Memory::new(), Instant::now(), Counters::default());
+    for controller in ["one", "other"] {
+        let mut record = noted("a", "text");
+        record.reporter = Arc::new(Reporter {
+            controller: controller.to_owned(),
+            ..(*record.reporter).clone()
+        });
+        let requests = memory.observe(record, now, &counters);
+        let event = created_event(&requests);
+        assert_eq!(event.reporting_controller.as_deref(), Some(controller));
+        assert_eq!(event.reporting_instance.as_deref(), Some("host"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn memories_are_bounded_and_lose_no_counts() {
-    let (mut memory, now, counters) = (memory(), Instant::now(), Counters::default());
+    let (mut memory, now, counters) = (Memory::new(), Instant::now(), Counters::default());
     for _ in 0..3 {
         memory.observe(noted("first", "text"), now, &counters);
     }

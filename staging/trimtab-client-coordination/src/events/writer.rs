@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-use super::series::{Key, Memory, QUIET, Reporter, Request};
-use super::{Counters, QUEUE, Record, Recorder};
+use super::series::{Key, Memory, QUIET, Request};
+use super::{Counters, QUEUE, Record, Recorder, Reporter};
 
 /// How often a write is tried when the server cannot be reached. client-go's figure.
 const TRIES: u32 = 12;
@@ -30,8 +30,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts to write events in the name of `controller`, such as `example.com/website-controller`. `instance` tells
-    /// replicas apart, usually by host name. Needs a tokio runtime.
+    /// Starts to write events in the name of `controller`, such as `example.com/website-controller`, and of others by
+    /// [`Recorder::reporting_as`]. `instance` tells replicas apart, usually by host name. Needs a tokio runtime.
     pub fn start(
         client: Client,
         controller: impl Into<String>,
@@ -45,12 +45,13 @@ impl EventWriter {
         };
         let counters = Arc::<Counters>::default();
         let recorder = Recorder {
+            reporter: Arc::new(reporter),
             queue,
             counters: Arc::clone(&counters),
         };
         let writing = Writing {
             client,
-            memory: Memory::new(reporter),
+            memory: Memory::new(),
             counters,
         };
         let writer = Self {

@@ -49,6 +49,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             past: Mutex::default(),
         })
         .named(NAME)
+        .reporting_as("horizontal-pod-autoscaler")
         .source(seen::<Pod>())
         .source(seen::<Deployment>())
         .source(seen::<ReplicaSet>())

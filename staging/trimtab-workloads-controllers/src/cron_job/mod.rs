@@ -29,6 +29,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<CronJob, _>(CronJobs { clock })
         .named(NAME)
+        .reporting_as(NAME)
         .owns::<Job>()
         .workers(WORKERS)
         .start()

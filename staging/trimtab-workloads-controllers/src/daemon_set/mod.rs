@@ -51,6 +51,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             failed: Mutex::default(),
         })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<Pod>(selector)
         .claims::<ControllerRevision>(selector)
         .source(Source::watch_related(Watch::new().when(matters), all_sets))

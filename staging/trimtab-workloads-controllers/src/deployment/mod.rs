@@ -39,6 +39,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             clock: options.clock.clone(),
         })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<ReplicaSet>(|deployment: &Deployment| {
             template::selector(&deployment.spec.as_ref()?.selector)
         })

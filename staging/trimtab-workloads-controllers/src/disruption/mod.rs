@@ -37,6 +37,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             clock: options.clock.clone(),
         })
         .named(NAME)
+        .reporting_as("controllermanager")
         .source(Source::watch_related(Watch::new().when(matters), of_pod))
         .source(scaled::<Deployment>())
         .source(scaled::<ReplicaSet>())

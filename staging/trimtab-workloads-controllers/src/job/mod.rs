@@ -42,6 +42,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             clock: options.clock.clone(),
         })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<Pod>(|job: &Job| template::selector(job.spec.as_ref()?.selector.as_ref()?))
         .workers(WORKERS)
         .start()

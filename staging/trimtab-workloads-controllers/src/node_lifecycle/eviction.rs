@@ -40,6 +40,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             clock: options.clock.clone(),
         })
         .named(NAME)
+        .reporting_as(NAME)
         .source(Source::watch_related(Watch::new().when(moves), if_tainted))
         .source(Source::watch_related(Watch::new().when(changes), pods_of))
         .writes::<Pod>()

@@ -50,6 +50,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             heard: Mutex::default(),
         })
         .named(NAME)
+        .reporting_as("node-controller")
         .source(Source::watch_cached(leases, |_| Vec::new()))
         .source(Source::watch_cached(Watch::<Pod>::new(), |_| Vec::new()))
         .writes::<Pod>()

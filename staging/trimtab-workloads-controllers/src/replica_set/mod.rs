@@ -48,6 +48,7 @@ fn describe_kind<K: Replicated>(
     manager
         .controller::<K, _>(reconciler)
         .named(name)
+        .reporting_as(name)
         .claims::<Pod>(|owner: &K| owner.wanted().selector)
         .workers(WORKERS)
         .start()

@@ -47,6 +47,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             clock: options.clock.clone(),
         })
         .named(NAME)
+        .reporting_as(NAME)
         .claims::<Pod>(selector)
         .claims::<ControllerRevision>(selector)
         .source(Source::watch_related(Watch::new().when(gone), of_claim))

@@ -48,6 +48,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<PersistentVolumeClaim, _>(Claims)
         .named(CLAIMS)
+        .reporting_as("persistentvolume-controller")
         .source(Source::watch_related(Watch::new(), waiting_for))
         .source(Source::watch_related(
             Watch::<StorageClass>::new(),
@@ -60,6 +61,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     manager
         .controller::<PersistentVolume, _>(Volumes { clock })
         .named(VOLUMES)
+        .reporting_as("persistentvolume-controller")
         .source(Source::watch_cached(
             Watch::<PersistentVolumeClaim>::new(),
             |claim| {

@@ -74,7 +74,7 @@ async fn an_update_replaces_all_pods_within_its_bounds() {
     }
     let events = cluster.events("web").await;
     assert!(
-        events[0].starts_with("ScalingReplicaSet Scaled up replica set web-"),
+        events[0].starts_with("deployment-controller: ScalingReplicaSet Scaled up replica set web-"),
         "{events:?}"
     );
     assert!(events[0].ends_with("from 0 to 8"), "{events:?}");

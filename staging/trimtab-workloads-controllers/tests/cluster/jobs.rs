@@ -52,7 +52,10 @@ async fn jobs_complete() {
         "all are counted"
     );
     let events = cluster.events("work").await;
-    assert_eq!(events.last().map(String::as_str), Some("Completed Job completed"));
+    assert_eq!(
+        events.last().map(String::as_str),
+        Some("job-controller: Completed Job completed")
+    );
 
     let indexed = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed"});
     cluster.create::<Job>(job("each", DONE, indexed)).await;
@@ -188,7 +191,7 @@ async fn cron_jobs_are_made_on_time_and_forgotten() {
             .events("slow")
             .await
             .iter()
-            .any(|event| event.starts_with("JobAlreadyActive"))
+            .any(|event| event.starts_with("cronjob-controller: JobAlreadyActive "))
     );
     cluster.end().await;
 }

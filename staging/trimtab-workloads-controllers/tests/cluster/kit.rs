@@ -130,7 +130,7 @@ impl Cluster {
         }
     }
 
-    /// The reasons and texts of all events on an object.
+    /// Who told what of an object: the reporters, reasons and texts of its events.
     pub(crate) async fn events(&self, name: &str) -> Vec<String> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut events = self.list::<k8s_openapi::api::events::v1::Event>().await;
@@ -143,7 +143,12 @@ impl Cluster {
         events.sort_by_key(|event| event.event_time.clone());
         let text = |event: &k8s_openapi::api::events::v1::Event| {
             let word = |word: &Option<String>| word.clone().unwrap_or_default();
-            format!("{} {}", word(&event.reason), word(&event.note))
+            format!(
+                "{}: {} {}",
+                word(&event.reporting_controller),
+                word(&event.reason),
+                word(&event.note)
+            )
         };
         events.iter().map(text).collect()
     }

@@ -69,9 +69,8 @@ async fn sizes_follow_the_load() {
     );
     let events = cluster.events("web").await;
     assert!(
-        events
-            .iter()
-            .any(|event| event == "SuccessfulRescale New size: 4; reason: cpu above target"),
+        events.iter().any(|event| event
+            == "horizontal-pod-autoscaler: SuccessfulRescale New size: 4; reason: cpu above target"),
         "{events:?}"
     );
     cluster.end().await;

@@ -52,7 +52,7 @@ async fn there_are_as_many_pods_as_are_wanted() {
     assert_eq!(cluster.list::<Pod>().await.len(), 3);
     let events = cluster.events("web").await;
     assert!(
-        events[0].starts_with("SuccessfulCreate Created pod: web-"),
+        events[0].starts_with("replicaset-controller: SuccessfulCreate Created pod: web-"),
         "{events:?}"
     );
     cluster.end().await;
@@ -122,7 +122,7 @@ async fn what_is_refused_is_said_and_tried_again() {
     assert!(
         events
             .iter()
-            .any(|event| event.starts_with("FailedCreate Error creating: pods \"web-")),
+            .any(|event| event.starts_with("replicaset-controller: FailedCreate Error creating: pods \"web-")),
         "{events:?}"
     );
 

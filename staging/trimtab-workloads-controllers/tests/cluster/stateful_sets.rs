@@ -54,7 +54,7 @@ async fn pods_have_names_claims_and_an_order() {
         .collect();
     assert_eq!(
         made[2],
-        "SuccessfulCreate Create Pod db-2 in StatefulSet db successful"
+        "statefulset-controller: SuccessfulCreate Create Pod db-2 in StatefulSet db successful"
     );
     assert!(
         events[0].contains("Create Claim data-db-0 Pod db-0 in StatefulSet db success"),

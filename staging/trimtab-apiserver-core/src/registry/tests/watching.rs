@@ -1,8 +1,12 @@
 //! Lists and watches.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use trimtab_apimachinery_meta::ApiError;
 
 use super::kit::Server;
+use crate::registry::{Admission, Attributes, Operation};
 
 fn labelled(name: &str, value: &str) -> Value {
     json!({"metadata": {"name": name, "labels": {"x": value}}})
@@ -149,6 +153,58 @@ async fn a_collection_is_deleted_by_selector() {
         names(&server.ok("GET", "ns/configmaps", Value::Null, 200).await),
         ["b"]
     );
+}
+
+/// Warns of each object that is deleted, and refuses one.
+#[derive(Debug)]
+struct Refuses(&'static str);
+
+#[async_trait::async_trait]
+impl Admission for Refuses {
+    async fn validate(
+        &self,
+        attributes: &Attributes,
+        _: Option<&Value>,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        if attributes.operation != Operation::Delete {
+            return Ok(());
+        }
+        let name = old.map(|old| old["metadata"]["name"].as_str().unwrap_or_default());
+        warnings.push(name.unwrap_or_default().to_owned());
+        match name {
+            Some(name) if name == self.0 => Err(ApiError::bad_request("not this one".to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Many are deleted at once, which shows in nothing: warnings are in the order of the objects, and what cannot be deleted
+/// stops what comes after it.
+#[tokio::test]
+async fn a_collection_is_deleted_until_one_object_cannot_be() {
+    let all: Vec<String> = (0..200).map(|n| format!("n{n:03}")).collect();
+    for (refused, code, left) in [("none", 200, 0..0), ("n150", 400, 1..51)] {
+        let server = Server::new();
+        for name in &all {
+            server.ok("POST", "ns/configmaps", labelled(name, "1"), 201).await;
+        }
+        server.registry.set_admission(Arc::new(Refuses(refused)));
+        let (got, answer, warnings) = server.call("DELETE", "ns/configmaps", Value::Null).await;
+        assert_eq!(got, code, "{answer}");
+        let list = server.ok("GET", "ns/configmaps", Value::Null, 200).await;
+        let found = names(&list);
+        if code == 200 {
+            assert_eq!(names(&answer), all);
+            assert_eq!(warnings, all);
+            assert!(found.is_empty(), "{found:?}");
+        } else {
+            // What had been begun was brought to its end.
+            assert!(left.contains(&found.len()), "{found:?}");
+            assert!(found.contains(&refused), "{found:?}");
+        }
+    }
 }
 
 #[tokio::test]
