@@ -1,5 +1,4 @@
-//! Operating etcd: how it is, snapshots and restores, the change between http and https, and moving everything between
-//! etcd and the embedded store.
+//! Operating etcd: how it is, snapshots and restores, and the change between http and https.
 //!
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 
