@@ -5,6 +5,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
+use trimtab_apiserver::aggregation::AggregatorOptions;
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
 
@@ -18,10 +19,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(flatten)]
     server: ServerOptions,
+    #[command(flatten)]
+    aggregator: AggregatorOptions,
 }
 
-async fn run(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
-    let server = options.start().await?;
+async fn run(options: &ServerOptions, aggregator: &AggregatorOptions) -> Result<(), Box<dyn Error>> {
+    let server = aggregator.start(options).await?;
     println!(
         "ready: {} (kubeconfig {})",
         server.url(),
@@ -33,9 +36,12 @@ async fn run(options: &ServerOptions) -> Result<(), Box<dyn Error>> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Cli::parse().server;
+    let Cli {
+        server: options,
+        aggregator,
+    } = Cli::parse();
     cli::log_to_stderr(options.verbosity);
-    let Err(error) = run(&options).await else {
+    let Err(error) = run(&options, &aggregator).await else {
         return ExitCode::SUCCESS;
     };
     eprintln!("trimtab-apiserver: {error}");

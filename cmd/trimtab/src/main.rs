@@ -11,6 +11,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use trimtab_apiserver::aggregation::AggregatorOptions;
 use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
 use trimtab_apiserver::options::ServerOptions;
@@ -36,6 +37,8 @@ enum Command {
         #[command(flatten)]
         server: Box<ServerOptions>,
         #[command(flatten)]
+        aggregator: Box<AggregatorOptions>,
+        #[command(flatten)]
         nodes: Box<NodeOptions>,
     },
     /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
@@ -57,7 +60,11 @@ async fn main() -> ExitCode {
         _ => 0,
     });
     let done = match command {
-        Command::Up { server, nodes } => up::run(&server, &nodes).await,
+        Command::Up {
+            server,
+            aggregator,
+            nodes,
+        } => up::run(&server, &aggregator, &nodes).await,
         Command::Testenv(options) => match testenv::run(&options).await {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trimtab_apiserver::aggregation::AggregatorOptions;
 use trimtab_apiserver::options::ServerOptions;
 use trimtab_apiserver::{ApiServer, cli};
 use trimtab_workloads::Options;
@@ -22,9 +23,13 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 /// # Errors
 ///
 /// What kept it from starting, or what broke; one line.
-pub(crate) async fn run(options: &ServerOptions, nodes: &NodeOptions) -> Outcome {
+pub(crate) async fn run(
+    options: &ServerOptions,
+    aggregator: &AggregatorOptions,
+    nodes: &NodeOptions,
+) -> Outcome {
     let simulation = nodes.simulation()?;
-    let server = options.start().await?;
+    let server = aggregator.start(options).await?;
     println!(
         "API server    {} (storage: {})",
         server.url(),

@@ -66,6 +66,17 @@ const STAGING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "trimtab-apiserver-aggregation",
+        &[
+            "trimtab-apimachinery-meta",
+            "trimtab-apimachinery-schema",
+            "trimtab-apiserver-auth",
+            "trimtab-apiserver-core",
+            "trimtab-apiserver-kinds",
+            "trimtab-apiserver-storage",
+        ],
+    ),
+    (
         "trimtab-apiserver-etcd",
         &["trimtab-apiserver-auth", "trimtab-apiserver-storage"],
     ),
@@ -79,6 +90,7 @@ const STAGING: &[(&str, &[&str])] = &[
             "trimtab-client-cache",
             "trimtab-controller-runtime",
             "trimtab-workloads-controllers",
+            "trimtab-workloads-node",
         ],
     ),
     ("trimtab-testing-perturb", &["trimtab-testing-env"]),

@@ -123,7 +123,16 @@ impl Authority {
     ///
     /// When files cannot be read, written or used.
     pub fn open(dir: &Path) -> Result<Self, CertError> {
-        let (crt, key) = (dir.join("ca.crt"), dir.join("ca.key"));
+        Self::open_named(dir, "ca")
+    }
+
+    /// As [`Authority::open`], in files of another name, as `front-proxy-ca`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Authority::open`].
+    pub fn open_named(dir: &Path, name: &str) -> Result<Self, CertError> {
+        let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         if let (Some(certificate), Some(key_pem)) = (read(&crt)?, read(&key)?) {
             let unusable = |path: &Path, why: String| CertError::Unusable {
                 path: path.display().to_string(),
@@ -181,52 +190,54 @@ impl Authority {
     ///
     /// When files cannot be read or written.
     pub fn open_serving(&self, dir: &Path, names: &[String]) -> Result<Pair, CertError> {
-        let (crt, key) = (dir.join("apiserver.crt"), dir.join("apiserver.key"));
-        self.keep(&crt, &key, names, &Purpose::Serving(names.to_vec()))
+        let fits = |certificate: &str| names_all(certificate, names);
+        self.open_pair(dir, "apiserver", fits, || self.serving(names))
     }
 
-    /// A certificate by which the member `name` of a cluster serves under `names` and calls the others, kept in `dir`
-    /// (`NAME.crt`, `NAME.key`), made when it is missing, about to expire, of another authority, or does not name all of
-    /// `names`.
-    ///
-    /// # Errors
-    ///
-    /// When files cannot be read or written.
-    pub fn open_peer(&self, dir: &Path, name: &str, names: &[String]) -> Result<Pair, CertError> {
-        let [crt, key] = ["crt", "key"].map(|end| dir.join(format!("{name}.{end}")));
-        let purpose = Purpose::Peer {
-            name: name.to_owned(),
-            names: names.to_vec(),
-        };
-        self.keep(&crt, &key, names, &purpose)
-    }
-
-    /// A client certificate for the user `name` of no group, kept in `dir` as a peer's is.
+    /// The client certificate for a user without groups that is kept in `dir`, in files named after the user; made when it is
+    /// missing, about to expire, or of another authority.
     ///
     /// # Errors
     ///
     /// When files cannot be read or written.
     pub fn open_client(&self, dir: &Path, name: &str) -> Result<Pair, CertError> {
-        let [crt, key] = ["crt", "key"].map(|end| dir.join(format!("{name}.{end}")));
-        let purpose = Purpose::Client {
-            name: name.to_owned(),
-            group: String::new(),
-        };
-        self.keep(&crt, &key, &[], &purpose)
+        self.open_pair(dir, name, |_| true, || self.client(name, ""))
     }
 
-    /// What is kept in two files, made anew where it does not fit.
-    fn keep(&self, crt: &Path, key: &Path, names: &[String], purpose: &Purpose) -> Result<Pair, CertError> {
-        if let (Some(certificate), Some(key)) = (read(crt)?, read(key)?)
+    /// A certificate by which the member `name` of a cluster serves under `names` and calls the others, kept in `dir` in files
+    /// named after the member; made when it is missing, about to expire, of another authority, or does not name all of `names`.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written.
+    pub fn open_peer(&self, dir: &Path, name: &str, names: &[String]) -> Result<Pair, CertError> {
+        let fits = |certificate: &str| names_all(certificate, names);
+        self.open_pair(dir, name, fits, || {
+            self.issue(&Purpose::Peer {
+                name: name.to_owned(),
+                names: names.to_vec(),
+            })
+        })
+    }
+
+    fn open_pair(
+        &self,
+        dir: &Path,
+        file: &str,
+        fits: impl Fn(&str) -> bool,
+        make: impl FnOnce() -> Result<Pair, CertError>,
+    ) -> Result<Pair, CertError> {
+        let (crt, key) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
+        if let (Some(certificate), Some(key)) = (read(&crt)?, read(&key)?)
             && days_left(&certificate).is_ok_and(|days| days > RENEW_DAYS)
             && self.issued(&certificate)
-            && names_all(&certificate, names)
+            && fits(&certificate)
         {
             return Ok(Pair { certificate, key });
         }
-        let pair = self.issue(purpose)?;
-        write(crt, &pair.certificate, 0o644)?;
-        write(key, &pair.key, 0o600)?;
+        let pair = make()?;
+        write(&crt, &pair.certificate, 0o644)?;
+        write(&key, &pair.key, 0o600)?;
         Ok(pair)
     }
 
@@ -338,9 +349,6 @@ fn days_left(certificate: &str) -> Result<i64, String> {
 }
 
 fn names_all(certificate: &str, names: &[String]) -> bool {
-    if names.is_empty() {
-        return true;
-    }
     let Some(der) = der(certificate) else { return false };
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&der) else {
         return false;

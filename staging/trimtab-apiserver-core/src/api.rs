@@ -91,7 +91,7 @@ pub struct ApiRequest {
 
 impl ApiRequest {
     /// A request that the server makes to itself; `user_agent` becomes its field manager.
-    pub(crate) fn own(verb: &str, method: &str, user_agent: &str) -> Self {
+    pub fn own(verb: &str, method: &str, user_agent: &str) -> Self {
         Self {
             info: RequestInfo {
                 verb: verb.to_owned(),

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;
+pub mod extensions;
 pub mod limits;
 pub mod options;
 pub mod registry;

@@ -56,6 +56,9 @@ pub trait Sink<K> {
 pub struct Config {
     /// Whether to ask for lists as streams. A server that cannot is asked once.
     pub streamed_lists: bool,
+    /// Whether to ask for bookmarks, which say how far the server is where nothing happens to the objects. Streamed lists need
+    /// them, so without there are none.
+    pub bookmarks: bool,
     /// Objects per page of a list that is not streamed; 0 for all at once.
     pub page_size: u32,
     /// How long the server is asked to keep a watch open: a random time in here.
@@ -77,10 +80,26 @@ pub struct Config {
     pub backwards_refusals: u32,
 }
 
+impl Config {
+    /// For a server in the same process, with no network between, that nothing happens on for days: watches stay open and silent
+    /// for as long, so whoever drives time past them has nothing to wait for.
+    pub fn in_process() -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        Self {
+            streamed_lists: false,
+            bookmarks: false,
+            watch_timeout: YEAR..=YEAR,
+            silence_timeout: YEAR,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             streamed_lists: true,
+            bookmarks: true,
             page_size: 500,
             watch_timeout: Duration::from_secs(300)..=Duration::from_secs(600),
             answer_timeout: Duration::from_secs(60),
@@ -124,13 +143,14 @@ impl<K: Object> Reflector<K> {
             endpoint: Endpoint {
                 path: K::url_path(kind, namespace),
                 metadata_only: K::metadata_api(),
+                bookmarks: config.bookmarks,
                 selection: selection.clone(),
             },
             codec: codec.clone(),
             backoff: Backoff::new(config.backoff_first, config.backoff_max),
             status: StatusHandle::default(),
             // The end of a streamed list does not say whether it was sharded.
-            streams: config.streamed_lists && selection.shard.is_empty(),
+            streams: config.streamed_lists && config.bookmarks && selection.shard.is_empty(),
             resumable: true,
             backwards: 0,
             config: config.clone(),

@@ -6,8 +6,10 @@
 //! - [`sharding`]: all replicas work, each on its share.
 //! - [`retry`]: read, change and write again when somebody else was faster.
 //! - [`write`](mod@write): bring one object to what is wished, from a command or a migration.
+//! - [`clock`]: what time it is, also where tests drive it.
 //! - [`events`]: a recorder of events that never blocks its caller.
 
+pub mod clock;
 pub mod events;
 pub mod leader;
 mod lease;

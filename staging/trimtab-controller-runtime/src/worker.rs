@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+use trimtab_client_coordination::clock::Clock;
 use trimtab_client_coordination::sharding::{Gains, Held, Partitions, Shards};
 use trimtab_client_workqueue::{Add, Shutdown, Work};
 
@@ -240,7 +241,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         let world = self.world.clone();
         let timeline = world.timeline.as_ref();
         let record = timeline.map(|timeline| {
-            let occasion = Occasion::of(&work, jiff::Timestamp::now()).attempt(attempt);
+            let occasion = Occasion::of(&work, Clock::System.now()).attempt(attempt);
             timeline.begin(work.key(), occasion)
         });
         let mut turn = Turn::new(world, work, attempt, record);

@@ -1,5 +1,6 @@
 //! What an environment is to be.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use tokio::time::Instant;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_core::limits::Limits;
 use trimtab_apiserver_core::{ApiServer, Entropy};
 use trimtab_apiserver_storage::{self as storage, MemoryStore};
-use trimtab_workloads_controllers as workloads;
+use trimtab_client_cache::reflector;
+use trimtab_workloads_controllers::{self as workloads, Clock};
+#[cfg(feature = "nodes")]
+use trimtab_workloads_node::{self as nodes, SimulatedNodes, Stages};
 
 use crate::env::{EnvError, TestEnv};
 use crate::history::History;
@@ -22,7 +25,7 @@ use crate::history::History;
 const EPOCH: i64 = 1_893_456_000;
 
 /// What an environment is to be. Start with [`TestEnv::builder`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Builder {
     seed: Option<u64>,
     epoch: Option<Timestamp>,
@@ -30,6 +33,13 @@ pub struct Builder {
     users: Vec<UserInfo>,
     definitions: Vec<CustomResourceDefinition>,
     without: Vec<String>,
+    workloads: bool,
+    #[cfg(feature = "nodes")]
+    nodes: usize,
+    #[cfg(feature = "nodes")]
+    stages: Vec<String>,
+    #[cfg(feature = "nodes")]
+    heartbeats: Option<Duration>,
 }
 
 impl Builder {
@@ -84,11 +94,47 @@ impl Builder {
         self
     }
 
+    /// Runs the controllers of workloads too, from Deployments and Jobs to endpoints, volumes, budgets and quotas: those that
+    /// `trimtab up` runs. Pods are made then; they run where there are [nodes](Builder::nodes).
+    #[must_use]
+    pub fn workload_controllers(mut self) -> Self {
+        self.workloads = true;
+        self
+    }
+
+    /// Simulates so many nodes, `node-0` the first, with a scheduler and a default storage class: pods get to nodes and run there, as
+    /// their annotations say. All nodes are ready when it has [started](Builder::start). None unless set.
+    #[cfg(feature = "nodes")]
+    #[must_use]
+    pub fn nodes(mut self, count: usize) -> Self {
+        self.nodes = count;
+        self
+    }
+
+    /// Has pods and nodes go through these stages instead of what they do by themselves: YAML as KWOK has it (kind `Stage`).
+    /// Those of several calls come together.
+    #[cfg(feature = "nodes")]
+    #[must_use]
+    pub fn node_stages(mut self, stages: &str) -> Self {
+        self.stages.push(stages.to_owned());
+        self
+    }
+
+    /// Has nodes say so seldom that they live, and be taken for dead after five times as long: 10 seconds unless set, as in Kubernetes.
+    /// That makes most of what happens in a cluster where nothing does, so days pass faster with an hour.
+    #[cfg(feature = "nodes")]
+    #[must_use]
+    pub fn node_heartbeats(mut self, period: Duration) -> Self {
+        self.heartbeats = Some(period);
+        self
+    }
+
     /// Starts an API server in memory, and the controllers that are part of every cluster.
     ///
     /// # Errors
     ///
-    /// [`EnvError::Start`], for example where no random numbers can be had for keys, and what a definition is refused for.
+    /// [`EnvError::Start`], for example where no random numbers can be had for keys; what a definition is refused for; and
+    /// [`EnvError::Failed`] where nodes cannot be simulated so.
     ///
     /// # Panics
     ///
@@ -101,6 +147,13 @@ impl Builder {
             users,
             definitions,
             without,
+            workloads,
+            #[cfg(feature = "nodes")]
+            nodes,
+            #[cfg(feature = "nodes")]
+            stages,
+            #[cfg(feature = "nodes")]
+            heartbeats,
         } = self;
         let start = epoch.unwrap_or_else(|| match seed {
             Some(_) => Timestamp::from_second(EPOCH).unwrap_or_default(),
@@ -110,9 +163,7 @@ impl Builder {
             fastrand::seed(seed);
         }
         let store = Arc::new(MemoryStore::new(storage::Config::default()));
-        let (history, recorder) = History::record(&*store)
-            .await
-            .map_err(|e| EnvError::Failed(e.to_string()))?;
+        let (history, recorder) = History::record(&*store).await.map_err(failed)?;
         let mut tokens = StaticTokens::default();
         let mut known = Vec::new();
         for user in users {
@@ -123,26 +174,62 @@ impl Builder {
         }
         let mut limits = Limits::default();
         limits.in_flight.fair = false; // there is nobody to be kept from whom, and it would look around every few seconds
-        let began = Instant::now();
+        let clock = Clock::driven(start);
         let mut server = ApiServer::builder(store)
             .tokens(tokens)
             .limits(limits)
-            .clock(Arc::new(move || start + began.elapsed()));
+            .clock(Arc::new(move || clock.now()));
         if let Some(seed) = seed {
             server = server.entropy(Entropy::seeded(seed));
         }
         if socket {
             server = server.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         }
-        let mut env = TestEnv::with(server.start().await?, history, recorder, known);
-        let mut options = workloads::Options::essential();
+        let mut env = TestEnv::with(server.start().await?, history, recorder, known, clock.drive());
+        let mut options = if workloads {
+            workloads::Options::default()
+        } else {
+            workloads::Options::essential()
+        };
+        options.clock = clock;
+        options.watching = reflector::Config::in_process();
         options.controllers.splice(0..0, without);
+        #[cfg(feature = "nodes")]
+        if let Some(heartbeats) = heartbeats {
+            options.node_monitor_grace = 5 * heartbeats;
+        }
         options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
         env.run(|client, stop| workloads::run(client, options, stop));
         for definition in definitions {
             env.install_definition(definition).await?;
         }
+        #[cfg(feature = "nodes")]
+        if nodes > 0 {
+            let mut options = nodes::Options::default();
+            options.nodes = nodes;
+            options.stages = Stages::parse(&stages.join("\n---\n")).map_err(failed)?;
+            options.seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            options.heartbeat = heartbeats.unwrap_or(options.heartbeat);
+            options.clock = clock;
+            options.watching = reflector::Config::in_process();
+            simulate(&mut env, options).await?;
+        }
         env.begin();
         Ok(env)
     }
+}
+
+#[cfg(feature = "nodes")]
+async fn simulate(env: &mut TestEnv, options: nodes::Options) -> Result<(), EnvError> {
+    // What runs on simulated nodes has simulated volumes.
+    workloads::install_storage_class(&env.client()).await?;
+    let mut nodes = SimulatedNodes::start(env.client(), options).map_err(failed)?;
+    let are_ready = tokio::time::timeout(TestEnv::PATIENCE, nodes.ready()).await;
+    are_ready.map_err(|_| EnvError::Failed(format!("nodes are not ready within {:?}", TestEnv::PATIENCE)))?;
+    env.run(|_, stop| nodes.run(stop));
+    Ok(())
+}
+
+fn failed(why: impl Display) -> EnvError {
+    EnvError::Failed(why.to_string())
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_core::{ApiServer, StartError};
+use trimtab_workloads_controllers::Driving;
 
 use crate::builder::Builder;
 use crate::eventually::{self, GaveUp};
@@ -71,6 +72,7 @@ pub struct TestEnv {
     users: Vec<(UserInfo, String)>,
     files: parking_lot::Mutex<Vec<tempfile::NamedTempFile>>,
     _recorder: Recorder,
+    _driving: Driving,
 }
 
 impl TestEnv {
@@ -97,6 +99,7 @@ impl TestEnv {
         history: History,
         recorder: Recorder,
         users: Vec<(UserInfo, String)>,
+        driving: Driving,
     ) -> Self {
         let requests = Requests::new();
         let client = Client::new(requests.of("kubernetes-admin", server.service()), "default");
@@ -111,6 +114,7 @@ impl TestEnv {
             users,
             files: parking_lot::Mutex::default(),
             _recorder: recorder,
+            _driving: driving,
         }
     }
 

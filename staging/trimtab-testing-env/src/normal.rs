@@ -7,6 +7,7 @@
 //! | the UID of an object that is there, wherever it is written | that object's kind, namespace and name |
 //! | the UID of an owner that is not there | `nobody` |
 //! | a generated name, wherever it is written | its prefix and a number |
+//! | the name of the volume that a pod has its token from | `kube-api-access-<>` |
 //! | a time (RFC 3339) | `<time>` |
 //! | addresses and node ports that the server has given to a Service | nothing |
 
@@ -14,6 +15,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
+
+/// What the server calls the volume with a pod's token, before five characters that are random.
+const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// Objects by kind, namespace and name, without what is different in each run.
 pub type State = BTreeMap<String, Value>;
@@ -135,6 +139,11 @@ fn scrub(value: &mut Value, known: &BTreeMap<String, String>, generation: &Value
         Value::String(text) => {
             if let Some(name) = known.get(text.as_str()) {
                 text.clone_from(name);
+            } else if text
+                .strip_prefix(TOKEN_VOLUME)
+                .is_some_and(|suffix| suffix.len() == 5)
+            {
+                *text = format!("{TOKEN_VOLUME}<>");
             } else if is_time(text) {
                 "<time>".clone_into(text);
             }
@@ -158,7 +167,7 @@ mod tests {
             json!({"kind": "Toy", "metadata": {"name": "a", "namespace": "n", "uid": uids[0], "generation": generation,
                 "creationTimestamp": time}, "status": {"observedGeneration": generation, "first": format!("w-{}", suffixes[0])}}),
             json!({"kind": "Pod", "metadata": {"name": format!("w-{}", suffixes[0]), "generateName": "w-", "uid": uids[1],
-                "ownerReferences": [{"name": "a", "uid": uids[0]}]}, "spec": {"colour": "red"}}),
+                "ownerReferences": [{"name": "a", "uid": uids[0]}]}, "spec": {"colour": "red", "volume": format!("kube-api-access-{}", suffixes[1])}}),
             json!({"kind": "Pod", "metadata": {"name": format!("w-{}", suffixes[1]), "generateName": "w-", "uid": uids[2],
                 "ownerReferences": [{"name": "gone", "uid": "of one that is gone"}]}, "spec": {"colour": "blue"}}),
         ];

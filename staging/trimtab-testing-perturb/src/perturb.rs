@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Client, CustomResourceExt};
 use tokio_util::sync::CancellationToken;
-use trimtab_testing_env::{EnvError, TestEnv, World};
+use trimtab_testing_env::{Builder, EnvError, TestEnv, World};
 
 use crate::journal::Entry;
 use crate::plan::{self, Plan};
@@ -25,6 +25,7 @@ const VARIABLE: &str = "TRIMTAB_PLANS";
 
 type Definition = Box<dyn Fn() -> CustomResourceDefinition + Send + Sync>;
 type Invariant = Box<dyn Fn(&World) -> Result<(), String> + Send + Sync>;
+type Environment = Box<dyn Fn(Builder) -> Builder + Send + Sync>;
 type Prepare = Box<dyn for<'a> Fn(&'a mut TestEnv) -> BoxFuture<'a, Result<(), EnvError>> + Send + Sync>;
 
 /// A controller, what its users do, and what must hold.
@@ -34,8 +35,8 @@ pub struct Perturb {
     pub(crate) scenario: Scenario,
     pub(crate) definitions: Vec<Definition>,
     pub(crate) manifests: Vec<String>,
+    pub(crate) environment: Vec<Environment>,
     pub(crate) prepare: Vec<Prepare>,
-    pub(crate) without: Vec<String>,
     pub(crate) user: Option<String>,
     pub(crate) invariants: Vec<(String, Invariant)>,
     /// Kinds, with JSON pointers.
@@ -92,8 +93,8 @@ impl Perturb {
             scenario: Scenario::default(),
             definitions: Vec::new(),
             manifests: Vec::new(),
+            environment: Vec::new(),
             prepare: Vec::new(),
-            without: Vec::new(),
             user: None,
             invariants: Vec::new(),
             differences: Vec::new(),
@@ -131,10 +132,17 @@ impl Perturb {
         self
     }
 
-    /// Leaves out one of the environment's controllers, since it is the one under test: `garbage-collector-controller`, say.
-    pub fn without(mut self, controller: &str) -> Self {
-        self.without.push(controller.to_owned());
+    /// Says what the environment is to be: `|env| env.workload_controllers().nodes(3)`, for a controller whose pods are to run.
+    /// What runs there is left in peace.
+    pub fn environment(mut self, make: impl Fn(Builder) -> Builder + Send + Sync + 'static) -> Self {
+        self.environment.push(Box::new(make));
         self
+    }
+
+    /// Leaves out one of the environment's controllers, since it is the one under test: `garbage-collector-controller`, say.
+    pub fn without(self, controller: &str) -> Self {
+        let controller = controller.to_owned();
+        self.environment(move |env| env.without(&controller))
     }
 
     /// Gives the controller a client of this user, instead of the administrator's.

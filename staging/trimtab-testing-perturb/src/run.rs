@@ -76,9 +76,9 @@ fn broken(why: String) -> Run {
 async fn until_over(spec: &Perturb, plan: &Plan, expected: Option<Expected<'_>>) -> Run {
     let builder = TestEnv::builder().seed(spec.seed);
     let builder = spec
-        .without
+        .environment
         .iter()
-        .fold(builder, |builder, controller| builder.without(controller));
+        .fold(builder, |builder, make| make(builder));
     let mut env = match builder.start().await {
         Ok(env) => env,
         Err(error) => return broken(format!("the environment does not start: {error}")),

@@ -59,7 +59,7 @@ mod workload;
 pub use options::Options;
 pub use set::{ControllerSet, SetError, known, run};
 pub use volumes::install_storage_class;
-pub use workload::clock::Clock;
+pub use workload::clock::{Clock, Driving};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::Config;
+use trimtab_client_cache::reflector;
 
 use crate::workload::clock::Clock;
 
@@ -21,8 +22,12 @@ pub struct Options {
     /// The certificates by which pods know the server, in PEM form, to be published in every namespace. Default none:
     /// then nothing is published. See [`Options::for_server`].
     pub root_ca: Option<String>,
+    /// How long a node may be silent before it is taken for dead. Default 50 s.
+    pub node_monitor_grace: Duration,
     /// What time it is, as deadlines and readiness are judged by. Default the machine's clock.
     pub clock: Clock,
+    /// How they list and watch. Default as every client does.
+    pub watching: reflector::Config,
     /// How long a controller may take to finish what it has begun when it is stopped. Default 5 s.
     pub drain: Duration,
 }
@@ -33,7 +38,9 @@ impl Default for Options {
             controllers: vec!["*".to_owned()],
             namespace_delay: Duration::from_secs(5),
             root_ca: None,
+            node_monitor_grace: Duration::from_secs(50),
             clock: Clock::System,
+            watching: reflector::Config::default(),
             drain: Duration::from_secs(5),
         }
     }

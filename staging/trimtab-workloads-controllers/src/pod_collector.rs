@@ -38,7 +38,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     let tick = || async { Ok::<_, Infallible>(vec!["pods".to_owned()]) };
     manager
         .controller::<Keyed<String>, _>(Collector {
-            clock: options.clock.clone(),
+            clock: options.clock,
             missing: Mutex::default(),
         })
         .named(NAME)

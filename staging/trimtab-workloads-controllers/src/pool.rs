@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -16,6 +17,8 @@ pub(crate) enum Outcome {
     Done,
     /// The key is to come back after its backoff.
     Retry,
+    /// The key is to come back after this, and had no failure.
+    After(Duration),
 }
 
 /// A queue and its workers. Dropping it stops them wherever they are.
@@ -41,6 +44,10 @@ impl<K: Clone + Debug + Eq + Hash + Send + Sync + 'static> Pool<K> {
                     match turn.await {
                         Ok(Outcome::Done) => work.done(),
                         Ok(Outcome::Retry) => work.retry(),
+                        Ok(Outcome::After(delay)) => {
+                            let _refused_when_stopping = queue.add_after(work.key().clone(), delay);
+                            work.done();
+                        }
                         Err(_) => {
                             tracing::error!(controller, key = ?work.key(), "a turn panicked and will be tried again");
                             work.retry();

@@ -38,9 +38,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         facts(old).has_ended() != facts(new).has_ended() || facts(old).deleting != facts(new).deleting
     });
     manager
-        .controller::<ResourceQuota, _>(Quotas {
-            clock: options.clock.clone(),
-        })
+        .controller::<ResourceQuota, _>(Quotas { clock: options.clock })
         .named(NAME)
         .watching(Watch::new().when(Predicate::part(["spec"])))
         .source(gone::<Pod>(ends))

@@ -165,6 +165,11 @@ impl Resources {
         exact.or_else(|| of_kind.find(|resource| resource.api.group == group && resource.preferred))
     }
 
+    /// Whether the servers of all groups have answered.
+    pub(crate) fn is_all(&self) -> bool {
+        self.failed.is_empty()
+    }
+
     /// Whether this version of a group could not be asked for what it has.
     pub(crate) fn has_failed(&self, api_version: &str) -> bool {
         self.failed.contains_key(api_version)

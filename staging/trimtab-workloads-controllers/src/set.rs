@@ -237,7 +237,7 @@ impl ControllerSet {
     /// Outside a tokio runtime.
     pub fn start(client: Client, options: Options) -> Result<Self, SetError> {
         check(&options)?;
-        let informers = InformerFactory::new(client.clone());
+        let informers = InformerFactory::with_config(client.clone(), options.watching.clone());
         let mut set = Self {
             names: Vec::new(),
             tasks: JoinSet::new(),
@@ -248,6 +248,7 @@ impl ControllerSet {
         let manager = Manager::new(client.clone())
             .name(MANAGER)
             .grace(options.drain)
+            .watching(options.watching.clone())
             .selecting(Selection::all().without_bookkeeping());
         let mut is_managed = false;
         for (name, alias, work) in CONTROLLERS {

@@ -17,7 +17,6 @@
 //! - *Bounded*: a node costs its name, its addresses in use and its place in the watch's cache; a pod that has settled
 //!   costs its place in the cache.
 
-mod clock;
 mod dns;
 mod kubelet;
 mod notes;
@@ -28,6 +27,9 @@ mod scheduler;
 mod set;
 mod stage;
 
+use trimtab_client_coordination::clock;
+
+pub use clock::Clock;
 pub use dns::{ClusterDns, DnsError, TTL};
 pub use options::{Capacity, Options};
 pub use set::{NodesError, SimulatedNodes, simulate};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use trimtab_client_cache::reflector;
+
+use crate::clock::Clock;
 use crate::stage::Stages;
 
 /// How many nodes to simulate, and what they are like.
@@ -21,6 +24,13 @@ pub struct Options {
     pub stages: Stages,
     /// Where all chance comes from: which of equal nodes a pod gets, and jitter. Default 0.
     pub seed: u64,
+    /// How often a node says that it lives. Its lease lasts four times as long, and whoever judges has to know: see
+    /// `node_monitor_grace` of the controllers. Default 10 s, the kubelet's figure.
+    pub heartbeat: Duration,
+    /// What time it is when they start; from then on it goes with tokio's. Default the machine's clock.
+    pub clock: Clock,
+    /// How they list and watch. Default as every client does.
+    pub watching: reflector::Config,
     /// How long what has begun may take when everything is stopped. Default 5 s.
     pub drain: Duration,
 }
@@ -48,6 +58,9 @@ impl Default for Options {
             scheduler_names: vec!["default-scheduler".to_owned()],
             stages: Stages::default(),
             seed: 0,
+            heartbeat: Duration::from_secs(10),
+            clock: Clock::System,
+            watching: reflector::Config::default(),
             drain: Duration::from_secs(5),
         }
     }

@@ -63,14 +63,7 @@ pub struct SimulatedNodes {
 /// # Errors
 /// See [`NodesError`].
 pub async fn simulate(client: Client, options: Options, stop: CancellationToken) -> Result<(), NodesError> {
-    let mut nodes = SimulatedNodes::start(client, options)?;
-    match stop.run_until_cancelled(nodes.ended()).await {
-        Some(error) => Err(error),
-        None => {
-            nodes.shut_down().await;
-            Ok(())
-        }
-    }
+    SimulatedNodes::start(client, options)?.run(stop).await
 }
 
 // === impl SimulatedNodes ===
@@ -87,12 +80,13 @@ impl SimulatedNodes {
         if options.nodes > fleet::MOST {
             return Err(NodesError::TooMany(options.nodes));
         }
+        let clock = Clock::driven(options.clock.now());
         let options = Arc::new(options);
         let context = Context {
-            informers: InformerFactory::new(client.clone()),
+            informers: InformerFactory::with_config(client.clone(), options.watching.clone()),
             client,
             options: options.clone(),
-            clock: Clock::start(),
+            clock,
         };
         let invalid = |invalid: Invalid| NodesError::Invalid(invalid.to_string());
         let kubelets = kubelet::start(&context).map_err(invalid)?;
@@ -124,6 +118,20 @@ impl SimulatedNodes {
         tokio::select! {
             why = ended(&mut self.kubelets.tasks) => why,
             why = scheduling => why,
+        }
+    }
+
+    /// Goes on until `stop` is cancelled, and lets them finish then what they had begun.
+    ///
+    /// # Errors
+    /// [`NodesError::Ended`].
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodesError> {
+        match stop.run_until_cancelled(self.ended()).await {
+            Some(error) => Err(error),
+            None => {
+                self.shut_down().await;
+                Ok(())
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod apiserver;
 mod backup;
 mod bad_input;
+mod extension;
 mod kill;
 mod nodes;
 mod policies;

@@ -20,10 +20,63 @@
 #[doc(inline)]
 pub use trimtab_apiserver_core::{ApiServer, ApiService, StartError};
 
+/// The kit for writing a server of a part of the API.
+///
+/// ```no_run
+/// # use serde_json::{Value, json};
+/// # use std::sync::Arc;
+/// use trimtab_apiserver::extension::{ApiError, Asked, Computed, Definition, Delegation, ExtensionServer};
+/// use trimtab_apiserver::storage::{Config, EmbeddedStore};
+///
+/// /// The time, whenever somebody asks.
+/// #[derive(Debug)]
+/// struct Clock;
+///
+/// #[async_trait::async_trait]
+/// impl Computed for Clock {
+///     type Object = Value;
+///
+///     async fn list(&self, _: &Asked) -> Result<Vec<Value>, ApiError> {
+///         let seconds = std::time::UNIX_EPOCH.elapsed().map_err(ApiError::internal)?.as_secs();
+///         Ok(vec![json!({"metadata": {"name": "now"}, "seconds": seconds})])
+///     }
+/// }
+///
+/// # async fn start(times: Value, notes: Value) -> Result<(), Box<dyn std::error::Error>> {
+/// // `times` and `notes` are CustomResourceDefinitions, as kube's derive makes them.
+/// let server = ExtensionServer::builder(Delegation::in_cluster()?)
+///     .computed(Definition::of(&times)?, Clock)
+///     .stored(Definition::of(&notes)?, Arc::new(EmbeddedStore::open("notes", Config::default())?))
+///     .service("default", "clock")
+///     .bind("0.0.0.0:6443".parse()?)
+///     .start()
+///     .await?;
+/// println!("{}", server.api_services(443).ok_or("it has no Service")?); // for kubectl apply
+/// # server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub mod extension {
+    #[doc(inline)]
+    pub use trimtab_apiserver_aggregation::kit::{
+        ApiError, Asked, Builder, Change, Changes, Computed, Convert, Definition, DefinitionError,
+        Delegation, DelegationError, ExtensionServer, Kept, Name, ServerError, Storage, StorageError,
+        Trusted,
+    };
+}
+
 /// Which admission plugins are on.
 pub mod admission {
     #[doc(inline)]
     pub use trimtab_apiserver_core::admission::{PluginError, Plugins};
+}
+
+/// Other servers that serve a part of the API through this one.
+pub mod aggregation {
+    #[doc(inline)]
+    pub use trimtab_apiserver_aggregation::options::{AggregatorError, AggregatorOptions};
+    #[doc(inline)]
+    pub use trimtab_apiserver_aggregation::{Aggregator, Config};
 }
 
 /// Authentication and authorization.

@@ -27,6 +27,12 @@ pub mod workqueue {
     };
 }
 
+/// What time it is, for all that writes times into objects and compares with them: the machine's, or one that tests drive.
+pub mod clock {
+    #[doc(inline)]
+    pub use trimtab_client_coordination::clock::{Clock, Driving};
+}
+
 /// Recording events.
 #[doc(inline)]
 pub use trimtab_client_coordination::events;

@@ -18,8 +18,12 @@
 //! On paused time and with a seed (`TestEnv::builder().seed(1)`, `#[tokio::test(start_paused = true)]`) hours pass in a moment, and
 //! the same seed gives the same history, change by change.
 //!
+//! With the feature `nodes`, `TestEnv::builder().workload_controllers().nodes(3)` is a cluster in which Deployments become ready, Jobs
+//! complete and CronJobs run when it is their time.
+//!
 //! For tests in other languages, `trimtab testenv -- pytest` runs a command with `KUBECONFIG` set to a control plane of its own, passes
-//! signals on to it, and exits with its status; `-f` applies manifests first, `--as alice=view` gives it less than everything.
+//! signals on to it, and exits with its status; `-f` applies manifests first, `--workload-controllers` and `--nodes 3` make a
+//! cluster of it, `--as alice=view` gives it less than everything.
 //!
 //! With the feature `perturb` there is `perturb`, which runs a controller through the faults that break controllers.
 

@@ -24,6 +24,19 @@ pub struct FrontProxy {
 }
 
 impl FrontProxy {
+    /// Whether it is read who asks in this header (lower case).
+    pub(crate) fn reads(&self, header: &str) -> bool {
+        let named = [&self.username_headers, &self.uid_headers, &self.group_headers];
+        named
+            .into_iter()
+            .flatten()
+            .any(|name| name.eq_ignore_ascii_case(header))
+            || self
+                .extra_prefixes
+                .iter()
+                .any(|prefix| header.starts_with(&prefix.to_ascii_lowercase()))
+    }
+
     /// Who asks, according to the proxy with this common name; `None` when it is not believed, or does not say.
     pub(crate) fn user(&self, proxy: &str, headers: &HeaderMap) -> Option<UserInfo> {
         if !self.allowed_names.is_empty() && !self.allowed_names.iter().any(|name| name == proxy) {
@@ -126,5 +139,8 @@ mod tests {
         let second = headers(&[("x-remote-user", ""), ("x-user", "bob")]);
         assert_eq!(proxy().user("front", &second).expect("a user").name, "bob");
         assert_eq!(proxy().user("front", &headers(&[("x-remote-group", "g")])), None);
+        for (header, reads) in [("x-user", true), ("x-remote-extra-a", true), ("x-else", false)] {
+            assert_eq!(proxy().reads(header), reads, "{header}");
+        }
     }
 }

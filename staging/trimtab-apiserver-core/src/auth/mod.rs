@@ -19,6 +19,7 @@ use identity_reviews::{SelfReview, TokenReview};
 use token_request::TokenRequest;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::{Attributes, Decision, UserInfo};
@@ -67,6 +68,17 @@ pub trait Authenticator: std::fmt::Debug + Send + Sync + 'static {
 pub trait Authorizer: std::fmt::Debug + Send + Sync + 'static {
     /// Yes, or not that we know.
     fn authorize(&self, user: &UserInfo, request: &Attributes) -> Decision;
+}
+
+/// Says whether a user may do something, by asking somebody else.
+#[async_trait]
+pub trait Decider: std::fmt::Debug + Send + Sync + 'static {
+    /// Yes, or not that they know.
+    ///
+    /// # Errors
+    ///
+    /// When they do not answer: the request is refused with that.
+    async fn decide(&self, user: &UserInfo, request: &Attributes) -> Result<Decision, ApiError>;
 }
 
 /// How it is decided what a user may do.

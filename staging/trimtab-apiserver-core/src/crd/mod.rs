@@ -10,6 +10,7 @@ pub(crate) mod controller;
 pub(crate) mod conversion;
 mod definition;
 mod names;
+mod own;
 mod requests;
 mod resource;
 mod schema;
@@ -24,6 +25,8 @@ use async_trait::async_trait;
 use serde_json::Value;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_kinds::resource::Resource;
+
+pub use own::{Convert, define};
 
 use crate::registry::hooks::{Admission, Attributes, Operation};
 use crate::registry::meta;

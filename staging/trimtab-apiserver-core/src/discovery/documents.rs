@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde_json::{Map, Value, json};
 use trimtab_apiserver_kinds::resource::{Resource, Subresource};
 
+use crate::extensions::Picture;
 use crate::registry::Resources;
 
 /// A group with its versions, the preferred one first.
@@ -13,8 +14,44 @@ pub(super) struct Group {
     pub(super) versions: Vec<String>,
 }
 
-/// All groups in the order in which their first resource came.
-pub(super) fn groups(table: &Resources) -> Vec<Group> {
+/// The group of APIServices, which comes before all others: nobody registers it, and it is to be found whatever they do.
+const REGISTRATION: &str = "apiregistration.k8s.io";
+
+/// All groups: in the order that the picture has, and then those that it does not know.
+pub(super) fn groups(table: &Resources, picture: Option<&Picture>) -> Vec<Group> {
+    let mut own = own_groups(table);
+    let Some(picture) = picture.filter(|picture| !picture.groups().is_empty()) else {
+        return own;
+    };
+    let mut groups: Vec<Group> = Vec::new();
+    if let Some(at) = own.iter().position(|group| group.name == REGISTRATION) {
+        groups.push(own.remove(at));
+    }
+    for named in picture.groups() {
+        let at = own.iter().position(|group| group.name == named.name);
+        let mut of_table = at.map(|at| own.remove(at).versions).unwrap_or_default();
+        let mut versions: Vec<String> = Vec::new();
+        for version in &named.versions {
+            let there = of_table.iter().position(|name| *name == version.name);
+            there.map(|at| of_table.remove(at));
+            if there.is_some() || version.elsewhere.is_some() {
+                versions.push(version.name.clone());
+            }
+        }
+        versions.append(&mut of_table);
+        if !versions.is_empty() {
+            groups.push(Group {
+                name: named.name.clone(),
+                versions,
+            });
+        }
+    }
+    groups.append(&mut own);
+    groups
+}
+
+/// The groups of the table in the order in which their first resource came.
+fn own_groups(table: &Resources) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for resource in table.iter() {
         let group = match groups.iter_mut().find(|g| g.name == resource.group) {
@@ -39,7 +76,7 @@ pub(super) fn groups(table: &Resources) -> Vec<Group> {
 }
 
 /// How versions rank: stable before beta before alpha, later before earlier, anything else last and by name.
-pub(crate) fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+pub fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     let other = (0, 0, 0, std::cmp::Reverse(version.to_owned()));
     let Some(rest) = version.strip_prefix('v') else {
         return other;
@@ -148,20 +185,37 @@ fn sub_entry(resource: &Resource, subresource: &Subresource) -> Value {
 }
 
 /// The items of an aggregated document: the core group, or all others.
-pub(super) fn aggregated(table: &Resources, core: bool) -> Vec<Value> {
-    groups(table)
+pub(super) fn aggregated(table: &Resources, picture: Option<&Picture>, core: bool) -> Vec<Value> {
+    groups(table, picture)
         .iter()
         .filter(|g| g.name.is_empty() == core)
         .map(|group| {
             let versions: Vec<Value> = group
                 .versions
                 .iter()
-                .map(|v| json!({"version": v, "resources": aggregated_resources(table, &group.name, v), "freshness": "Current"}))
+                .map(|v| aggregated_version(table, picture, &group.name, v))
                 .collect();
-            let metadata = if core { json!({}) } else { json!({"name": group.name}) };
+            let metadata = if core {
+                json!({})
+            } else {
+                json!({"name": group.name})
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect()
+}
+
+fn aggregated_version(table: &Resources, picture: Option<&Picture>, group: &str, version: &str) -> Value {
+    let Some(elsewhere) = picture.and_then(|picture| picture.elsewhere(group, version)) else {
+        let resources = aggregated_resources(table, group, version);
+        return json!({"version": version, "resources": resources, "freshness": "Current"});
+    };
+    let mut entry = json!({"version": version});
+    if !elsewhere.resources.is_empty() {
+        entry["resources"] = elsewhere.resources.clone().into();
+    }
+    entry["freshness"] = if elsewhere.is_current { "Current" } else { "Stale" }.into();
+    entry
 }
 
 fn aggregated_resources(table: &Resources, group: &str, version: &str) -> Vec<Value> {

@@ -10,9 +10,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::extensions::{Picture, Served};
 use crate::registry::{ResourceTable, Resources};
 
-pub(crate) use documents::{hash, priority};
+pub(crate) use documents::hash;
+pub use documents::priority;
 
 /// The form of aggregated discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,37 +47,61 @@ pub(crate) struct Document {
     pub(crate) etag: String,
 }
 
-/// One kept document and the table that it was made from.
-type Kept = (Arc<Resources>, bool, Aggregated, Document);
+/// What documents are made from.
+#[derive(Clone, Debug)]
+struct Known {
+    table: Arc<Resources>,
+    /// What others serve.
+    picture: Option<Arc<Picture>>,
+}
+
+/// One kept document and what it was made from.
+type Kept = (Known, bool, Aggregated, Document);
 
 /// Tells what is served.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     table: Arc<ResourceTable>,
+    served: Option<Arc<Served>>,
     kept: Mutex<Vec<Kept>>,
 }
 
 impl Discovery {
-    pub(crate) fn new(table: Arc<ResourceTable>) -> Self {
+    pub(crate) fn new(table: Arc<ResourceTable>, served: Option<Arc<Served>>) -> Self {
         Self {
             table,
+            served,
             kept: Mutex::default(),
         }
     }
 
+    fn known(&self) -> Known {
+        Known {
+            table: self.table.snapshot(),
+            picture: self.served.as_ref().map(|served| served.picture()),
+        }
+    }
+
+    /// Whether there is anything in the core group.
+    pub(crate) fn has_core(&self) -> bool {
+        self.table.snapshot().any_version("", "namespaces").is_some()
+    }
+
     /// `/api`, to a client that knows the server by this host and port.
-    pub(crate) fn core_versions(&self, server: &str) -> Value {
-        json!({
-            "kind": "APIVersions",
-            "versions": ["v1"],
-            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}],
-        })
+    pub(crate) fn core_versions(&self, server: &str) -> Option<Value> {
+        let versions = || {
+            json!({
+                "kind": "APIVersions",
+                "versions": ["v1"],
+                "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}],
+            })
+        };
+        self.has_core().then(versions)
     }
 
     /// `/apis`.
     pub(crate) fn groups(&self) -> Value {
-        let table = self.table.snapshot();
-        let groups = documents::groups(&table);
+        let groups = self.known().groups();
         let groups: Vec<Value> = groups
             .iter()
             .filter(|g| !g.name.is_empty())
@@ -86,8 +112,7 @@ impl Discovery {
 
     /// `/apis/GROUP`.
     pub(crate) fn group(&self, name: &str) -> Option<Value> {
-        let table = self.table.snapshot();
-        let groups = documents::groups(&table);
+        let groups = self.known().groups();
         let mut found = documents::group(groups.iter().find(|g| g.name == name && !name.is_empty())?);
         found["kind"] = "APIGroup".into();
         found["apiVersion"] = "v1".into();
@@ -106,13 +131,13 @@ impl Discovery {
 
     /// `/api` or `/apis` as one document with all resources.
     pub(crate) fn aggregated(&self, core: bool, form: Aggregated) -> Document {
-        let table = self.table.snapshot();
+        let known = self.known();
         let mut kept = self.kept.lock();
-        kept.retain(|(of, ..)| Arc::ptr_eq(of, &table));
+        kept.retain(|(of, ..)| of.is(&known));
         if let Some((.., document)) = kept.iter().find(|(_, c, f, _)| *c == core && *f == form) {
             return document.clone();
         }
-        let items = documents::aggregated(&table, core);
+        let items = documents::aggregated(&known.table, known.picture.as_deref(), core);
         let value = json!({
             "kind": "APIGroupDiscoveryList",
             "apiVersion": form.api_version(),
@@ -124,14 +149,17 @@ impl Discovery {
             etag: format!("\"{}\"", documents::hash(&json)),
             json,
         };
-        kept.push((table, core, form, document.clone()));
+        kept.push((known, core, form, document.clone()));
         document
     }
 
     /// The paths of all groups and versions.
     pub(crate) fn paths(&self) -> Vec<String> {
-        let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-        for group in documents::groups(&self.table.snapshot()) {
+        let mut paths = vec!["/apis".to_owned()];
+        if self.has_core() {
+            paths.extend(["/api".to_owned(), "/api/v1".to_owned()]);
+        }
+        for group in self.known().groups() {
             if group.name.is_empty() {
                 continue;
             }
@@ -139,5 +167,22 @@ impl Discovery {
             paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
         }
         paths
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn groups(&self) -> Vec<documents::Group> {
+        documents::groups(&self.table, self.picture.as_deref())
+    }
+
+    /// Whether this is the same as the other.
+    fn is(&self, other: &Self) -> bool {
+        let same = match (&self.picture, &other.picture) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same && Arc::ptr_eq(&self.table, &other.table)
     }
 }

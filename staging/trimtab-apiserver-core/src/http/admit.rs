@@ -24,19 +24,17 @@ use crate::registry::time_asked;
 
 impl Api {
     /// Answers a request in the time that it has.
-    #[expect(clippy::too_many_arguments, reason = "all of it is one request")]
     pub(super) async fn serve<B>(
         &self,
         head: &Head,
         target: &Target,
         peer: Peer,
-        audit_id: &str,
         body: B,
         start: Instant,
         passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let address = peer.address;
@@ -47,7 +45,7 @@ impl Api {
             let nobody = UserInfo::default();
             let user = known.as_ref().unwrap_or(&nobody);
             let end = start + self.request_timeout;
-            passage.record = begin(audit, audit_id, user, &attributes, head, address, end).await?;
+            passage.record = begin(audit, &passage.audit_id, user, &attributes, head, address, end).await?;
         }
         let known = known?;
         let user = impersonate::impersonate(&head.headers, &known, &*self.authorizer)?;
@@ -97,7 +95,7 @@ impl Api {
         passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let is_watch = attributes.verb == "watch";
@@ -125,7 +123,8 @@ impl Api {
                 }
             }
         }
-        self.authorize(&user, &attributes, passage.record.as_ref())?;
+        self.authorize(&user, &attributes, passage.record.as_ref())
+            .await?;
         self.dispatch(head, target, user, body, start, passage).await
     }
 
@@ -171,14 +170,17 @@ impl Api {
     }
 
     /// Says whether they may do what they ask.
-    fn authorize(
+    async fn authorize(
         &self,
         user: &UserInfo,
         attributes: &Attributes,
         record: Option<&Record>,
     ) -> Result<(), ApiError> {
         let begun = Instant::now();
-        let decision = self.authorizer.authorize(user, attributes);
+        let decision = match &self.decider {
+            None => self.authorizer.authorize(user, attributes),
+            Some(decider) => decider.decide(user, attributes).await?,
+        };
         self.metrics.authorized(decision.allowed, begun.elapsed());
         if let Some(record) = record {
             record.decided(decision.allowed, &decision.reason);

@@ -12,6 +12,7 @@ mod held;
 mod impersonate;
 mod info;
 mod negotiate;
+mod passed_on;
 mod paths;
 mod pretty;
 mod protobuf;
@@ -46,8 +47,9 @@ use self::negotiate::{Encoding, InProtobuf, Offer, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::audit::{Audit, Record};
-use crate::auth::{Authenticator, Authorizer, FrontProxy};
+use crate::auth::{Authenticator, Authorizer, Decider, FrontProxy};
 use crate::discovery::Discovery;
+use crate::extensions::Served;
 use crate::flow::{Classified, Flow, Permit};
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
@@ -65,8 +67,10 @@ pub(crate) struct Api {
     registry: Arc<Registry>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
-    /// Whose keys are published.
-    issuer: Arc<Issuer>,
+    /// Who is asked instead of the authorizer, if anybody is.
+    decider: Option<Arc<dyn Decider>>,
+    /// Whose keys are published, if anybody's are.
+    issuer: Option<Arc<Issuer>>,
     anonymous: bool,
     front_proxy: Option<FrontProxy>,
     flow: Arc<Flow>,
@@ -74,6 +78,8 @@ pub(crate) struct Api {
     request_timeout: Duration,
     discovery: Discovery,
     openapi: OpenApi,
+    /// What others serve, if anybody follows that.
+    served: Option<Arc<Served>>,
     metrics: Metrics,
     /// Cancelled when the server stops: watches end then.
     stop: CancellationToken,
@@ -85,8 +91,10 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    /// Whose keys are published.
-    pub(crate) issuer: Arc<Issuer>,
+    /// Who is asked instead of the authorizer, if anybody is.
+    pub(crate) decider: Option<Arc<dyn Decider>>,
+    /// Whose keys are published, if anybody's are.
+    pub(crate) issuer: Option<Arc<Issuer>>,
     pub(crate) anonymous: bool,
     /// Which proxies are believed.
     pub(crate) front_proxy: Option<FrontProxy>,
@@ -94,6 +102,8 @@ pub(crate) struct Parts {
     pub(crate) audit: Option<Arc<Audit>>,
     /// How long a request may take that does not last.
     pub(crate) request_timeout: Duration,
+    /// What others serve, if anybody follows that.
+    pub(crate) served: Option<Arc<Served>>,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
 }
@@ -129,6 +139,12 @@ struct Passage {
     permit: Permit,
     /// What is written down of it, if anything is.
     record: Option<Record>,
+    /// What the connection says of the request beside its head.
+    extensions: http::Extensions,
+    /// Who is at the other end.
+    address: Option<IpAddr>,
+    /// By which all servers call it.
+    audit_id: String,
 }
 
 impl Api {
@@ -137,22 +153,26 @@ impl Api {
             registry,
             authenticator,
             authorizer,
+            decider,
             issuer,
             anonymous,
             front_proxy,
             flow,
             audit,
             request_timeout,
+            served,
             metrics,
             stop,
         } = parts;
         Self {
-            discovery: Discovery::new(registry.resources().clone()),
-            openapi: OpenApi::new(registry.resources().clone()),
+            discovery: Discovery::new(registry.resources().clone(), served.clone()),
+            openapi: OpenApi::new(registry.resources().clone(), served.clone()),
+            served,
             metrics,
             registry,
             authenticator,
             authorizer,
+            decider,
             issuer,
             anonymous,
             front_proxy,
@@ -166,13 +186,18 @@ impl Api {
     /// Answers one request of this peer.
     pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let start = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let mut passage = Passage {
+            extensions: std::mem::take(&mut parts.extensions),
+            address: peer.address,
+            ..Passage::default()
+        };
         let head = read_head(parts);
-        let audit_id = match head.header("audit-id") {
+        passage.audit_id = match head.header("audit-id") {
             // It has to be another each time, and may be guessed.
             "" => uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes())
                 .into_uuid()
@@ -193,9 +218,8 @@ impl Api {
             head.method,
             Method::GET | Method::HEAD | Method::OPTIONS
         ));
-        let mut passage = Passage::default();
         let mut response = self
-            .serve(&head, &target, peer, &audit_id, body, start, &mut passage)
+            .serve(&head, &target, peer, body, start, &mut passage)
             .await
             .unwrap_or_else(|error| {
                 if let Some(record) = &mut passage.record {
@@ -212,7 +236,7 @@ impl Api {
         if let Some(classified) = &passage.classified {
             classified.mark(&mut response);
         }
-        respond::finish(&mut response, &passage.warnings, &audit_id);
+        respond::finish(&mut response, &passage.warnings, &passage.audit_id);
         let size = response.body().size_hint().exact();
         let code = response.status().as_u16();
         self.metrics
@@ -231,11 +255,18 @@ impl Api {
         passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        if info::leads_nowhere(&head.path) {
+            return self.path(head).await;
+        }
+        if let Some(backend) = self.elsewhere(head, target) {
+            return self
+                .pass_on(&*backend, head, target, user, body, start, passage)
+                .await;
+        }
         match target {
-            _ if info::leads_nowhere(&head.path) => self.path(head).await,
             Target::Resource(info) => {
                 self.resource(head, target, info, user, body, start, passage)
                     .await
@@ -257,7 +288,7 @@ impl Api {
         passage: &mut Passage,
     ) -> Result<Response<Body>, ApiError>
     where
-        B: http_body::Body<Data = Bytes> + Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if let Some(missing) = self.missing(info, head) {

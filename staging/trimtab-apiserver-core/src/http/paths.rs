@@ -26,7 +26,9 @@ impl Api {
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return Err(method_not_allowed());
         }
-        if let (["api" | "apis"], Some(wanted)) = (segments.as_slice(), aggregated(head.header("accept"))) {
+        if let (["api" | "apis"], Some(wanted)) = (segments.as_slice(), aggregated(head.header("accept")))
+            && (segments[0] == "apis" || self.discovery.has_core())
+        {
             let found = self.discovery.aggregated(segments[0] == "api", wanted);
             if head.header(IF_NONE_MATCH) == found.etag {
                 let mut response = Response::new(respond::full(Bytes::new()));
@@ -46,7 +48,7 @@ impl Api {
         };
         head.accepted(offer)?;
         let value = match segments.as_slice() {
-            ["api"] => Some(self.discovery.core_versions(&head.host)),
+            ["api"] => self.discovery.core_versions(&head.host),
             ["apis"] => Some(self.discovery.groups()),
             ["api", version] => self.discovery.resources("", version),
             ["apis", group] => self.discovery.group(group),
@@ -114,24 +116,19 @@ impl Api {
                         .group_version(&rest.join("/"), head.header(IF_NONE_MATCH), head.style.gzip);
                 found.unwrap_or_else(respond::page_not_found)
             }
-            ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"]
-                if !self.issuer.is_discoverable() =>
-            {
-                respond::page_not_found()
-            }
-            ["openid", "v1", "jwks"] => published(
-                "application/jwk-set+json",
-                &self.issuer.key_set(),
-                head.style.gzip,
-            ),
-            [".well-known", "openid-configuration"] => {
-                // The keys are where the client has found this document.
-                let server = format!("https://{}", head.host);
-                published(
-                    "application/json",
-                    &self.issuer.discovery(&server),
-                    head.style.gzip,
-                )
+            ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"] => {
+                let issuer = self.issuer.as_ref().filter(|issuer| issuer.is_discoverable());
+                match (issuer, segments[0]) {
+                    (None, _) => respond::page_not_found(),
+                    (Some(issuer), "openid") => {
+                        published("application/jwk-set+json", &issuer.key_set(), head.style.gzip)
+                    }
+                    (Some(issuer), _) => {
+                        // The keys are where the client has found this document.
+                        let server = format!("https://{}", head.host);
+                        published("application/json", &issuer.discovery(&server), head.style.gzip)
+                    }
+                }
             }
             ["debug", "api_priority_and_fairness", name] => {
                 let table = self.flow.table();

@@ -25,7 +25,7 @@ use super::protobuf;
 use crate::api::{self, Pieces, WatchEvent};
 
 /// The body of every answer. An error ends it in the middle, and the client learns that it is not whole.
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Answers shorter than this are not compressed, as with kube-apiserver.
 const COMPRESS_FROM: usize = 128 * 1024;
@@ -98,7 +98,7 @@ pub(crate) fn encoded(code: u16, content_type: &str, bytes: Bytes, gzip: bool) -
 }
 
 /// An answer of plain text, as health checks and unknown paths have it.
-pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
     let mut response = encoded(code, "text/plain; charset=utf-8", Bytes::from(text.into()), false);
     set(
         &mut response,

@@ -12,6 +12,7 @@
 mod access;
 pub(crate) mod buckets;
 mod caches;
+mod extensions;
 mod process;
 mod requests;
 mod store;
@@ -33,6 +34,7 @@ use trimtab_apiserver_storage::Store;
 
 use self::access::{Access, Times};
 use self::caches::CacheMetrics;
+use self::extensions::ExtensionMetrics;
 use self::process::Process;
 pub(crate) use self::requests::Watching;
 use self::requests::{Requests, Words};
@@ -42,6 +44,7 @@ use crate::admission::timings;
 use crate::admission::webhooks::WebhookMetrics;
 use crate::api::RequestInfo;
 use crate::audit::{self, Audit};
+use crate::extensions::Served;
 use crate::flow::FlowMetrics;
 use crate::http::Target;
 
@@ -198,6 +201,15 @@ impl Metrics {
     /// The same, with those of auditing, whether there is any or not.
     pub(crate) fn with_audit(mut self, audit: Option<&Audit>) -> Self {
         audit::register(audit, &mut self.registry);
+        self
+    }
+
+    /// The same, with those of servers behind this one, if they are followed.
+    pub(crate) fn with_extensions(mut self, served: Option<Arc<Served>>) -> Self {
+        if let Some(served) = served {
+            self.registry
+                .register_collector(Box::new(ExtensionMetrics(served)));
+        }
         self
     }
 

@@ -4,6 +4,7 @@
 //! version, and kept until the table changes.
 
 mod document;
+mod merge;
 pub(crate) mod protobuf;
 mod schema;
 
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::discovery::hash;
+use crate::extensions::{Picture, Served};
 use crate::http::respond::{self, Body};
 use crate::registry::{ResourceTable, Resources};
 
@@ -40,6 +42,8 @@ impl Kept {
 #[derive(Debug, Default)]
 struct Documents {
     of: Option<Arc<Resources>>,
+    /// What others serve.
+    and: Option<Arc<Picture>>,
     v3: BTreeMap<String, Kept>,
     v2: Option<Kept>,
     v2_protobuf: Option<Kept>,
@@ -49,13 +53,15 @@ struct Documents {
 #[derive(Debug)]
 pub(crate) struct OpenApi {
     table: Arc<ResourceTable>,
+    served: Option<Arc<Served>>,
     documents: Mutex<Documents>,
 }
 
 impl OpenApi {
-    pub(crate) fn new(table: Arc<ResourceTable>) -> Self {
+    pub(crate) fn new(table: Arc<ResourceTable>, served: Option<Arc<Served>>) -> Self {
         Self {
             table,
+            served,
             documents: Mutex::default(),
         }
     }
@@ -63,14 +69,24 @@ impl OpenApi {
     /// `/openapi/v3`: where each document is. The hash in an address changes with the resources behind it.
     pub(crate) fn index(&self, gzip: bool) -> Response<Body> {
         let table = self.table.snapshot();
+        let picture = self.picture();
         let mut paths = Map::new();
         for (group, version) in group_versions(&table) {
+            if picture
+                .as_ref()
+                .is_some_and(|p| p.backend(&group, &version).is_some())
+            {
+                continue;
+            }
             let path = path_of(&group, &version);
             let hash = table_hash(&table, &group, &version);
             paths.insert(
                 path.clone(),
                 json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
             );
+        }
+        for (path, (entry, _)) in picture.iter().flat_map(|picture| &picture.openapi) {
+            paths.insert(path.clone(), entry.clone());
         }
         let text = json!({ "paths": paths }).to_string();
         respond::encoded(200, "text/plain; charset=utf-8", Bytes::from(text), gzip)
@@ -93,10 +109,8 @@ impl OpenApi {
     pub(crate) fn v2(&self, known_etag: &str, gzip: bool) -> Response<Body> {
         let table = self.table.snapshot();
         let document = self.kept(&table, |documents| {
-            documents
-                .v2
-                .get_or_insert_with(|| keep(&document::v2(&table)))
-                .clone()
+            let make = || keep(&v2(&table, documents.and.as_deref()));
+            documents.v2.get_or_insert_with(make).clone()
         });
         answer(&document, known_etag, gzip)
     }
@@ -105,7 +119,7 @@ impl OpenApi {
     pub(crate) fn v2_protobuf(&self, known_etag: &str, gzip: bool) -> Response<Body> {
         let table = self.table.snapshot();
         let document = self.kept(&table, |documents| {
-            let make = || Kept::new(protobuf::encode(&document::v2(&table)).into());
+            let make = || Kept::new(protobuf::encode(&v2(&table, documents.and.as_deref())).into());
             documents.v2_protobuf.get_or_insert_with(make).clone()
         });
         let mut response = answer(&document, known_etag, gzip);
@@ -115,17 +129,37 @@ impl OpenApi {
         response
     }
 
-    /// The documents of this state of the table; those of an older one are forgotten.
+    fn picture(&self) -> Option<Arc<Picture>> {
+        self.served.as_ref().map(|served| served.picture())
+    }
+
+    /// The documents of this state of the table; those of an older one are forgotten. Of what others serve only the old
+    /// documents have anything.
     fn kept(&self, table: &Arc<Resources>, find: impl FnOnce(&mut Documents) -> Kept) -> Kept {
         let mut documents = self.documents.lock();
+        let picture = self.picture();
+        if documents.and.as_ref().map(Arc::as_ptr) != picture.as_ref().map(Arc::as_ptr) {
+            (documents.v2, documents.v2_protobuf) = (None, None);
+            documents.and.clone_from(&picture);
+        }
         if !documents.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, table)) {
             *documents = Documents {
                 of: Some(table.clone()),
+                and: picture,
                 ..Documents::default()
             };
         }
         find(&mut documents)
     }
+}
+
+/// Everything in one document, with what others serve.
+fn v2(table: &Resources, picture: Option<&Picture>) -> Value {
+    let mut document = document::v2(table);
+    for of in picture.iter().flat_map(|picture| &picture.openapi_v2) {
+        merge::merge(&mut document, &of.document, &of.below);
+    }
+    document
 }
 
 fn answer(document: &Kept, known_etag: &str, gzip: bool) -> Response<Body> {

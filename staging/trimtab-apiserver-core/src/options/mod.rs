@@ -25,7 +25,7 @@ use crate::allocators::IpRange;
 use crate::audit::PolicyError;
 use crate::auth::Mode;
 use crate::registry::duration;
-use crate::server::{ApiServer, StartError};
+use crate::server::{ApiServer, Builder, StartError};
 
 /// Where objects are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -235,6 +235,18 @@ impl ServerOptions {
     ///
     /// [`OptionsError`], one line that names the flag; nothing is left running.
     pub async fn start(&self) -> Result<ApiServer, OptionsError> {
+        self.start_with(|builder| builder).await
+    }
+
+    /// As [`ServerOptions::start`], with what `change` does to it as well.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ServerOptions::start`].
+    pub async fn start_with(
+        &self,
+        change: impl FnOnce(Builder) -> Builder,
+    ) -> Result<ApiServer, OptionsError> {
         let plugins = self.admission_plugins()?;
         let client_ca = self.client_ca_file.as_ref();
         let client_ca = client_ca.map(|file| read("--client-ca-file", file)).transpose()?;
@@ -274,7 +286,7 @@ impl ServerOptions {
         if let Some(audit) = self.audit.open()? {
             builder = builder.audit(audit);
         }
-        let server = builder.start().await?;
+        let server = change(builder).start().await?;
         certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600)?;
         Ok(server)
     }
@@ -339,8 +351,8 @@ impl ServerOptions {
         }
     }
 
-    /// Where keys are kept: as durable as the objects are.
-    fn cert_dir(&self) -> Option<PathBuf> {
+    /// Where keys are kept: as durable as the objects are; `None` for nowhere.
+    pub fn cert_dir(&self) -> Option<PathBuf> {
         let beside = || Some(self.data_dir.parent().unwrap_or(Path::new("")).join("certs"));
         self.cert_dir
             .clone()

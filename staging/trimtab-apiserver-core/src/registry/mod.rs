@@ -21,6 +21,7 @@ mod binding;
 mod cache;
 mod call;
 pub(crate) mod codec;
+mod computed;
 mod connect;
 mod continue_token;
 mod create;
@@ -223,7 +224,7 @@ impl Registry {
     }
 
     /// The time as metadata writes it.
-    pub(crate) fn timestamp(&self) -> String {
+    pub fn timestamp(&self) -> String {
         self.ambient.timestamp()
     }
 

@@ -1,6 +1,8 @@
 //! The server: all parts put together, started and stopped.
 
 mod bootstrap;
+mod error;
+mod extension;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -15,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use trimtab_apiserver_auth::certs::{self, Authority, CertError, Pair};
+use trimtab_apiserver_auth::certs::{self, Authority, Pair};
 use trimtab_apiserver_auth::service_account::Issuer;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
@@ -24,12 +26,13 @@ use trimtab_apiserver_storage::{self as storage, Store};
 use crate::admission::dynamic::Surroundings;
 use crate::admission::policies::{self, ParamAccess, Policies, PolicyMetrics};
 use crate::admission::webhooks::{WebhookMetrics, Webhooks};
-use crate::admission::{Chain, PluginError, Plugins, Quotas, Reader, StoreReader};
-use crate::allocators::{InvalidRange, IpRange, PortRange, ServiceAllocators};
+use crate::admission::{Chain, Plugins, Quotas, Reader, StoreReader};
+use crate::allocators::{IpRange, PortRange, ServiceAllocators};
 use crate::ambient::{Ambient, Clock, Entropy};
 use crate::audit::Audit;
 use crate::auth::{self, FrontProxy, Mode};
 use crate::crd::{self, controller::Terminating};
+use crate::extensions::{Extensions, Served, Within};
 use crate::flow::{self, Flow};
 use crate::http::{Api, Parts};
 use crate::limits::Limits;
@@ -40,42 +43,12 @@ use crate::webhook::{Clients, ServiceAddresses};
 
 use self::trust::Trust;
 
+pub use error::StartError;
+pub use extension::{Extension, ExtensionParts};
 pub use service::ApiService;
 
 /// How long requests may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// A server that cannot be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another with --bind-address and --secure-port")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A certificate or key cannot be made, read or kept.
-    #[error(transparent)]
-    Certificates(#[from] CertError),
-    /// Certificate, key and authority do not fit together.
-    #[error("{0}")]
-    Tls(String),
-    /// The store cannot be used.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-    /// The range of service addresses makes no sense.
-    #[error(transparent)]
-    ServiceRange(#[from] InvalidRange),
-    /// An admission plugin cannot be configured.
-    #[error(transparent)]
-    Admission(#[from] PluginError),
-    /// What every cluster starts with cannot be written.
-    #[error("the first objects cannot be written: {0}")]
-    Bootstrap(String),
-}
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +90,7 @@ pub struct Builder {
     issuer: Option<Issuer>,
     limits: Limits,
     audit: Option<Arc<Audit>>,
+    extensions: Option<Arc<dyn Extensions>>,
     ambient: Ambient,
 }
 
@@ -226,6 +200,13 @@ impl Builder {
     #[must_use]
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(Arc::new(audit));
+        self
+    }
+
+    /// Passes on what other servers serve, as this says; unless set everything is answered here.
+    #[must_use]
+    pub fn extensions(mut self, extensions: Arc<dyn Extensions>) -> Self {
+        self.extensions = Some(extensions);
         self
     }
 
@@ -348,7 +329,8 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let flow = start_flow(&registry, &self.limits).await?;
-        let clients = Arc::new(Clients::new(Arc::new(ServiceAddresses::new(reader))));
+        let services = Arc::new(ServiceAddresses::new(reader));
+        let clients = Arc::new(Clients::new(services.clone()));
         let (policy_metrics, webhook_metrics) = (
             Arc::new(PolicyMetrics::default()),
             Arc::new(WebhookMetrics::default()),
@@ -362,6 +344,21 @@ impl Builder {
             .await
             .map_err(StartError::Bootstrap)?;
         let mut tasks = auth.tasks;
+        let served = match self.extensions {
+            Some(extensions) => {
+                let served = Arc::new(Served::default());
+                let within = Within {
+                    registry: registry.clone(),
+                    resolver: services,
+                    served: served.clone(),
+                    stop: stop.clone(),
+                };
+                let follow = extensions.start(within).await.map_err(StartError::Extensions)?;
+                tasks.push(tokio::spawn(follow));
+                Some(served)
+            }
+            None => None,
+        };
         // Without a listener nobody shows certificates.
         if listener.is_some() {
             let clients = std::iter::once(authority.certificate()).chain(self.client_ca.as_deref());
@@ -398,18 +395,21 @@ impl Builder {
             .with_caches(registry.clone())
             .with_flow(flow.metrics())
             .with_audit(self.audit.as_deref())
+            .with_extensions(served.clone())
             .with_admission(admission_timings);
         let audit = self.audit.clone();
         let api = Arc::new(Api::new(Parts {
             registry,
             authenticator: auth.authenticator,
             authorizer: auth.authorizer,
-            issuer: auth.issuer,
+            decider: None,
+            issuer: Some(auth.issuer),
             anonymous: self.anonymous,
             front_proxy: self.front_proxy.clone(),
             flow,
             audit: self.audit,
             request_timeout: self.limits.request_timeout,
+            served,
             metrics,
             stop: stop.clone(),
         }));
@@ -506,6 +506,7 @@ impl ApiServer {
             issuer: None,
             limits: Limits::default(),
             audit: None,
+            extensions: None,
             ambient: Ambient::default(),
         }
     }

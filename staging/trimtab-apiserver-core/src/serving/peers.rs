@@ -14,7 +14,7 @@ use crate::http::Peer;
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     /// Verifiers of clients and of proxies, when there may be proxies.
-    apart: Option<[Arc<dyn ClientCertVerifier>; 2]>,
+    apart: Option<[Option<Arc<dyn ClientCertVerifier>>; 2]>,
 }
 
 impl Peers {
@@ -47,13 +47,16 @@ impl Peers {
                 ..Peer::default()
             };
         };
-        let by = |verifier: &dyn ClientCertVerifier| {
-            verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
+        let by = |verifier: &Option<Arc<dyn ClientCertVerifier>>| {
+            let verified = verifier
+                .as_ref()
+                .map(|v| v.verify_client_cert(own, others, UnixTime::now()));
+            matches!(verified, Some(Ok(_)))
         };
         let proxy = user.as_ref().map(|user| user.name.clone()).unwrap_or_default();
         Peer {
-            user: user.filter(|_| by(&**clients)),
-            proxy: by(&**proxies).then_some(proxy),
+            user: user.filter(|_| by(clients)),
+            proxy: by(proxies).then_some(proxy),
             address: None,
         }
     }
@@ -87,5 +90,11 @@ mod tests {
         assert_eq!(who(&apart, front()), (None, name("front")));
         assert_eq!(who(&same, front()), (name("front"), name("front")));
         assert_eq!(who(&Peers::default(), front()), (name("front"), None));
+        let alone = Peers::apart(&[], proxies.certificate()).expect("usable");
+        assert_eq!(who(&alone, alice()), (None, None));
+        assert_eq!(who(&alone, front()), (None, name("front")));
+        let pair = clients.serving(&["localhost".to_owned()]).expect("made");
+        let nobody = crate::serving::server_config(&pair.certificate, &pair.key, &[]);
+        assert!(nobody.is_ok(), "nobody is asked for a certificate then");
     }
 }

@@ -42,15 +42,23 @@ pub(crate) fn server_config(
 /// # Errors
 ///
 /// A text that says why the authorities (PEM) cannot be used.
-pub(crate) fn client_verifier(cas: &[&str]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+pub(crate) fn client_verifier(cas: &[&str]) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    verifier(roots(cas)?, &provider)
+    let roots = roots(cas)?;
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    verifier(roots, &provider).map(Some)
 }
 
 fn verifier(
     roots: RootCertStore,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    if roots.is_empty() {
+        // Nobody is believed, and nobody is asked for a certificate.
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()

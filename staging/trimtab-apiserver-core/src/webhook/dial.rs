@@ -1,4 +1,5 @@
-//! Connections to webhooks: names are looked up, Services resolved, addresses tried one after the other.
+//! Connections to webhooks and other servers: names are looked up, Services resolved, addresses tried one after the
+//! other.
 
 use std::future::Future;
 use std::io;
@@ -6,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
@@ -13,60 +15,89 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::Resolver;
-use super::target::{Place, join};
+use super::target::{HTTPS, Place, join};
 
 /// A connection that cannot be made; the text says why in Go's words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct DialError(String);
+pub struct DialError(String);
 
-/// Makes connections to one place. What it is asked to connect to is only the place's name.
+/// Makes connections to one place, whose name alone is what it is asked to connect to; or to wherever it is asked.
 #[derive(Clone, Debug)]
-pub(super) struct Dialer {
-    place: Place,
-    resolver: Arc<dyn Resolver>,
+pub struct Dialer {
+    to: To,
+}
+
+#[derive(Clone, Debug)]
+enum To {
+    Place(Place, Arc<dyn Resolver>),
+    /// What it is asked for, in so much time.
+    Anywhere(Duration),
 }
 
 impl Dialer {
     pub(super) fn new(place: Place, resolver: Arc<dyn Resolver>) -> Self {
-        Self { place, resolver }
+        Self {
+            to: To::Place(place, resolver),
+        }
     }
 
-    async fn dial(self) -> Result<TcpStream, DialError> {
-        let hosts = match self.place {
-            Place::Host { host, port, .. } => vec![(host, port)],
-            Place::Service {
-                namespace,
-                name,
-                port,
-            } => {
-                let resolved = self.resolver.resolve(&namespace, &name, port).await;
-                resolved.map_err(DialError)?
+    /// Connects to the host and port of each address that it is given, within `patience`.
+    pub fn anywhere(patience: Duration) -> Self {
+        Self {
+            to: To::Anywhere(patience),
+        }
+    }
+
+    async fn dial(self, uri: Uri) -> Result<TcpStream, DialError> {
+        match self.to {
+            To::Place(Place::Host { host, port, .. }, _) => connect(vec![(host, port)]).await,
+            To::Place(
+                Place::Service {
+                    namespace,
+                    name,
+                    port,
+                },
+                resolver,
+            ) => {
+                let resolved = resolver.resolve(&namespace, &name, port).await;
+                connect(resolved.map_err(DialError)?).await
+            }
+            To::Anywhere(patience) => {
+                let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+                let port = uri.port_u16().unwrap_or(HTTPS);
+                let connecting = connect(vec![(host.to_owned(), port)]);
+                let late = |_| DialError(format!("dial tcp {}: i/o timeout", join(host, port)));
+                tokio::time::timeout(patience, connecting).await.map_err(late)?
+            }
+        }
+    }
+}
+
+/// Connects to the first of the hosts that can be reached.
+async fn connect(hosts: Vec<(String, u16)>) -> Result<TcpStream, DialError> {
+    let mut failed = DialError("no address".to_owned());
+    for (host, port) in hosts {
+        let addresses = match look_up(&host, port).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                failed = error;
+                continue;
             }
         };
-        let mut failed = DialError("no address".to_owned());
-        for (host, port) in hosts {
-            let addresses = match look_up(&host, port).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    failed = error;
-                    continue;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    let _ = stream.set_nodelay(true); // without it requests wait; nothing depends on it
+                    return Ok(stream);
                 }
-            };
-            for address in addresses {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => {
-                        let _ = stream.set_nodelay(true); // without it requests wait; nothing depends on it
-                        return Ok(stream);
-                    }
-                    Err(error) => {
-                        failed = DialError(format!("dial tcp {address}: connect: {}", reason(&error)));
-                    }
+                Err(error) => {
+                    failed = DialError(format!("dial tcp {address}: connect: {}", reason(&error)));
                 }
             }
         }
-        Err(failed)
     }
+    Err(failed)
 }
 
 async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
@@ -104,8 +135,8 @@ impl Service<Uri> for Dialer {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
+    fn call(&mut self, uri: Uri) -> Self::Future {
         let dialer = self.clone();
-        Box::pin(async move { dialer.dial().await.map(TokioIo::new) })
+        Box::pin(async move { dialer.dial(uri).await.map(TokioIo::new) })
     }
 }

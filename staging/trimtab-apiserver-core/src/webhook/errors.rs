@@ -10,11 +10,11 @@ use serde_json::Value;
 /// A call that brought no answer, or none that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct CallError {
+pub struct CallError {
     /// Why.
-    pub(crate) message: String,
+    pub message: String,
     /// The code of the webhook's answer, or 503 when there was none.
-    pub(crate) code: u16,
+    pub code: u16,
 }
 
 impl CallError {
@@ -32,7 +32,12 @@ impl CallError {
 
     /// `POST` to this URL has failed.
     pub(super) fn post(url: &str, why: impl std::fmt::Display) -> Self {
-        Self::new(format!("Post {url:?}: {why}"))
+        Self::of("Post", url, why)
+    }
+
+    /// A request to this URL has failed.
+    pub(super) fn of(method: &str, url: &str, why: impl std::fmt::Display) -> Self {
+        Self::new(format!("{method} {url:?}: {why}"))
     }
 
     /// An answer with a code that is no success. If its body is a `Status`, that says why; `text` is its body if it is
@@ -84,7 +89,7 @@ impl CallError {
 }
 
 /// Why a connection could not be made or has ended, from the error of an HTTP client.
-pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
+pub fn explain(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     let mut next = Some(error);
     while let Some(error) = next {

@@ -8,14 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{Https, IDLE, IDLE_MOST, TOLD_MOST};
@@ -27,12 +26,26 @@ use super::{Resolver, tls};
 /// Who calls.
 const AGENT: &str = concat!("trimtab-apiserver/", env!("CARGO_PKG_VERSION"));
 
-/// A server that is named by a kubeconfig, and how to show it who we are.
+/// The longest document that is read of what is called, in bytes: a list may be long.
+const MOST_ANSWER: usize = 64 * 1024 * 1024;
+/// Where a pod's service account is.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// A server that is named by a kubeconfig, or that of the cluster around, and how to show it who we are.
 #[derive(Clone, Debug)]
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     url: String,
     client: Https,
-    token: Option<HeaderValue>,
+    token: Token,
+}
+
+/// The bearer token by which we are known.
+#[derive(Clone, Debug)]
+enum Token {
+    None,
+    Fixed(HeaderValue),
+    /// Others write it anew before it expires.
+    File(PathBuf),
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,8 +101,8 @@ struct User {
     #[serde(rename = "tokenFile")]
     token_file: Option<PathBuf>,
     username: Option<String>,
-    exec: Option<serde_json::Value>,
-    auth_provider: Option<serde_json::Value>,
+    exec: Option<Value>,
+    auth_provider: Option<Value>,
 }
 
 /// Nobody: a kubeconfig names hosts.
@@ -111,7 +124,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// A text that says what cannot be read, or is not supported.
-    pub(crate) fn read(file: &Path) -> Result<Self, String> {
+    pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
         let config: Kubeconfig =
             serde_saphyr::from_str(&text).map_err(|error| error.without_snippet().to_string())?;
@@ -148,30 +161,64 @@ impl Endpoint {
         let certificate = pem(folder, user.client_certificate_data, user.client_certificate)?;
         let key = pem(folder, user.client_key_data, user.client_key)?;
         let identity = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(identity(&certificate, &key)?),
+            (Some(certificate), Some(key)) => Some(tls::identity_from_pem(&certificate, &key)?),
             (None, None) => None,
             _ => return Err("a client's certificate and its key are needed together".to_owned()),
         };
         let token = match (user.token, user.token_file) {
-            (Some(token), _) => Some(token),
-            (None, Some(file)) => Some(read(folder, &file).map(|token| token.trim().to_owned())?),
-            (None, None) => None,
+            (Some(token), _) => Token::Fixed(bearer(&token)?),
+            (None, Some(file)) => {
+                let file = folder.join(file);
+                bearer(&read(Path::new(""), &file)?)?;
+                Token::File(file)
+            }
+            (None, None) => Token::None,
         };
-        let token = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}")));
-        let mut token = token.transpose().map_err(|error| format!("the token: {error}"))?;
-        token.iter_mut().for_each(|token| token.set_sensitive(true));
-        let config = tls::client_config(authorities.as_deref().unwrap_or_default().as_bytes(), identity)?;
-        let dialer = Dialer::new(place(&cluster.server)?, Arc::new(NoServices));
+        Self::new(
+            cluster.server,
+            authorities.as_deref().unwrap_or_default(),
+            identity,
+            token,
+        )
+    }
+
+    /// The API server of the cluster in which this runs as a pod, by the pod's service account.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is missing.
+    pub fn in_cluster() -> Result<Self, String> {
+        let variable = |name: &str| {
+            std::env::var(name).map_err(|_| format!("{name} is not set: this is no pod; give a kubeconfig"))
+        };
+        let (host, port) = (
+            variable("KUBERNETES_SERVICE_HOST")?,
+            variable("KUBERNETES_SERVICE_PORT")?,
+        );
+        let folder = Path::new(SERVICE_ACCOUNT);
+        let authorities = read(folder, Path::new("ca.crt"))?;
+        bearer(&read(folder, Path::new("token"))?)?;
+        let server = match host.contains(':') {
+            true => format!("https://[{host}]:{port}"),
+            false => format!("https://{host}:{port}"),
+        };
+        Self::new(server, &authorities, None, Token::File(folder.join("token")))
+    }
+
+    fn new(
+        url: String,
+        authorities: &str,
+        identity: Option<tls::Identity>,
+        token: Token,
+    ) -> Result<Self, String> {
+        let config = tls::client_config(authorities.as_bytes(), identity)?;
+        let dialer = Dialer::new(place(&url)?, Arc::new(NoServices));
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_MOST)
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(HttpsConnector::from((dialer, config)));
-        Ok(Self {
-            url: cluster.server,
-            client,
-            token,
-        })
+        Ok(Self { url, client, token })
     }
 
     /// Posts a JSON document, before `end`.
@@ -182,24 +229,70 @@ impl Endpoint {
     ///
     /// [`CallError`], unless the server says that it is well.
     pub(crate) async fn post(&self, json: Bytes, end: Instant) -> Result<(), CallError> {
-        let url = &self.url;
-        let mut request = Request::post(url)
+        self.send(Method::POST, &self.url, json, TOLD_MOST, end)
+            .await
+            .map(drop)
+    }
+
+    /// Sends a request about something below the server's address, with a JSON document (null for none), and answers with the
+    /// document that comes back before `end`.
+    ///
+    /// Dropping the future ends the call.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], whatever goes wrong.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        json: &Value,
+        end: Instant,
+    ) -> Result<Value, CallError> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let body = match json {
+            Value::Null => Bytes::new(),
+            json => json.to_string().into(),
+        };
+        let name = go_name(&method);
+        let answer = self.send(method, &url, body, MOST_ANSWER, end).await?;
+        serde_json::from_slice(&answer).map_err(|error| CallError::of(&name, &url, error))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        json: Bytes,
+        most: usize,
+        end: Instant,
+    ) -> Result<Bytes, CallError> {
+        let name = go_name(&method);
+        let failed = |why: String| CallError::of(&name, url, why);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, */*")
             .header(USER_AGENT, AGENT)
             .body(Full::from(json))
-            .map_err(|error| CallError::post(url, error))?;
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(AUTHORIZATION, token.clone());
+            .map_err(|error| failed(error.to_string()))?;
+        if let Some(token) = self.token.header().map_err(failed)? {
+            request.headers_mut().insert(AUTHORIZATION, token);
         }
         let called = async {
             let response = self.client.request(request).await;
-            let response = response.map_err(|error| CallError::post(url, explain(&error)))?;
+            let response = response.map_err(|error| failed(explain(&error)))?;
             let code = response.status().as_u16();
             // A connection whose answer has been read to its end can be used again.
-            let body = Limited::new(response.into_body(), TOLD_MOST).collect().await;
+            let body = Limited::new(response.into_body(), most).collect().await;
             if (200..=206).contains(&code) {
-                return Ok(());
+                return match body {
+                    Ok(body) => Ok(body.to_bytes()),
+                    // Nobody looks at what comes back of what is posted.
+                    Err(_) if most == TOLD_MOST => Ok(Bytes::new()),
+                    Err(error) => Err(failed(explain(&*error))),
+                };
             }
             let body = body.map(|body| body.to_bytes()).unwrap_or_default();
             Err(CallError::status(
@@ -210,8 +303,31 @@ impl Endpoint {
         };
         timeout_at(end, called)
             .await
-            .unwrap_or_else(|_| Err(CallError::post(url, "context deadline exceeded")))
+            .unwrap_or_else(|_| Err(failed("context deadline exceeded".to_owned())))
     }
+}
+
+impl Token {
+    fn header(&self) -> Result<Option<HeaderValue>, String> {
+        match self {
+            Self::None => Ok(None),
+            Self::Fixed(header) => Ok(Some(header.clone())),
+            Self::File(file) => bearer(&read(Path::new(""), file)?).map(Some),
+        }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, String> {
+    let header = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+    let mut header = header.map_err(|error| format!("the token: {error}"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// As Go's errors name a method.
+fn go_name(method: &Method) -> String {
+    let (first, rest) = method.as_str().split_at(1);
+    format!("{first}{}", rest.to_lowercase())
 }
 
 fn read(folder: &Path, file: &Path) -> Result<String, String> {
@@ -231,13 +347,6 @@ fn pem(folder: &Path, data: Option<String>, file: Option<PathBuf>) -> Result<Opt
         (None, Some(file)) => read(folder, &file).map(Some),
         (None, None) => Ok(None),
     }
-}
-
-fn identity(certificate: &str, key: &str) -> Result<tls::Identity, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
-    let chain = chain.map_err(|error| format!("the client's certificate: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-    Ok((chain, key.map_err(|error| format!("the client's key: {error}"))?))
 }
 
 fn place(url: &str) -> Result<Place, String> {

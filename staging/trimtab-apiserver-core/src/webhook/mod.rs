@@ -23,17 +23,20 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 pub(crate) use client::Clients;
-pub(crate) use errors::CallError;
-pub(crate) use kubeconfig::Endpoint;
+pub use dial::Dialer;
+pub use errors::CallError;
+pub use errors::explain as explain_error;
+pub use kubeconfig::Endpoint;
 pub(crate) use resolve::ServiceAddresses;
 pub(crate) use target::Target;
+pub use tls::{Identity, ServerTrust, identity_from_pem, outward_config};
 
 /// How long a call may take at most, whatever else is said. From client-go's defaults for webhooks.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
 /// Finds out where a Service can be reached.
 #[async_trait]
-pub(crate) trait Resolver: fmt::Debug + Send + Sync {
+pub trait Resolver: fmt::Debug + Send + Sync {
     /// Hosts (addresses or names) and ports, the best first; never empty.
     ///
     /// # Errors

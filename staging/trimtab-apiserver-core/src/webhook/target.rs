@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// The port of a webhook that names none.
-const HTTPS: u16 = 443;
+pub(super) const HTTPS: u16 = 443;
 
 /// Where a webhook is, and by whose certificates it is known. Two webhooks with the same target share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,10 @@
-//! Which certificates of webhooks are believed.
+//! Which certificates of webhooks and other servers are believed.
 
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
@@ -37,7 +38,7 @@ pub(crate) fn authorities(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 }
 
 /// A client's certificate with its chain, and its key.
-pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The TLS configuration of calls to a webhook that is known by these authorities (PEM), or by those of the system when
 /// there are none, and that is shown this certificate if it asks for one.
@@ -49,6 +50,63 @@ pub(super) fn client_config(
     bundle: &[u8],
     identity: Option<Identity>,
 ) -> Result<rustls::ClientConfig, String> {
+    // Over HTTP/2 all requests would go to one of the servers behind a Service.
+    outward_config(ServerTrust::Authorities(bundle), identity, &[b"http/1.1"])
+}
+
+/// Which servers are believed to be who they say they are.
+#[derive(Clone, Copy, Debug)]
+pub enum ServerTrust<'b> {
+    /// Those with certificates of these authorities (PEM), or of the system's when there are none.
+    Authorities(&'b [u8]),
+    /// Any.
+    Anyone,
+}
+
+/// The TLS configuration of calls to other servers, which are shown this certificate if they ask for one, and are offered
+/// these protocols.
+///
+/// # Errors
+///
+/// A text that says why the authorities or the certificate cannot be used.
+pub fn outward_config(
+    trust: ServerTrust<'_>,
+    identity: Option<Identity>,
+    protocols: &[&[u8]],
+) -> Result<rustls::ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        ServerTrust::Authorities(bundle) => Arc::new(verifier(bundle, &provider)?),
+        ServerTrust::Anyone => Arc::new(Anyone(provider.clone())),
+    };
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("unable to load root certificates: {error}"))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => config
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("the client's certificate cannot be used: {error}"))?,
+    };
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// A client's certificate with its chain, and its key, of what is in two files (PEM).
+///
+/// # Errors
+///
+/// A text that says which of them cannot be used.
+pub fn identity_from_pem(certificate: &str, key: &str) -> Result<Identity, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+    let chain = chain.map_err(|error| format!("the client's certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    Ok((chain, key.map_err(|error| format!("the client's key: {error}"))?))
+}
+
+fn verifier(bundle: &[u8], provider: &Arc<CryptoProvider>) -> Result<Verifier, String> {
     let failed = |why: String| format!("unable to load root certificates: {why}");
     let trusted = if bundle.is_empty() {
         let found = rustls_native_certs::load_native_certs();
@@ -64,26 +122,16 @@ pub(super) fn client_config(
     if refused > 0 {
         tracing::debug!(refused, "root certificates cannot be used");
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|error| failed(error.to_string()))?;
     let shown = if bundle.is_empty() { Vec::new() } else { trusted };
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { inner, shown }));
-    let mut config = match identity {
-        None => config.with_no_client_auth(),
-        Some((chain, key)) => config
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| format!("the client's certificate cannot be used: {error}"))?,
-    };
-    // Over HTTP/2 all requests would go to one of the servers behind a Service.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Verifier { inner, shown })
 }
+
+/// Believes whoever answers: of APIServices that say so.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
 
 /// Believes what webpki believes, and one thing more: a server that shows the very certificate that its configuration
 /// names as authority. Such certificates are common for webhooks, and Go believes them.
@@ -172,5 +220,42 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
+    }
+}
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

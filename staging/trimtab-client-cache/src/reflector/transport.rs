@@ -30,6 +30,7 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;
 pub(super) struct Endpoint {
     pub(super) path: String,
     pub(super) metadata_only: bool,
+    pub(super) bookmarks: bool,
     pub(super) selection: Selection,
 }
 
@@ -70,7 +71,9 @@ impl Endpoint {
     fn watch_query(&self, resource_version: &str, timeout: Duration) -> Serializer<'static, String> {
         let mut query = self.query();
         query.append_pair("watch", "true");
-        query.append_pair("allowWatchBookmarks", "true");
+        if self.bookmarks {
+            query.append_pair("allowWatchBookmarks", "true");
+        }
         query.append_pair("timeoutSeconds", &timeout.as_secs().to_string());
         if !resource_version.is_empty() {
             query.append_pair("resourceVersion", resource_version);

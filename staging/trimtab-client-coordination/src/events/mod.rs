@@ -26,6 +26,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use tokio::sync::mpsc;
 
+use crate::clock::Clock;
+
 pub use writer::EventWriter;
 
 /// How many notes wait to be written at most. client-go's figure.
@@ -158,7 +160,7 @@ impl Recorder {
             reporter: self.reporter.clone(),
             regarding,
             note,
-            at: jiff::Timestamp::now(),
+            at: Clock::System.now(),
         };
         let taken = self.queue.try_send(record).is_ok();
         if !taken {

@@ -26,14 +26,16 @@ use std::sync::Arc;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
+use crate::clock::Clock;
+
 /// Gives the times that are written to Leases, for people to read.
 #[derive(Clone)]
 pub(crate) struct WallClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl WallClock {
-    /// The computer's.
+    /// The computer's, or that which tests drive.
     pub(crate) fn system() -> Self {
-        Self::new(Timestamp::now)
+        Self::new(|| Clock::System.now())
     }
 
     pub(crate) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use trimtab_client_coordination::clock::Clock;
 
 use super::Manager;
 use crate::error::{Error, Result};
@@ -176,7 +177,7 @@ fn page(introspection: &Introspection) -> [(String, Route); 2] {
         let page = page.clone();
         async move {
             let uri = request.uri();
-            let answer = page.respond(request.method(), uri.path(), uri.query(), jiff::Timestamp::now());
+            let answer = page.respond(request.method(), uri.path(), uri.query(), Clock::System.now());
             answer.map(|body| Body::from(body.into_owned()))
         }
     });

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::object::HasStatus;
@@ -11,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use trimtab_apimachinery_meta::conditions;
 use trimtab_apimachinery_meta::phase::Phase;
+use trimtab_client_coordination::clock::Clock;
 
 use super::{Turn, request};
 use crate::error::{Error, Result};
@@ -124,7 +124,13 @@ impl<K: Reconciled> Turn<K> {
         K: HasStatus<Status: Conditions + Clone + Default + Serialize + Send + Sync + 'static>,
     {
         let generation = self.latest.as_ref().and_then(|object| object.meta().generation);
-        let new = conditions::new(type_, status.into().as_str(), reason, message, Timestamp::now());
+        let new = conditions::new(
+            type_,
+            status.into().as_str(),
+            reason,
+            message,
+            Clock::System.now(),
+        );
         self.status(|status| {
             status.observed(generation);
             conditions::set(

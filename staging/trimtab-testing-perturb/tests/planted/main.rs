@@ -1,9 +1,10 @@
 //! Controllers with the known kinds of bugs: each is found, and its twin, which does it right, passes.
 //!
-//! `bugs.rs` has the controllers, each with the bug and without; `mini.rs` what they are made of.
+//! `several.rs` has one that takes two things to go wrong. `bugs.rs` has the controllers, each with the bug and without; `mini.rs` what they are made of.
 
 mod bugs;
 mod mini;
+mod several;
 
 use bugs::{BUGS, Bug};
 

@@ -45,7 +45,7 @@ const USAGE: &str = "metrics.trimtab.dev/";
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
     manager
         .controller::<HorizontalPodAutoscaler, _>(Autoscalers {
-            clock: options.clock.clone(),
+            clock: options.clock,
             past: Mutex::default(),
         })
         .named(NAME)

@@ -25,7 +25,7 @@ const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
 /// Describes the controller.
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
-    let clock = options.clock.clone();
+    let clock = options.clock;
     manager
         .controller::<CronJob, _>(CronJobs { clock })
         .named(NAME)

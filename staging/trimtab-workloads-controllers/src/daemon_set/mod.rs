@@ -47,7 +47,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     let matters = Predicate::updates(|old: &Cached<Node>, new: &Cached<Node>| place_of(old) != place_of(new));
     manager
         .controller::<DaemonSet, _>(DaemonSets {
-            clock: options.clock.clone(),
+            clock: options.clock,
             failed: Mutex::default(),
         })
         .named(NAME)

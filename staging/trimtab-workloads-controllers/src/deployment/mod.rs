@@ -35,9 +35,7 @@ const WORKERS: usize = 16;
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
     let gone = Predicate::new(|delta: &Delta<Pod>| matches!(delta, Delta::Deleted { .. }));
     manager
-        .controller::<Deployment, _>(Deployments {
-            clock: options.clock.clone(),
-        })
+        .controller::<Deployment, _>(Deployments { clock: options.clock })
         .named(NAME)
         .reporting_as(NAME)
         .claims::<ReplicaSet>(|deployment: &Deployment| {

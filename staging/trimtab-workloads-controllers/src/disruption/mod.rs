@@ -33,9 +33,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         _ => true,
     });
     manager
-        .controller::<PodDisruptionBudget, _>(Budgets {
-            clock: options.clock.clone(),
-        })
+        .controller::<PodDisruptionBudget, _>(Budgets { clock: options.clock })
         .named(NAME)
         .reporting_as("controllermanager")
         .source(Source::watch_related(Watch::new().when(matters), of_pod))

@@ -30,8 +30,11 @@ pub(crate) const NAME: &str = "garbage-collector-controller";
 
 /// How many objects are worked on at a time. kube-controller-manager's figure.
 const WORKERS: usize = 20;
-/// How often discovery is asked without a reason. kube-controller-manager's figure.
+/// When discovery is asked without a reason. kube-controller-manager's figure; as long as everything is as it was, twice as long each
+/// time, since what changes what is served is watched …
 const RESCAN: Duration = Duration::from_secs(30);
+/// … but no longer than this.
+const SELDOM: Duration = Duration::from_secs(3600);
 /// When discovery is asked after something changed what is served: a server takes a moment to follow.
 const FOLLOW_UPS: [Duration; 3] = [
     Duration::from_millis(50),
@@ -67,7 +70,8 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
         let following = async {
             loop {
                 rescans.next().await;
-                rescan(&collector, &mut monitors).await;
+                let is_sure = rescan(&collector, &mut monitors).await == Some(true);
+                rescans.told(is_sure);
             }
         };
         stop.run_until_cancelled(following).await;
@@ -88,7 +92,7 @@ async fn watch_until_synced(collector: &Arc<Collector>, informers: InformerFacto
     let serving_changed = Arc::new(Notify::new());
     let mut monitors = Monitors::new(collector.clone(), informers, serving_changed.clone());
     let mut patience = Patience::default();
-    while !rescan(collector, &mut monitors).await {
+    while rescan(collector, &mut monitors).await.is_none() {
         patience.wait().await;
     }
     if !monitors.synced_within(FIRST_SYNC).await {
@@ -99,20 +103,22 @@ async fn watch_until_synced(collector: &Arc<Collector>, informers: InformerFacto
         Rescans {
             serving_changed,
             follow_ups: Vec::new(),
+            pause: RESCAN,
         },
     )
 }
 
-/// Watches what the server serves now. False: it did not say.
-async fn rescan(collector: &Collector, monitors: &mut Monitors) -> bool {
+/// Watches what the server serves now. False: some of it did not answer. None: it did not say.
+async fn rescan(collector: &Collector, monitors: &mut Monitors) -> Option<bool> {
     match Resources::discover(&collector.client).await {
         Ok(resources) => {
+            let is_all = resources.is_all();
             monitors.follow(Arc::new(resources)).await;
-            true
+            Some(is_all)
         }
         Err(error) => {
             tracing::warn!(%error, "watching what was served before");
-            false
+            None
         }
     }
 }
@@ -123,12 +129,14 @@ struct Rescans {
     serving_changed: Arc<Notify>,
     /// What is left of [`FOLLOW_UPS`], the next one last.
     follow_ups: Vec<Duration>,
+    /// The wait after those.
+    pause: Duration,
 }
 
 impl Rescans {
     /// Waits until it is time.
     async fn next(&mut self) {
-        let wait = self.follow_ups.pop().unwrap_or(RESCAN);
+        let wait = self.follow_ups.pop().unwrap_or(self.pause);
         let changed = tokio::time::timeout(wait, self.serving_changed.notified()).await;
         if changed.is_ok() {
             self.follow_ups = FOLLOW_UPS.into_iter().rev().collect();
@@ -136,6 +144,14 @@ impl Rescans {
                 tokio::time::sleep(first).await;
             }
         }
+    }
+
+    /// What came of asking: whether all that is served has answered.
+    fn told(&mut self, is_sure: bool) {
+        self.pause = match is_sure && self.follow_ups.is_empty() {
+            true => (self.pause * 2).min(SELDOM),
+            false => RESCAN,
+        };
     }
 }
 

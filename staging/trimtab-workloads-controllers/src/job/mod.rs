@@ -38,9 +38,7 @@ const TRACKED: &str = "tracked-by-job";
 /// Describes the controller.
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
     manager
-        .controller::<Job, _>(Jobs {
-            clock: options.clock.clone(),
-        })
+        .controller::<Job, _>(Jobs { clock: options.clock })
         .named(NAME)
         .reporting_as(NAME)
         .claims::<Pod>(|job: &Job| template::selector(job.spec.as_ref()?.selector.as_ref()?))

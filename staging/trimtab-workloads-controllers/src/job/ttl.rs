@@ -14,7 +14,7 @@ const WORKERS: usize = 5;
 
 /// Describes the controller.
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
-    let clock = options.clock.clone();
+    let clock = options.clock;
     manager
         .controller::<Job, _>(Expiry { clock })
         .named(NAME)

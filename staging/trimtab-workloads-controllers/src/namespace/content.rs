@@ -1,25 +1,24 @@
 //! Emptying a namespace: one resource after the other, whatever the server serves.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures::StreamExt;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Client, Error};
 
 use super::findings::Findings;
 use crate::live::{self, LiveError, patiently};
 use crate::resources::{Resource, Resources};
+use crate::workload::clock::Clock;
 
 /// How many resources of one namespace are emptied at a time.
 const AT_A_TIME: usize = 8;
-/// Objects per page when those that are left are counted.
+/// Objects per page of those that are left.
 const PAGE: u32 = 500;
 
-/// Deletes all that is in the namespace, whose deletion began at `since`. Pods go first: what they use outlives them.
-pub(super) async fn delete_all(client: &Client, namespace: &str, since: Timestamp) -> Findings {
+/// Deletes all that is in the namespace. Pods go first: what they use outlives them.
+pub(super) async fn delete_all(client: &Client, namespace: &str) -> Findings {
     let resources = match Resources::discover(client).await {
         Ok(resources) => resources,
         Err(error) => {
@@ -43,7 +42,7 @@ pub(super) async fn delete_all(client: &Client, namespace: &str, since: Timestam
     for group in [pods, others] {
         let emptied: Vec<_> = group
             .into_iter()
-            .map(|resource| empty(client, resource, namespace, since))
+            .map(|resource| empty(client, resource, namespace))
             .collect();
         let mut emptied = futures::stream::iter(emptied).buffer_unordered(AT_A_TIME);
         while let Some(found) = emptied.next().await {
@@ -56,122 +55,88 @@ pub(super) async fn delete_all(client: &Client, namespace: &str, since: Timestam
     findings
 }
 
-async fn empty(client: &Client, resource: &Resource, namespace: &str, since: Timestamp) -> Findings {
-    let emptied = try_to_empty(client, resource, namespace, since).await;
+async fn empty(client: &Client, resource: &Resource, namespace: &str) -> Findings {
+    let emptied = try_to_empty(client, resource, namespace).await;
     emptied.unwrap_or_else(|error| Findings {
         failures: vec![message(&error)],
         ..Findings::default()
     })
 }
 
-async fn try_to_empty(
-    client: &Client,
-    resource: &Resource,
-    namespace: &str,
-    since: Timestamp,
-) -> Result<Findings, LiveError> {
-    let ending = resource.api.group.is_empty() && resource.api.plural == "pods";
-    let grace = if ending {
-        grace(client, namespace).await?
-    } else {
-        Duration::ZERO
-    };
-    let api = live::api(client, resource, namespace);
-    let all_at_once = resource.can("deletecollection") && {
-        let params = DeleteParams::background();
-        is_supported(live::delete_all(client, resource, namespace, &params).await)?
-    };
+async fn try_to_empty(client: &Client, resource: &Resource, namespace: &str) -> Result<Findings, LiveError> {
     if !resource.can("list") {
+        if resource.can("deletecollection") {
+            delete_collection(client, resource, namespace).await?;
+        }
         return Ok(Findings::default());
     }
-    if !all_at_once {
-        for name in names(client, resource, namespace).await? {
-            let address = live::Address {
-                resource,
-                namespace,
-                name: &name,
-            };
-            match address.delete(client, &DeleteParams::background()).await {
-                Err(error) if error.code() == 405 => break,
-                deleted => deleted?,
+    let mut left = list(client, resource, namespace).await?;
+    let untouched: Vec<_> = left
+        .iter()
+        .filter(|object| object.deletion_timestamp.is_none())
+        .collect();
+    if !untouched.is_empty() {
+        let all_at_once =
+            resource.can("deletecollection") && delete_collection(client, resource, namespace).await?;
+        if !all_at_once {
+            for name in untouched.iter().filter_map(|object| object.name.as_deref()) {
+                let address = live::Address {
+                    resource,
+                    namespace,
+                    name,
+                };
+                match address.delete(client, &DeleteParams::background()).await {
+                    Err(error) if error.code() == 405 => break,
+                    deleted => deleted?,
+                }
             }
         }
+        left = list(client, resource, namespace).await?;
     }
-    let mut left = Findings::default();
-    let mut count = 0_usize;
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let listed = patiently(api.list_metadata(&page)).await?;
-        count += listed.items.len();
-        for finalizer in listed
-            .items
-            .iter()
-            .flat_map(|item| item.metadata.finalizers.iter().flatten())
-        {
-            *left.finalizers.entry(finalizer.clone()).or_default() += 1;
-        }
-        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => break,
-        }
-    }
-    if count > 0 {
-        let name = format!("{}.{}", resource.api.plural, resource.api.group);
-        left.remaining = BTreeMap::from([(name, count)]);
-        let elapsed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
-        if left.finalizers.is_empty() && elapsed >= grace {
-            left.failures.push(format!(
-                "unexpected items still remain in namespace: {namespace} for gvr: {resource}"
-            ));
-        }
-    }
-    Ok(left)
+    Ok(of_those_left(&left, resource, namespace))
 }
 
-/// The longest time that a pod of the namespace may take to end.
-async fn grace(client: &Client, namespace: &str) -> Result<Duration, LiveError> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut longest = 0;
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let listed = patiently(api.list(&page)).await?;
-        for pod in &listed.items {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            if !matches!(phase, Some("Succeeded" | "Failed")) {
-                let grace = pod
-                    .spec
-                    .as_ref()
-                    .and_then(|spec| spec.termination_grace_period_seconds);
-                longest = longest.max(grace.unwrap_or_default());
-            }
-        }
-        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(Duration::from_secs(longest.try_into().unwrap_or_default())),
-        }
+/// What there is to say of objects that are still there.
+fn of_those_left(left: &[ObjectMeta], resource: &Resource, namespace: &str) -> Findings {
+    let mut found = Findings::default();
+    if left.is_empty() {
+        return found;
     }
+    for finalizer in left.iter().flat_map(|object| object.finalizers.iter().flatten()) {
+        *found.finalizers.entry(finalizer.clone()).or_default() += 1;
+    }
+    let name = format!("{}.{}", resource.api.plural, resource.api.group);
+    found.remaining = BTreeMap::from([(name, left.len())]);
+    let now = Clock::System.now();
+    let has_time = |object: &ObjectMeta| object.deletion_timestamp.as_ref().is_some_and(|end| end.0 > now);
+    if found.finalizers.is_empty() && !left.iter().any(has_time) {
+        found.failures.push(format!(
+            "unexpected items still remain in namespace: {namespace} for gvr: {resource}"
+        ));
+    }
+    found
 }
 
-async fn names(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<String>, LiveError> {
+/// The metadata of all objects of a resource in the namespace.
+async fn list(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<ObjectMeta>, LiveError> {
     let api = live::api(client, resource, namespace);
-    let mut names = Vec::new();
+    let mut objects = Vec::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let listed = patiently(api.list_metadata(&page)).await?;
-        names.extend(listed.items.into_iter().filter_map(|item| item.metadata.name));
+        objects.extend(listed.items.into_iter().map(|item| item.metadata));
         match listed.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
-            None => return Ok(names),
+            None => return Ok(objects),
         }
     }
 }
 
-/// False: the server says that the resource cannot be used like this, whatever discovery says.
-fn is_supported(answer: Result<(), LiveError>) -> Result<bool, LiveError> {
-    match answer {
+/// Deletes all objects of a resource. False: the server says that this cannot be done, whatever discovery says.
+async fn delete_collection(client: &Client, resource: &Resource, namespace: &str) -> Result<bool, LiveError> {
+    match live::delete_all(client, resource, namespace, &DeleteParams::background()).await {
         Err(error) if matches!(error.code(), 404 | 405) => Ok(false),
-        Err(error) => Err(error),
-        Ok(()) => Ok(true),
+        deleted => deleted.map(|()| true),
     }
 }
 

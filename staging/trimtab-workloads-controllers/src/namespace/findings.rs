@@ -56,6 +56,11 @@ const KINDS: [Kind; 5] = [
 ];
 
 impl Findings {
+    /// How many objects are left.
+    pub(super) fn count(&self) -> usize {
+        self.remaining.values().sum()
+    }
+
     /// Whether nothing is left and nothing went wrong.
     pub(super) fn is_empty(&self) -> bool {
         self.discovery_failure.is_none() && self.failures.is_empty() && self.remaining.is_empty()

@@ -3,13 +3,15 @@
 mod content;
 mod findings;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
 use kube::api::Api;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use trimtab_client_cache::informer::Selection;
 use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
@@ -17,6 +19,7 @@ use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
 use crate::context::{Context, InvalidController};
 use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
+use crate::workload::clock::Clock;
 
 /// The controller's name.
 pub(crate) const NAME: &str = "namespace-controller";
@@ -25,11 +28,13 @@ pub(crate) const NAME: &str = "namespace-controller";
 const WORKERS: usize = 10;
 /// What holds a namespace until this controller has emptied it.
 const FINALIZER: &str = "kubernetes";
-/// When to look again at a namespace that could not be emptied, for the first time; doubled from then on. A
+/// When to look again at a namespace that could not be emptied, for the first time; doubled as long as nothing of it goes. A
 /// kube-controller-manager waits about eight seconds if finalizers hold something, but most of these are short.
 const SOONEST: Duration = Duration::from_millis(50);
 /// The limit of the doubling.
 const LATEST: Duration = Duration::from_secs(8);
+/// How many times as long as a look took is waited until the next, while something goes.
+const REST: u32 = 2;
 
 /// Empties namespaces until told to stop.
 pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
@@ -52,9 +57,10 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
     });
     if stop.run_until_cancelled(registration.synced()).await.is_some() {
         let _nobody_waits = synced.send(());
+        let left = Arc::<Left>::default();
         let pool = Pool::start(NAME, queue, WORKERS, move |name: String| {
-            let client = client.clone();
-            async move { process(&client, &name).await }
+            let (client, left) = (client.clone(), left.clone());
+            async move { process(&client, &left, &name).await }
         });
         stop.cancelled().await;
         registration.leave().await;
@@ -70,12 +76,20 @@ fn is_ours(namespace: &Namespace) -> bool {
         && finalizers.is_some_and(|finalizers| !finalizers.is_empty())
 }
 
-async fn process(client: &Client, name: &str) -> Outcome {
-    match empty(client, name).await {
-        Ok(true) => Outcome::Done,
-        Ok(false) => {
-            tracing::debug!(namespace = name, "some content remains");
-            Outcome::Retry
+/// How many objects were left in a namespace when it was last looked at.
+type Left = Mutex<HashMap<String, usize>>;
+
+async fn process(client: &Client, left: &Left, name: &str) -> Outcome {
+    let began = Instant::now();
+    let outcome = match empty(client, name).await {
+        Ok(0) => Outcome::Done,
+        Ok(count) => {
+            tracing::debug!(namespace = name, count, "some content remains");
+            let before = left.lock().insert(name.to_owned(), count);
+            return match before.is_none_or(|before| count < before) {
+                true => Outcome::After((began.elapsed() * REST).clamp(SOONEST, LATEST)),
+                false => Outcome::Retry,
+            };
         }
         Err(error) if error.code() == 404 => Outcome::Done,
         Err(error) if error.is_conflict() => Outcome::Retry,
@@ -83,24 +97,23 @@ async fn process(client: &Client, name: &str) -> Outcome {
             tracing::warn!(namespace = name, %error, "emptying failed, trying again");
             Outcome::Retry
         }
+    };
+    if matches!(outcome, Outcome::Done) {
+        left.lock().remove(name);
     }
+    outcome
 }
 
-/// Deletes what is in the namespace, says in its status how far that came, and lets it go if nothing is left. False:
-/// something is.
-async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
+/// Deletes what is in the namespace, says in its status how far that came, and lets it go if nothing is left. How many
+/// objects are, or kinds of them that could not be looked at.
+async fn empty(client: &Client, name: &str) -> Result<usize, LiveError> {
     let api: Api<Namespace> = Api::all(client.clone());
     let Some(mut namespace) = patiently(api.get_opt(name)).await? else {
-        return Ok(true);
+        return Ok(0);
     };
     if !is_ours(&namespace) {
-        return Ok(true);
+        return Ok(0);
     }
-    let since = namespace
-        .metadata
-        .deletion_timestamp
-        .as_ref()
-        .map_or_else(Timestamp::now, |time| time.0);
     if namespace
         .status
         .as_ref()
@@ -110,12 +123,15 @@ async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
         namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
         namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
-    let found = content::delete_all(client, name, since).await;
-    if found.tell(namespace.status.get_or_insert_default(), &Time(Timestamp::now())) {
+    let found = content::delete_all(client, name).await;
+    if found.tell(
+        namespace.status.get_or_insert_default(),
+        &Time(Clock::System.now()),
+    ) {
         namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
     }
     if !found.is_empty() {
-        return Ok(false);
+        return Ok(found.count().max(1));
     }
     if let Some(finalizers) = namespace.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
         finalizers.retain(|finalizer| finalizer != FINALIZER);
@@ -123,5 +139,5 @@ async fn empty(client: &Client, name: &str) -> Result<bool, LiveError> {
     tracing::info!(namespace = name, "empty");
     let params = post_params();
     let finalized = api.replace_subresource("finalize", name, &params, &namespace);
-    patiently(finalized).await.map(|_: Namespace| true)
+    patiently(finalized).await.map(|_: Namespace| 0)
 }

@@ -36,9 +36,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         place_of(old).taints != place_of(new).taints
     });
     manager
-        .controller::<Keyed<ObjectKey>, _>(Evictions {
-            clock: options.clock.clone(),
-        })
+        .controller::<Keyed<ObjectKey>, _>(Evictions { clock: options.clock })
         .named(NAME)
         .reporting_as(NAME)
         .source(Source::watch_related(Watch::new().when(moves), if_tainted))

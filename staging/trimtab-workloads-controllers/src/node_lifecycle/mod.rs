@@ -33,8 +33,6 @@ pub(crate) const NAME: &str = "node-lifecycle-controller";
 
 /// How many nodes are looked at at once. kube-controller-manager's figure.
 const WORKERS: usize = 8;
-/// How long a node may be silent. kube-controller-manager's figure.
-const GRACE: Duration = Duration::from_secs(50);
 /// Where nodes say that they live.
 const LEASES: &str = "kube-node-lease";
 /// The index of pods by their node.
@@ -46,7 +44,8 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     let leases = Watch::<Lease>::new().selecting(Selection::in_namespace(LEASES));
     manager
         .controller::<Node, _>(Nodes {
-            clock: options.clock.clone(),
+            clock: options.clock,
+            grace: options.node_monitor_grace,
             heard: Mutex::default(),
         })
         .named(NAME)
@@ -61,6 +60,8 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
 
 struct Nodes {
     clock: Clock,
+    /// How long a node may be silent.
+    grace: Duration,
     /// What each node said last, and when that was heard: by this clock, since theirs may differ.
     heard: Mutex<HashMap<String, (String, Timestamp)>>,
 }
@@ -78,7 +79,7 @@ impl Reconcile<Node> for Nodes {
             name: name.clone(),
         });
         let since = self.heard_since(&node, lease.as_ref(), now);
-        let heard = match later(since, GRACE) <= now {
+        let heard = match later(since, self.grace) <= now {
             true => Heard::Nothing,
             false => Heard::Lately,
         };
@@ -99,7 +100,7 @@ impl Reconcile<Node> for Nodes {
             self.mark_pods(turn, &name, now).await?;
         }
         Ok(match heard {
-            Heard::Lately => Next::After(until(later(since, GRACE), now)),
+            Heard::Lately => Next::After(until(later(since, self.grace), now)),
             // Its next word is a change of its status.
             Heard::Nothing => Next::Done,
         })

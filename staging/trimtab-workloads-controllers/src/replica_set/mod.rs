@@ -42,9 +42,7 @@ fn describe_kind<K: Replicated>(
     name: &str,
     options: &crate::Options,
 ) -> Result<Controller<trimtab_apimachinery_meta::ObjectKey>> {
-    let reconciler = Replicas {
-        clock: options.clock.clone(),
-    };
+    let reconciler = Replicas { clock: options.clock };
     manager
         .controller::<K, _>(reconciler)
         .named(name)

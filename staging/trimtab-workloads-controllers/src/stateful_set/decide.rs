@@ -129,7 +129,7 @@ pub(super) fn decide(wish: &Wish, pods: &[(i32, &Facts)], now: Timestamp) -> Pla
     let mut busy = false;
     for at in condemned {
         let facts = pods[at].1;
-        let may_go = !wish.ordered || work.is_available(at) || unavailable == Some(at);
+        let may_go = !wish.ordered || facts.has_ended() || work.is_available(at) || unavailable == Some(at);
         if !facts.deleting && may_go {
             plan.delete.push(at);
         }
@@ -190,14 +190,21 @@ impl Work<'_> {
         false
     }
 
-    /// The first pod that is missing, in the order of ordinals, those that are to go last.
+    /// The first pod that is missing, in the order of ordinals, those that are to go last. Of these, who has ended is not waited
+    /// for: it has no successor that could become available. (kube-controller-manager waits for it, and so for ever.)
     fn first_unavailable(&self, there: &BTreeMap<i32, usize>, condemned: &[usize]) -> Option<usize> {
         let wanted = there
             .iter()
             .filter(|(ordinal, _)| self.wish.has(**ordinal))
             .map(|(_, at)| *at);
         wanted
-            .chain(condemned.iter().rev().copied())
+            .chain(
+                condemned
+                    .iter()
+                    .rev()
+                    .copied()
+                    .filter(|at| !self.pods[*at].1.has_ended()),
+            )
             .find(|at| self.is_missing(*at))
     }
 

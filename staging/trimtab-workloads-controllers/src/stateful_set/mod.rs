@@ -43,9 +43,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
     let selector = |set: &StatefulSet| template::selector(&set.spec.as_ref()?.selector);
     let gone = Predicate::new(|delta: &Delta<PersistentVolumeClaim>| matches!(delta, Delta::Deleted { .. }));
     manager
-        .controller::<StatefulSet, _>(StatefulSets {
-            clock: options.clock.clone(),
-        })
+        .controller::<StatefulSet, _>(StatefulSets { clock: options.clock })
         .named(NAME)
         .reporting_as(NAME)
         .claims::<Pod>(selector)

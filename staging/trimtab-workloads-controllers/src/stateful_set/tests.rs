@@ -96,6 +96,8 @@ fn pods_come_and_go_in_order() {
         ("other ordinals", &late, &[(0, "new"), (5, "new")], made(&[6]), &[]),
         ("the last one goes first", &one, &[(0, "new"), (1, "new"), (2, "new")], vec![], &[2]),
         ("and alone", &one, &[(0, "new"), (1, "new"), (2, "going")], vec![], &[]),
+        ("but none waits for one that failed", &one, &[(0, "new"), (1, "failed"), (2, "failed")], vec![], &[2]),
+        ("nor for it to be well itself", &one, &[(0, "new"), (1, "failed"), (2, "pending")], vec![], &[2]),
         ("not before all are well", &one, &[(0, "unready"), (1, "new")], vec![], &[]),
         ("unless it is the one that is not", &one, &[(0, "new"), (1, "new"), (2, "unready")], vec![], &[2]),
         ("but not another one", &one, &[(0, "new"), (1, "unready"), (2, "unready")], vec![], &[]),

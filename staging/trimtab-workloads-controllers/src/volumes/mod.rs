@@ -57,7 +57,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         .writes::<PersistentVolume>()
         .workers(4)
         .start()?;
-    let clock = options.clock.clone();
+    let clock = options.clock;
     manager
         .controller::<PersistentVolume, _>(Volumes { clock })
         .named(VOLUMES)

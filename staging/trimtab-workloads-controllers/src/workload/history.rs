@@ -6,6 +6,8 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::ResourceExt as _;
+use kube::api::Api;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::LabelSelector;
 use trimtab_client_cache::Cached;
@@ -13,6 +15,7 @@ use trimtab_controller_runtime::{Error, Reconciled, Result, Turn};
 
 use super::template::{self, Sum};
 use super::words::{is_ending, is_taken};
+use crate::live::patiently;
 
 /// One revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,13 +108,33 @@ pub(crate) async fn settle<K: Reconciled>(
             };
             match turn.create(&revision).await {
                 Ok(made) => Arc::new(read(&made)),
-                Err(error) if is_taken(&error) => return Ok(Settled::Taken),
+                Err(error) if is_taken(&error) => match same(turn, &revision, template).await? {
+                    Some(there) => there,
+                    None => return Ok(Settled::Taken),
+                },
                 Err(error) if is_ending(&error) => return Err(Error::terminal(error)),
                 Err(error) => return Err(error),
             }
         }
     };
     Ok(Settled::Known { all, newest })
+}
+
+/// The revision that has this one's name already, if it is of the same template: made by a process before, or beside, and not
+/// seen yet.
+async fn same<K: Reconciled>(
+    turn: &Turn<K>,
+    revision: &ControllerRevision,
+    template: &PodTemplateSpec,
+) -> Result<Option<Arc<Revision>>> {
+    let (namespace, name) = (revision.namespace().unwrap_or_default(), revision.name_any());
+    let api: Api<ControllerRevision> = Api::namespaced(turn.client().clone(), &namespace);
+    let there = patiently(api.get_opt(&name)).await.map_err(Error::other)?;
+    let there = there.map(|there| read(&there));
+    let fingerprint = template::fingerprint(template);
+    Ok(there
+        .filter(|there| there.fingerprint == fingerprint)
+        .map(Arc::new))
 }
 
 /// The revision of an owner's template, whose label tells it by its hash.

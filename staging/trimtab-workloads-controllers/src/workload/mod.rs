@@ -4,9 +4,10 @@
 //! looks, asks it, and does it. `designs/0017` says why.
 
 pub(crate) mod amount;
-pub(crate) mod clock;
 pub(crate) mod history;
 pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod template;
 pub(crate) mod words;
+
+pub(crate) use trimtab_client_coordination::clock;

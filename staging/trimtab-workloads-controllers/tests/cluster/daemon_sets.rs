@@ -29,7 +29,9 @@ fn is_done(set: &DaemonSet, nodes: i32) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn every_node_that_fits_has_its_pod() {
-    let cluster = Cluster::start(&["daemonset", "nodelifecycle"]).await;
+    let Some(cluster) = Cluster::alone(&["daemonset", "nodelifecycle"]).await else {
+        return;
+    };
     for name in ["a", "b"] {
         node(&cluster, name, json!([])).await;
     }

@@ -1,4 +1,7 @@
 //! A control plane in the process with some of the controllers, and a kubelet that makes pods ready.
+//!
+//! With `TRIMTAB_CLUSTER=1` in the environment it is the cluster of `KUBECONFIG` with the controllers that run there, in a namespace
+//! for each test. What needs the whole cluster, or driven time, is left out then.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -6,12 +9,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trimtab_client_cache::Delta;
 use trimtab_client_cache::informer::{InformerFactory, Selection};
@@ -51,28 +55,86 @@ pub(crate) const FAILS: &str = "fails";
 pub(crate) const READY_AFTER: Duration = Duration::from_millis(100);
 
 pub(crate) struct Cluster {
-    env: TestEnv,
+    client: Client,
+    namespace: String,
+    place: Place,
+}
+
+/// Where it is.
+enum Place {
+    /// In the process.
+    Here(TestEnv),
+    /// Somewhere else, where its kubelet is all that runs here.
+    There(CancellationToken, JoinHandle<Result<(), SetError>>),
+}
+
+/// Whether the tests are about a cluster that is there already.
+fn is_there_already() -> bool {
+    std::env::var_os("TRIMTAB_CLUSTER").is_some()
 }
 
 impl Cluster {
-    /// With these controllers.
+    /// With these controllers, or with whatever runs where `KUBECONFIG` leads.
     pub(crate) async fn start(controllers: &[&str]) -> Self {
+        if is_there_already() {
+            Self::there().await
+        } else {
+            Self::here(controllers).await
+        }
+    }
+
+    /// With these controllers, for what needs the whole cluster or driven time; `None` if it is not this test's own.
+    pub(crate) async fn alone(controllers: &[&str]) -> Option<Self> {
+        if is_there_already() {
+            eprintln!("skipped: it needs a cluster of its own, on driven time");
+            return None;
+        }
+        Some(Self::here(controllers).await)
+    }
+
+    async fn here(controllers: &[&str]) -> Self {
         let mut env = TestEnv::start().await.expect("a control plane");
         let clock = Clock::driven(Timestamp::now());
         let mut options = Options::default();
         options.controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
-        options.clock = clock.clone();
+        options.clock = clock;
         env.run(|client, stop| run(client, options, stop));
-        env.run(|client, stop| kubelet_of_all(client, clock, stop));
-        Self { env }
+        env.run(|client, stop| kubelet_of_all(client, "default".to_owned(), clock, stop));
+        Self {
+            client: env.client(),
+            namespace: "default".to_owned(),
+            place: Place::Here(env),
+        }
+    }
+
+    async fn there() -> Self {
+        tokio::time::resume(); // a cluster's time is not driven
+        let client = Client::try_default().await.expect("a kubeconfig");
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let namespace = serde_json::from_value(json!({"metadata": {"generateName": "trimtab-test-"}}));
+        let namespace = namespaces
+            .create(&PostParams::default(), &namespace.expect("a namespace"))
+            .await
+            .expect("it is created")
+            .name_any();
+        let stop = CancellationToken::new();
+        let kubelet = kubelet_of_all(client.clone(), namespace.clone(), Clock::System, stop.clone());
+        let cluster = Self {
+            client,
+            namespace,
+            place: Place::There(stop, tokio::spawn(kubelet)),
+        };
+        // Pods are refused before it is there.
+        cluster.until::<ServiceAccount>("default", |_| true).await;
+        cluster
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.env.client()
+        self.client.clone()
     }
 
     pub(crate) fn api<K: Kind>(&self) -> Api<K> {
-        Api::namespaced(self.env.client(), "default")
+        Api::namespaced(self.client(), &self.namespace)
     }
 
     pub(crate) async fn create<K: Kind>(&self, object: Value) -> K {
@@ -113,8 +175,16 @@ impl Cluster {
 
     /// Waits until the object is so.
     pub(crate) async fn until<K: Kind>(&self, name: &str, is: impl Fn(&K) -> bool) -> K {
-        let found = self.env.eventually(&self.api(), name, is).await;
-        found.unwrap_or_else(|gave_up| panic!("{gave_up}"))
+        if let Place::Here(env) = &self.place {
+            let found = env.eventually(&self.api(), name, is).await;
+            return found.unwrap_or_else(|gave_up| panic!("{gave_up}"));
+        }
+        let named = |object: &&K| object.name_any() == name;
+        let is_there = |all: &[K]| all.iter().find(named).is_some_and(&is);
+        let all = self.until_all(is_there).await;
+        all.into_iter()
+            .find(|object| named(&object))
+            .expect("it was there")
     }
 
     /// Waits until as many objects of a kind are so as should be.
@@ -154,18 +224,32 @@ impl Cluster {
     }
 
     pub(crate) async fn end(self) {
-        self.env.shutdown().await.expect("a clean end");
+        match self.place {
+            Place::Here(env) => env.shutdown().await.expect("a clean end"),
+            Place::There(stop, kubelet) => {
+                stop.cancel();
+                kubelet.await.expect("no panic").expect("a clean end");
+                let namespaces: Api<Namespace> = Api::all(self.client);
+                let deleted = namespaces.delete(&self.namespace, &DeleteParams::default()).await;
+                deleted.expect("its namespace is deleted");
+            }
+        }
     }
+}
+
+/// Of a pod with this image. No scheduler takes it: where there are nodes, they are not asked.
+pub(crate) fn spec(image: &str) -> Value {
+    json!({"schedulerName": "none", "containers": [{"name": "c", "image": image}]})
 }
 
 /// A template whose pods have this image.
 pub(crate) fn template(app: &str, image: &str) -> Value {
-    json!({"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+    json!({"metadata": {"labels": {"app": app}}, "spec": spec(image)})
 }
 
 /// A pod of its own.
 pub(crate) fn image_pod(name: &str, app: &str, image: &str) -> Value {
-    json!({"metadata": {"name": name, "labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+    json!({"metadata": {"name": name, "labels": {"app": app}}, "spec": spec(image)})
 }
 
 pub(crate) fn names<K: Kind>(objects: &[K]) -> Vec<String> {
@@ -186,10 +270,15 @@ fn image_of(pod: &Pod) -> String {
     image.unwrap_or_default()
 }
 
-/// Makes every pod what its image says, after a while.
-async fn kubelet_of_all(client: Client, clock: Clock, stop: CancellationToken) -> Result<(), SetError> {
+/// Makes every pod of a namespace what its image says, after a while.
+async fn kubelet_of_all(
+    client: Client,
+    namespace: String,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<(), SetError> {
     let informers = InformerFactory::new(client.clone());
-    let pods = informers.informer::<Pod>(Selection::all());
+    let pods = informers.informer::<Pod>(Selection::in_namespace(namespace));
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let _registration = pods.add_handler(move |delta| {
         if let Delta::Added { object, .. } = delta {
@@ -199,7 +288,7 @@ async fn kubelet_of_all(client: Client, clock: Clock, stop: CancellationToken) -
     let mut tasks = tokio::task::JoinSet::new();
     while let Some(Some(pod)) = stop.run_until_cancelled(receiver.recv()).await {
         let pod = pod.decode().expect("a pod");
-        let (client, clock) = (client.clone(), clock.clone());
+        let client = client.clone();
         tasks.spawn(async move {
             tokio::time::sleep(READY_AFTER).await;
             let ended = json!({"type": "Ready", "status": "False", "lastTransitionTime": whole(clock.now())});

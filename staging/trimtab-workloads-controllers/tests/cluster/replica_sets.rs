@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, ReplicationController, ResourceQuota};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::kit::{Cluster, template};
+use crate::kit::{Cluster, spec, template};
 
 fn replica_set(name: &str, replicas: i32) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name}, "spec": {
@@ -61,7 +61,7 @@ async fn there_are_as_many_pods_as_are_wanted() {
 #[tokio::test(start_paused = true)]
 async fn orphans_are_adopted_and_strays_released() {
     let cluster = Cluster::start(&["replicaset"]).await;
-    let orphan = json!({"metadata": {"name": "orphan", "labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "1"}]}});
+    let orphan = json!({"metadata": {"name": "orphan", "labels": {"app": "web"}}, "spec": spec("1")});
     cluster.create::<Pod>(orphan).await;
     cluster.create::<ReplicaSet>(replica_set("web", 2)).await;
     cluster

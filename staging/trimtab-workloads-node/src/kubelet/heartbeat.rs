@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::{Api, Patch};
 use kube::{Client, ResourceExt};
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::store::Store;
 
@@ -20,11 +20,11 @@ use crate::Options;
 use crate::clock::{Clock, micros};
 use crate::requests::{RequestError, change, change_status, patiently, post};
 
-/// How often a kubelet renews its lease: a quarter of what the lease is good for.
-const RENEWAL: Duration = Duration::from_secs(10);
+/// The longest wait before a node is registered that could not be.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How often it writes a status in which nothing has changed. The kubelet's figure.
 const STATUS: Duration = Duration::from_secs(300);
-/// Heartbeats are sent in batches this often.
+/// Heartbeats are sent in batches, at most this often.
 const TICK: Duration = Duration::from_millis(100);
 /// How many requests are under way at most.
 const AT_ONCE: usize = 8;
@@ -46,12 +46,11 @@ impl Heart {
         let all = futures::stream::iter(0..count);
         all.for_each_concurrent(AT_ONCE, |index| self.enlist(index)).await;
         let _nobody_waits = registered.send(());
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (began, mut done) = (Instant::now(), 0);
         loop {
-            let now = ticks.tick().await;
-            let due = due(now - began, count);
+            sleep_until((began + at(done + 1, self.options.heartbeat, count)).max(Instant::now() + TICK))
+                .await;
+            let due = due(began.elapsed(), self.options.heartbeat, count);
             // Who is too late by more than a period does not make up for all of them.
             let from = done.max(due.saturating_sub(u64::from(count)));
             let late = futures::stream::iter(from..due);
@@ -83,7 +82,7 @@ impl Heart {
                 Err(error) => {
                     tracing::warn!(node = node::name(index), %error, "a node cannot be registered yet");
                     tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RENEWAL);
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         }
@@ -142,7 +141,7 @@ impl Heart {
         if let Err(error) = self.renew(&name, None).await {
             tracing::warn!(node = name, %error, "a lease was not renewed");
         }
-        let rounds = STATUS.as_secs() / RENEWAL.as_secs();
+        let rounds = (STATUS.as_secs() / self.options.heartbeat.as_secs().max(1)).max(1);
         // Not all nodes in the same round.
         if !self.options.stages.are_for("Node") // which have the last word on it
             && (round + u64::from(index)).is_multiple_of(rounds)
@@ -167,7 +166,7 @@ impl Heart {
             Some(node) => node.uid(),
             None => cached.map(|cached| cached.uid().into_owned()),
         };
-        let lease = node::lease(name, uid.as_deref(), now);
+        let lease = node::lease(name, uid.as_deref(), now, self.options.heartbeat);
         match patiently(api.create(&post(KUBELET), &lease)).await {
             Err(error) if error.code() == 409 => {
                 let patched = change(&api, name, KUBELET, Patch::Merge(&renewed)).await;
@@ -218,20 +217,44 @@ pub(crate) fn is_wrong(found: &Node) -> bool {
 }
 
 /// How many heartbeats all nodes together have had after this long.
-fn due(after: Duration, count: u32) -> u64 {
-    let beats = after.as_millis() * u128::from(count) / RENEWAL.as_millis();
+fn due(after: Duration, period: Duration, count: u32) -> u64 {
+    let beats = after.as_millis() * u128::from(count) / period.as_millis().max(1);
     u64::try_from(beats).unwrap_or(u64::MAX)
+}
+
+/// How long after the beginning this heartbeat is due, in whole milliseconds; the first one is 1.
+fn at(beat: u64, period: Duration, count: u32) -> Duration {
+    let after = period.as_millis() * u128::from(beat);
+    let after = after.div_ceil(u128::from(count.max(1)));
+    Duration::from_millis(u64::try_from(after).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const RENEWAL: Duration = Duration::from_secs(10);
+
     #[test]
     fn heartbeats_are_spread_over_the_period() {
-        assert_eq!(due(Duration::ZERO, 5000), 0);
-        assert_eq!(due(TICK, 5000), 50);
-        assert_eq!(due(RENEWAL, 5000), 5000);
-        assert_eq!(due(RENEWAL * 3, 1), 3);
+        assert_eq!(due(Duration::ZERO, RENEWAL, 5000), 0);
+        assert_eq!(due(TICK, RENEWAL, 5000), 50);
+        assert_eq!(due(RENEWAL, RENEWAL, 5000), 5000);
+        assert_eq!(due(RENEWAL * 3, RENEWAL, 1), 3);
+    }
+
+    #[test]
+    fn nobody_wakes_before_a_heartbeat_is_due() {
+        assert_eq!(at(1, RENEWAL, 1), RENEWAL);
+        for count in [1, 2, 3, 7, 110, 5000] {
+            for beat in (1..20).chain([4999, 5000, 1_000_003]) {
+                let at = at(beat, RENEWAL, count);
+                assert!(due(at, RENEWAL, count) >= beat, "{beat} of {count} at {at:?}");
+                assert!(
+                    due(at - Duration::from_millis(1), RENEWAL, count) < beat,
+                    "{beat} of {count} at {at:?}"
+                );
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
@@ -17,8 +19,8 @@ use crate::clock::{micros, seconds};
 
 /// Where leases of nodes are.
 pub(crate) const LEASES: &str = "kube-node-lease";
-/// How long a kubelet's lease is good for. The kubelet's figure.
-const LEASE_SECONDS: i32 = 40;
+/// How many heartbeats a lease is good for. The kubelet's figure.
+const LEASE_BEATS: u32 = 4;
 /// Tells simulated nodes from others.
 pub(crate) const SIMULATED: &str = "trimtab.dev/simulated";
 /// The release whose kubelet is simulated.
@@ -179,7 +181,7 @@ pub(crate) fn conditions_after(
 }
 
 /// The lease of a node, held from now on.
-pub(crate) fn lease(node: &str, uid: Option<&str>, now: Timestamp) -> Lease {
+pub(crate) fn lease(node: &str, uid: Option<&str>, now: Timestamp, heartbeat: Duration) -> Lease {
     let owner = |uid: &str| OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Node".to_owned(),
@@ -196,7 +198,7 @@ pub(crate) fn lease(node: &str, uid: Option<&str>, now: Timestamp) -> Lease {
         },
         spec: Some(LeaseSpec {
             holder_identity: Some(node.to_owned()),
-            lease_duration_seconds: Some(LEASE_SECONDS),
+            lease_duration_seconds: i32::try_from((LEASE_BEATS * heartbeat).as_secs()).ok(),
             renew_time: Some(micros(now)),
             ..LeaseSpec::default()
         }),

@@ -1,4 +1,4 @@
-//! The house's own controllers, of the kind that is part of every cluster, through everything that goes wrong.
+//! The controllers that are part of every cluster: garbage collection, namespaces and what every namespace has.
 
 use std::time::Duration;
 
@@ -7,23 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Client;
 use kube::api::{Api, DeleteParams, PropagationPolicy};
 use trimtab_testing_perturb::{Perturb, Scenario};
-use trimtab_workloads_controllers::{self as workloads, Options};
 
-/// How many plans for each: two of each kind, and a few.
-const PLANS: usize = 40;
+use crate::controllers;
 
-/// One of the controllers alone; the environment has all others.
 fn alone(controller: &'static str, steps: fn(Scenario) -> Scenario) -> Perturb {
-    Perturb::new(move |client, stop| {
-        let mut options = Options::default();
-        options.controllers = vec![controller.to_owned()];
-        options.namespace_delay = Duration::ZERO;
-        options.root_ca = Some("a certificate".to_owned());
-        workloads::run(client, options, stop)
-    })
-    .without(controller)
-    .scenario(steps)
-    .plans(PLANS)
+    controllers(vec![controller]).scenario(steps).plans(40)
 }
 
 fn named(name: &str) -> ObjectMeta {

@@ -1,0 +1,20 @@
+//! The kit for writing a server of a part of the API.
+//!
+//! `definition` says what a resource is; its objects are stored, kept in somebody's own database (`kept`), or computed when
+//! somebody asks (`computed`). `delegation` asks the API server who sends a request and whether they may. `server` puts the parts
+//! together.
+
+mod cache;
+mod computed;
+mod definition;
+mod delegation;
+mod kept;
+mod server;
+
+pub use computed::{Asked, Computed};
+pub use definition::{Definition, DefinitionError};
+pub use delegation::{Delegation, DelegationError, Trusted};
+pub use kept::{Change, Changes, Kept, Name, Storage, StorageError};
+pub use server::{Builder, ExtensionServer, ServerError};
+pub use trimtab_apimachinery_meta::ApiError;
+pub use trimtab_apiserver_core::extensions::Convert;
