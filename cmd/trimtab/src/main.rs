@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line's output is its purpose
 
 mod backup;
+mod etcd;
 mod narrate;
 mod nodes;
 mod testenv;
@@ -46,6 +47,9 @@ enum Command {
     Backup(BackupOptions),
     /// Make a new data dir of a backup, or check one
     Restore(RestoreOptions),
+    /// Operate the etcd behind an API server: status, snapshots, and from http to https or back
+    #[command(subcommand)]
+    Etcd(etcd::EtcdCommand),
 }
 
 #[tokio::main]
@@ -70,6 +74,7 @@ async fn main() -> ExitCode {
         },
         Command::Backup(options) => backup::save(&options).await,
         Command::Restore(options) => backup::restore(options).await,
+        Command::Etcd(command) => etcd::run(command).await,
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

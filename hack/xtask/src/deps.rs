@@ -77,6 +77,10 @@ const STAGING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "trimtab-apiserver-etcd",
+        &["trimtab-apiserver-auth", "trimtab-apiserver-storage"],
+    ),
+    (
         "trimtab-testing-env",
         &[
             "trimtab-apimachinery-meta",

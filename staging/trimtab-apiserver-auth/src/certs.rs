@@ -77,7 +77,15 @@ pub struct Authority {
 #[derive(Clone, Debug)]
 enum Purpose {
     Serving(Vec<String>),
-    Client { name: String, group: String },
+    Client {
+        name: String,
+        group: String,
+    },
+    /// One of several that serve and call each other.
+    Peer {
+        name: String,
+        names: Vec<String>,
+    },
 }
 
 impl Authority {
@@ -196,6 +204,22 @@ impl Authority {
         self.open_pair(dir, name, |_| true, || self.client(name, ""))
     }
 
+    /// A certificate by which the member `name` of a cluster serves under `names` and calls the others, kept in `dir` in files
+    /// named after the member; made when it is missing, about to expire, of another authority, or does not name all of `names`.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written.
+    pub fn open_peer(&self, dir: &Path, name: &str, names: &[String]) -> Result<Pair, CertError> {
+        let fits = |certificate: &str| names_all(certificate, names);
+        self.open_pair(dir, name, fits, || {
+            self.issue(&Purpose::Peer {
+                name: name.to_owned(),
+                names: names.to_vec(),
+            })
+        })
+    }
+
     fn open_pair(
         &self,
         dir: &Path,
@@ -242,6 +266,14 @@ impl Authority {
                 }
                 params.distinguished_name.push(DnType::CommonName, name.as_str());
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }
+            Purpose::Peer { name, names } => {
+                params.distinguished_name.push(DnType::CommonName, name.as_str());
+                params.subject_alt_names = names.iter().map(|n| san(n)).collect::<Result<_, _>>()?;
+                params.extended_key_usages = vec![
+                    ExtendedKeyUsagePurpose::ServerAuth,
+                    ExtendedKeyUsagePurpose::ClientAuth,
+                ];
             }
         }
         valid_for(&mut params, LEAF_DAYS);
@@ -422,7 +454,17 @@ mod tests {
             again.open_serving(dir.path(), &more).unwrap().certificate,
             serving.certificate
         );
-        for key in ["ca.key", "apiserver.key"] {
+        let peer = again.open_peer(dir.path(), "m0", &more).unwrap();
+        let client = again.open_client(dir.path(), "client").unwrap();
+        assert_eq!(
+            again.open_peer(dir.path(), "m0", &more[1..]).unwrap().certificate,
+            peer.certificate
+        );
+        assert_eq!(
+            again.open_client(dir.path(), "client").unwrap().certificate,
+            client.certificate
+        );
+        for key in ["ca.key", "apiserver.key", "m0.key", "client.key"] {
             let mode = std::fs::metadata(dir.path().join(key))
                 .unwrap()
                 .permissions()

@@ -21,5 +21,8 @@ pub use contract::{
     WatchStream,
 };
 pub use embedded::EmbeddedStore;
-pub use etcd::{EtcdConfig, EtcdCredentials, EtcdStore, EtcdTls};
+pub use etcd::{
+    EtcdAdmin, EtcdAlarm, EtcdConfig, EtcdCredentials, EtcdMember, EtcdSnapshot, EtcdStatus, EtcdStore,
+    EtcdTls,
+};
 pub use memory::MemoryStore;

@@ -1,4 +1,5 @@
-//! API servers whose store is in etcd: the real binaries, real etcd, the real kubectl; and several servers on one.
+//! API servers whose store is in etcd: the real binaries, real etcd, the real kubectl; several servers on one; and etcd
+//! itself under `trimtab etcd`.
 
 #[allow(dead_code)] // not every test needs all of it
 #[path = "../../../staging/trimtab-apiserver-storage/tests/contract/etcd/certificates.rs"]
@@ -9,4 +10,7 @@ mod process;
 
 mod kubectl;
 mod layout;
+mod operated;
+mod restored;
 mod servers;
+mod switched;

@@ -99,6 +99,14 @@ pub use trimtab_apiserver_core::backup;
 #[doc(inline)]
 pub use trimtab_apiserver_core::cli;
 
+/// Operating etcd: how it is, snapshots, and the change between http and https.
+pub mod etcd {
+    #[doc(inline)]
+    pub use trimtab_apiserver_etcd::{
+        Access, Ended, Error, Result, backup, bolt, description, inventory, options, plan, status, switch,
+    };
+}
+
 /// What a server allows its clients.
 #[doc(inline)]
 pub use trimtab_apiserver_core::limits;
@@ -117,8 +125,9 @@ pub mod kinds {
 pub mod storage {
     #[doc(inline)]
     pub use trimtab_apiserver_storage::{
-        Compare, Config, DiskUse, EmbeddedStore, Error, EtcdConfig, EtcdCredentials, EtcdStore, EtcdTls,
-        Event, EventKind, Figures, KeyValue, MemoryStore, Op, RangeRequest, RangeResponse, Result, Revision,
-        Snapshot, SnapshotEntry, Store, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream, backup,
+        Compare, Config, DiskUse, EmbeddedStore, Error, EtcdAdmin, EtcdAlarm, EtcdConfig, EtcdCredentials,
+        EtcdMember, EtcdSnapshot, EtcdStatus, EtcdStore, EtcdTls, Event, EventKind, Figures, KeyValue,
+        MemoryStore, Op, RangeRequest, RangeResponse, Result, Revision, Snapshot, SnapshotEntry, Store, Txn,
+        TxnResponse, WatchBatch, WatchRequest, WatchStream, backup,
     };
 }

@@ -189,6 +189,70 @@ impl Client {
         }
     }
 
+    /// Makes a call of the only member once, logging in if need be.
+    pub(crate) async fn once<Q, R>(
+        &self,
+        path: &'static str,
+        request: &Q,
+        limit: Duration,
+    ) -> Result<R, Failure>
+    where
+        Q: prost::Message + Clone + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let token = self.token().await?;
+        let mut answer = self.attempt(0, path, request, token.as_ref(), limit).await;
+        if let Err(status) = &answer
+            && self.can_log_in()
+            && verdict(status) == Verdict::Login
+        {
+            let token = self.log_in(token.as_ref()).await?;
+            answer = self.attempt(0, path, request, token.as_ref(), limit).await;
+        }
+        answer.map_err(|status| Failure {
+            member: self.members[0].url.clone(),
+            unclear: verdict(&status) == Verdict::Unclear,
+            status,
+        })
+    }
+
+    /// Begins a call of the only member that is answered with a stream.
+    pub(crate) async fn stream<Q, R>(
+        &self,
+        path: &'static str,
+        request: Q,
+        limit: Duration,
+    ) -> Result<Streaming<R>, Failure>
+    where
+        Q: prost::Message + Clone + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let token = self.token().await?;
+        let mut grpc = self.grpc(0);
+        let call = async {
+            grpc.ready().await.map_err(|e| Status::from_error(e.into()))?;
+            let request = self.request(request, token.as_ref());
+            let codec = ProstCodec::<Q, R>::default();
+            grpc.server_streaming(request, PathAndQuery::from_static(path), codec)
+                .await
+        };
+        let begun = timeout(limit, call)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to a snapshot")));
+        begun
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.failed(status))
+    }
+
+    /// The failure of a call of the only member that changes nothing.
+    pub(crate) fn failed(&self, status: Status) -> Failure {
+        Failure {
+            member: self.members[0].url.clone(),
+            status,
+            unclear: false,
+        }
+    }
+
     /// Makes a call once.
     async fn attempt<Q, R>(
         &self,

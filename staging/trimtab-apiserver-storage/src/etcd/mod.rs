@@ -23,6 +23,7 @@
 //! - A slow watcher is never cut off for being slow: it holds up what etcd sends, which costs one megabyte here.
 //!   Once what it has not read is compacted, it ends with [`Error::Compacted`].
 
+mod admin;
 mod client;
 mod compactor;
 mod config;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+pub use admin::{EtcdAdmin, EtcdAlarm, EtcdMember, EtcdSnapshot, EtcdStatus};
 use client::{Client, Kind};
 pub use config::{EtcdConfig, EtcdCredentials, EtcdTls};
 use leases::Leases;

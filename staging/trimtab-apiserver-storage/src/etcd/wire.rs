@@ -14,10 +14,18 @@ pub(crate) mod path {
     pub(crate) const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
     pub(crate) const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
     pub(crate) const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+    pub(crate) const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
+    pub(crate) const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+    pub(crate) const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+    pub(crate) const MEMBER_UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Header {
+    #[prost(uint64, tag = "1")]
+    pub(crate) cluster_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) member_id: u64,
     #[prost(int64, tag = "3")]
     pub(crate) revision: i64,
 }
@@ -240,8 +248,74 @@ impl std::fmt::Debug for AuthenticateAnswer {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct StatusAnswer {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) header: Option<Header>,
     #[prost(string, tag = "2")]
     pub(crate) version: String,
+    #[prost(int64, tag = "3")]
+    pub(crate) db_size: i64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) leader: u64,
+    #[prost(int64, tag = "9")]
+    pub(crate) db_size_in_use: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Member {
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) peer_urls: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) client_urls: Vec<String>,
+    #[prost(bool, tag = "5")]
+    pub(crate) learner: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberList {
+    /// Unknown to 3.4, which answers with what the member itself knows.
+    #[prost(bool, tag = "1")]
+    pub(crate) linearizable: bool,
+}
+
+/// Of a list of members, and of a change of one.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MembersAnswer {
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberUpdate {
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) peer_urls: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AlarmMember {
+    #[prost(uint64, tag = "1")]
+    pub(crate) member: u64,
+    #[prost(int32, tag = "2")]
+    pub(crate) alarm: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AlarmAnswer {
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) alarms: Vec<AlarmMember>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SnapshotPart {
+    #[prost(uint64, tag = "2")]
+    pub(crate) remaining_bytes: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(crate) blob: bytes::Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -63,7 +63,7 @@ pub(crate) struct Cluster {
 /// Where it is.
 enum Place {
     /// In the process.
-    Here(TestEnv),
+    Here(Box<TestEnv>),
     /// Somewhere else, where its kubelet is all that runs here.
     There(CancellationToken, JoinHandle<Result<(), SetError>>),
 }
@@ -103,7 +103,7 @@ impl Cluster {
         Self {
             client: env.client(),
             namespace: "default".to_owned(),
-            place: Place::Here(env),
+            place: Place::Here(Box::new(env)),
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) const VERSIONS: [&str; 3] = ["3.4", "3.5", "3.6"];
 pub(crate) const USUAL: &str = "3.5";
 
 /// Finds a version's programs where `hack/install-test-tools` puts them, or on the path.
-fn find(version: &str) -> Option<Programs> {
+pub(crate) fn find(version: &str) -> Option<Programs> {
     let test = std::env::current_exe().unwrap_or_default();
     let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
     let own = target.join("tools/etcd").join(version);
@@ -67,10 +67,11 @@ pub(crate) fn usual() -> Option<&'static str> {
     versions().into_iter().find(|version| *version == wanted)
 }
 
+/// The programs of a version.
 #[derive(Clone, Debug)]
-struct Programs {
-    etcd: PathBuf,
-    etcdctl: PathBuf,
+pub(crate) struct Programs {
+    pub(crate) etcd: PathBuf,
+    pub(crate) etcdctl: PathBuf,
 }
 
 #[derive(Debug)]
