@@ -84,6 +84,7 @@ impl Cluster {
     }
 
     /// With these controllers, for what needs the whole cluster or driven time; `None` if it is not this test's own.
+    #[allow(clippy::print_stderr)] // a reason to skip is for who runs the tests
     pub(crate) async fn alone(controllers: &[&str]) -> Option<Self> {
         if is_there_already() {
             eprintln!("skipped: it needs a cluster of its own, on driven time");
