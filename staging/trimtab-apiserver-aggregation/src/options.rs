@@ -59,33 +59,34 @@ impl AggregatorOptions {
     ///
     /// [`AggregatorError`], one line that names the flag; nothing is left running.
     pub async fn start(&self, server: &ServerOptions) -> Result<ApiServer, AggregatorError> {
-        let mut made = None;
-        let client = match (&self.proxy_client_cert_file, &self.proxy_client_key_file) {
+        let named = match (&self.proxy_client_cert_file, &self.proxy_client_key_file) {
             (Some(certificate), Some(key)) => Some(Pair {
                 certificate: read("--proxy-client-cert-file", certificate)?,
                 key: read("--proxy-client-key-file", key)?,
             }),
-            // Whose proxies are believed is somebody else's business then.
-            _ if server.authentication.requestheader_client_ca_file.is_some() => None,
-            _ => {
-                let (proxy, pair) = front_proxy(server.cert_dir().as_deref())?;
-                made = Some(proxy);
-                Some(pair)
-            }
+            _ => None,
         };
-        let config = Config {
-            proxy_client: client.map(|pair| (pair.certificate, pair.key)),
-            ..Config::default()
-        };
-        let aggregator = Arc::new(Aggregator::new(config).map_err(AggregatorError::Unusable)?);
-        let started = server.start_with(|builder| {
-            let builder = builder.extensions(aggregator);
-            match made {
-                Some(proxy) => builder.front_proxy(proxy),
-                None => builder,
-            }
+        let is_set = server.authentication.requestheader_client_ca_file.is_some();
+        let dir = server.cert_dir();
+        let started = server.start_with(|mut builder| {
+            let client = match named {
+                Some(pair) => Some(pair),
+                // Whose proxies are believed is somebody else's business then.
+                None if is_set => None,
+                None => {
+                    let (proxy, pair) = front_proxy(dir.as_deref())?;
+                    builder = builder.front_proxy(proxy);
+                    Some(pair)
+                }
+            };
+            let config = Config {
+                proxy_client: client.map(|pair| (pair.certificate, pair.key)),
+                ..Config::default()
+            };
+            let aggregator = Aggregator::new(config).map_err(AggregatorError::Unusable)?;
+            Ok::<_, AggregatorError>(builder.extensions(Arc::new(aggregator)))
         });
-        Ok(started.await?)
+        started.await
     }
 }
 

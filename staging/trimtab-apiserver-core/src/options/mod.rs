@@ -248,18 +248,26 @@ impl ServerOptions {
     ///
     /// [`OptionsError`], one line that names the flag; nothing is left running.
     pub async fn start(&self) -> Result<ApiServer, OptionsError> {
-        self.start_with(|builder| builder).await
+        self.start_with(Ok::<_, OptionsError>).await
     }
 
-    /// As [`ServerOptions::start`], with what `change` does to it as well.
+    /// As [`ServerOptions::start`], with what `change` does to it as well, once the data directory is this process' own.
     ///
     /// # Errors
     ///
-    /// As of [`ServerOptions::start`].
-    pub async fn start_with(
+    /// As of [`ServerOptions::start`], and those of `change`.
+    pub async fn start_with<E: From<OptionsError>>(
         &self,
-        change: impl FnOnce(Builder) -> Builder,
-    ) -> Result<ApiServer, OptionsError> {
+        change: impl FnOnce(Builder) -> Result<Builder, E>,
+    ) -> Result<ApiServer, E> {
+        let builder = change(self.builder().await?)?;
+        let server = builder.start().await.map_err(OptionsError::from)?;
+        let written = certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600);
+        written.map_err(OptionsError::from)?;
+        Ok(server)
+    }
+
+    async fn builder(&self) -> Result<Builder, OptionsError> {
         let plugins = self.admission_plugins()?;
         let client_ca = self.client_ca_file.as_ref();
         let client_ca = client_ca.map(|file| read("--client-ca-file", file)).transpose()?;
@@ -300,9 +308,7 @@ impl ServerOptions {
         if let Some(audit) = self.audit.open()? {
             builder = builder.audit(audit);
         }
-        let server = change(builder).start().await?;
-        certs::write(&self.kubeconfig_out, &server.kubeconfig(), 0o600)?;
-        Ok(server)
+        Ok(builder)
     }
 
     fn admission_plugins(&self) -> Result<Plugins, PluginError> {
