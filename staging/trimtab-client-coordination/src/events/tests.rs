@@ -222,10 +222,16 @@ async fn refusals_that_are_to_be_expected_are_no_failures() {
             "message": message, "details": {"causes": [{"reason": cause, "message": "", "field": ""}]},
         })
     };
+    let gone = |kind: &str| {
+        serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound",
+            "message": "not found", "details": {"name": "a", "kind": kind}})
+    };
     let cases = [
         (409, status("AlreadyExists", "there", ""), 0),
         (403, status("Forbidden", "forbidden", "NamespaceTerminating"), 0),
         (403, status("Forbidden", "namespace a is being terminated", ""), 0),
+        (404, gone("namespaces"), 0),
+        (404, gone("events"), 1),
         (403, status("Forbidden", "you may not", ""), 1),
         (422, status("Invalid", "what is that", "FieldValueInvalid"), 1),
     ];

@@ -155,9 +155,13 @@ async fn wait(stopped: &mut Option<oneshot::Receiver<()>>) {
     }
 }
 
-/// An earlier answer was lost, or the event's namespace is being deleted and takes nothing new.
+/// An earlier answer was lost, or the event's namespace is being deleted and takes nothing new, or has gone.
 fn is_expected(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let details = status.details.as_ref();
+    if status.is_not_found() && details.is_some_and(|details| details.kind == "namespaces") {
+        return true;
+    }
+    let causes = details.into_iter().flat_map(|details| &details.causes);
     let terminating = causes
         .into_iter()
         .any(|cause| cause.reason == "NamespaceTerminating");
