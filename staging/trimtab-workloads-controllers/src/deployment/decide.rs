@@ -442,7 +442,7 @@ impl<'a> Work<'a> {
             return false;
         };
         let least = self.wish.replicas - self.wish.max_unavailable();
-        let awaited = self.sets[new].replicas - self.sets[new].available;
+        let awaited = self.sets[new].replicas - self.sets[new].lasting();
         let mut spare = self.total() - least - awaited;
         if spare <= 0 {
             return false;
@@ -451,14 +451,13 @@ impl<'a> Work<'a> {
         // What is not available helps nobody, and goes first.
         for at in &active {
             let set = &self.sets[*at];
-            let take = spare.min(set.replicas - set.available);
+            let take = spare.min(set.replicas - set.lasting());
             if take > 0 {
                 spare -= take;
                 scaled |= self.scale(*at, self.sets[*at].replicas - take);
             }
         }
-        let available: i32 = self.sets.iter().map(|set| set.available).sum();
-        let mut spare = available - least;
+        let mut spare = self.sets.iter().map(Set::lasting).sum::<i32>() - least;
         for at in active {
             let take = spare.min(self.sets[at].replicas);
             if take > 0 {

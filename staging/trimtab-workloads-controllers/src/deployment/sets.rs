@@ -84,6 +84,12 @@ pub(super) fn read(set: &ReplicaSet) -> Set {
 }
 
 impl Set {
+    /// How many of its available pods it may keep: one that has just been made smaller may still be said to have more. (To
+    /// kube-controller-manager these are there, and it may take others for them.)
+    pub(super) fn lasting(&self) -> i32 {
+        self.available.min(self.replicas)
+    }
+
     /// The number of its revision; 0 if it has none that is one.
     pub(super) fn revision(&self) -> i64 {
         let revision = self.annotations.get(REVISION);

@@ -263,8 +263,9 @@ impl Model {
         Wish::of(&self.deployment, self.deployment.spec.as_ref().expect("a spec"))
     }
 
+    /// How many pods are available once the sets' own controllers have deleted what they are to.
     fn available(&self) -> i32 {
-        self.sets.iter().map(|set| set.available).sum()
+        self.sets.iter().map(|set| set.available.min(set.replicas)).sum()
     }
 
     fn step(&mut self) {
