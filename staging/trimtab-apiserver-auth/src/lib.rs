@@ -5,6 +5,7 @@
 //! The crate decides and knows nothing of HTTP or of storage: [`rbac::Policy`] is told of roles and bindings by
 //! whoever stores them, the authenticators get strings and certificates.
 
+mod anyone;
 pub mod bootstrap_token;
 pub mod certs;
 pub mod rbac;
@@ -14,4 +15,5 @@ pub mod tokens;
 pub mod user;
 pub mod x509;
 
+pub use anyone::Anyone;
 pub use user::{Attributes, Decision, UserInfo};

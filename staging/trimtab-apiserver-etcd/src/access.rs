@@ -48,10 +48,7 @@ impl Access {
             config.tls = self.tls()?;
         }
         if let (Some(user), Some(file)) = (&self.etcd_username, &self.etcd_password_file) {
-            config.credentials = Some(EtcdCredentials {
-                user: user.clone(),
-                password: read(file)?.lines().next().unwrap_or_default().to_owned(),
-            });
+            config.credentials = Some(EtcdCredentials::of_file(user, &read(file)?));
         }
         Ok(config)
     }

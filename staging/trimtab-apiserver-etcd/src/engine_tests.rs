@@ -43,21 +43,9 @@ impl Simulation {
             stage: Some(Stage::Before),
         };
         let order: Vec<usize> = (0..count).collect();
-        let kept = Journal {
-            version: 1,
-            id: "x".to_owned(),
-            to,
-            strategy,
-            both: true,
-            members: (0..count).map(record).collect(),
-            steps: steps(strategy, to, &order),
-            done: 0,
-            begun: false,
-            direction: Direction::Forward,
-            why: None,
-            inventory: None,
-            finished: false,
-        };
+        let members = (0..count).map(record).collect();
+        let mut kept = Journal::new("x".to_owned(), to, strategy, members);
+        kept.steps = steps(strategy, to, &order);
         let member = Member {
             stage: Some(Stage::Before),
             names: Names::Old,

@@ -126,6 +126,25 @@ impl Home {
 }
 
 impl Journal {
+    /// A change of these members that has not begun, and of which no step is known yet.
+    pub(crate) fn new(id: String, to: Scheme, strategy: Strategy, members: Vec<Record>) -> Self {
+        Self {
+            version: 1,
+            id,
+            to,
+            strategy,
+            both: true,
+            members,
+            steps: Vec::new(),
+            done: 0,
+            begun: false,
+            direction: Direction::Forward,
+            why: None,
+            inventory: None,
+            finished: false,
+        }
+    }
+
     /// Whether it may still go back: clients have not been let in to what was restored.
     pub(crate) fn can_go_back(&self) -> bool {
         let touched = self.done + usize::from(self.begun);

@@ -239,21 +239,7 @@ impl SwitchOptions {
                 self.state.display()
             )));
         }
-        let mut journal = Journal {
-            version: 1,
-            id,
-            to: self.to,
-            strategy: self.strategy,
-            both: true,
-            members,
-            steps: Vec::new(),
-            done: 0,
-            begun: false,
-            direction: Direction::Forward,
-            why: None,
-            inventory: None,
-            finished: false,
-        };
+        let mut journal = Journal::new(id, self.to, self.strategy, members);
         let order = look(&mut journal, access).await?;
         journal.steps = steps(self.strategy, self.to, &order);
         Ok(Some(journal))

@@ -2,7 +2,6 @@
 //! who remembers what was acknowledged.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use trimtab::apiserver::storage::{
 };
 use trimtab_tests::{DEADLINE, Process, binary, eventually};
 
-use crate::process::find;
+use crate::process::{find, free_ports};
 
 /// A cluster with its folder. Its members are killed with it.
 pub(crate) struct Operated {
@@ -54,13 +53,7 @@ impl Operated {
     /// The same without starting them.
     pub(crate) fn described(version: &str, members: usize) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let ports: Vec<TcpListener> = (0..2 * members)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"))
-            .collect();
-        let ports: Vec<u16> = ports
-            .iter()
-            .map(|l| l.local_addr().expect("an address").port())
-            .collect();
+        let ports = free_ports(2 * members);
         let operated = Self {
             dir: dir.expect("a temporary folder"),
             etcd: find(version).expect("a version that is installed").etcd,

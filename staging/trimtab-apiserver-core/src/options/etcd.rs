@@ -62,10 +62,7 @@ impl EtcdOptions {
         }
         if let (Some(user), Some(file)) = (&self.etcd_username, &self.etcd_password_file) {
             let text = read("--etcd-password-file", file)?;
-            config.credentials = Some(EtcdCredentials {
-                user: user.clone(),
-                password: text.lines().next().unwrap_or_default().to_owned(),
-            });
+            config.credentials = Some(EtcdCredentials::of_file(user, &text));
         }
         Ok(config)
     }

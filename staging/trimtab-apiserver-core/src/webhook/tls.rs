@@ -9,6 +9,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use trimtab_apiserver_auth::Anyone;
 use x509_parser::parse_x509_certificate;
 
 /// The certificates in a bundle of authorities (PEM). What is no certificate is passed over, as long as there is one.
@@ -77,7 +78,7 @@ pub fn outward_config(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         ServerTrust::Authorities(bundle) => Arc::new(verifier(bundle, &provider)?),
-        ServerTrust::Anyone => Arc::new(Anyone(provider.clone())),
+        ServerTrust::Anyone => Arc::new(Anyone::new(provider.clone())),
     };
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -128,10 +129,6 @@ fn verifier(bundle: &[u8], provider: &Arc<CryptoProvider>) -> Result<Verifier, S
     let shown = if bundle.is_empty() { Vec::new() } else { trusted };
     Ok(Verifier { inner, shown })
 }
-
-/// Believes whoever answers: of APIServices that say so.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
 
 /// Believes what webpki believes, and one thing more: a server that shows the very certificate that its configuration
 /// names as authority. Such certificates are common for webhooks, and Go believes them.
@@ -220,42 +217,5 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -64,6 +64,16 @@ pub struct EtcdCredentials {
     pub password: String,
 }
 
+impl EtcdCredentials {
+    /// A user whose password is the first line of a file with this text.
+    pub fn of_file(user: &str, text: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            password: text.lines().next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 impl fmt::Debug for EtcdCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdCredentials")

@@ -56,6 +56,11 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     !is_leaving(pod) && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+fn is_ready_with(pod: &Pod, image: &str) -> bool {
+    let spec = pod.spec.as_ref();
+    is_ready(pod) && spec.is_some_and(|spec| spec.containers[0].image.as_deref() == Some(image))
+}
+
 fn at_most(what: &str, most: usize, is: usize) -> Result<(), String> {
     if is <= most {
         Ok(())
@@ -173,15 +178,8 @@ fn stateful_sets_go_one_by_one() {
             let set = world.get::<StatefulSet>("default", "web");
             let status = set.and_then(|set| set.status).unwrap_or_default();
             let pods = pods(world);
-            let is_right = |pod: &Pod| {
-                is_ready(pod)
-                    && pod
-                        .spec
-                        .as_ref()
-                        .is_some_and(|spec| spec.containers[0].image.as_deref() == Some(image))
-            };
             i32::try_from(pods.len()) == Ok(replicas)
-                && pods.iter().all(is_right)
+                && pods.iter().all(|pod| is_ready_with(pod, image))
                 && status.available_replicas == Some(replicas)
                 && status.current_revision == status.update_revision
         }
@@ -231,17 +229,10 @@ fn daemon_sets_have_one_pod_on_each_node() {
     let runs = |image: &'static str| {
         move |world: &World| {
             let pods = pods(world);
-            let is_right = |pod: &Pod| {
-                is_ready(pod)
-                    && pod
-                        .spec
-                        .as_ref()
-                        .is_some_and(|spec| spec.containers[0].image.as_deref() == Some(image))
-            };
             let set = world.get::<DaemonSet>("default", "web");
             let status = set.and_then(|set| set.status).unwrap_or_default();
             pods.len() == 2
-                && pods.iter().all(is_right)
+                && pods.iter().all(|pod| is_ready_with(pod, image))
                 && status.number_available == Some(2)
                 && status.updated_number_scheduled == Some(2)
         }

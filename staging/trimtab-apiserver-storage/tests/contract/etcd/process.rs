@@ -14,6 +14,15 @@ pub(crate) const VERSIONS: [&str; 3] = ["3.4", "3.5", "3.6"];
 /// The version that tests run on that need no certain one, unless `TRIMTAB_ETCD` names another.
 pub(crate) const USUAL: &str = "3.5";
 
+/// Ports that nobody listens on, all found at once so that they differ.
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
+    let bound: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"))
+        .collect();
+    let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+    bound.iter().map(port).collect()
+}
+
 /// Finds a version's programs where `hack/install-test-tools` puts them, or on the path.
 pub(crate) fn find(version: &str) -> Option<Programs> {
     let test = std::env::current_exe().unwrap_or_default();
@@ -111,14 +120,7 @@ impl Etcd {
         // What dies here is a process and not the machine, so memory will do for a disk.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary folder");
-        // All at once, so that they differ.
-        let ports: Vec<TcpListener> = (0..2 * members)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"))
-            .collect();
-        let ports: Vec<u16> = ports
-            .iter()
-            .map(|l| l.local_addr().expect("an address").port())
-            .collect();
+        let ports = free_ports(2 * members);
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let members = ports.chunks(2).enumerate().map(|(n, ports)| Member {
             name: format!("m{n}"),
