@@ -104,6 +104,7 @@ async fn command(command: &[OsString], kubeconfig: PathBuf) -> Outcome<ExitStatu
     let [interrupt, terminate, hangup] = &mut signals;
     loop {
         tokio::select! {
+            biased;
             status = child.wait() => return Ok(status?),
             signal = next(interrupt) => pass_on(&child, signal),
             signal = next(terminate) => pass_on(&child, signal),

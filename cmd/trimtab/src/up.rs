@@ -127,6 +127,7 @@ fn print_help(options: &ServerOptions) {
 /// Waits for Ctrl-C, or for something to end that should not.
 async fn until_stopped(running: &mut JoinSet<Outcome>) -> Outcome {
     tokio::select! {
+        biased;
         interrupted = cli::interrupted() => Ok(interrupted?),
         ended = running.join_next() => match ended {
             Some(Ok(Err(error))) => Err(error),

@@ -91,8 +91,9 @@ async fn expire(shared: &Shared, committer: &Arc<dyn Committer>, clock: Clock) {
             continue;
         };
         tokio::select! {
-            () = changed => continue,
+            biased;
             () = sleep_until(clock.instant(next)) => {}
+            () = changed => continue,
         }
         let due = shared.read(|s| s.expired(clock.now(), EXPIRE_AT_ONCE));
         let mut txn = Txn::default();

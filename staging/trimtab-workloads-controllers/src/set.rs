@@ -293,6 +293,7 @@ impl ControllerSet {
                 std::future::pending().await
             };
             let ended = tokio::select! {
+                biased;
                 ended = manager.run(stop) => ended,
                 () = told => Ok(()),
             };

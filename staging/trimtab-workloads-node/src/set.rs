@@ -116,6 +116,7 @@ impl SimulatedNodes {
             }
         };
         tokio::select! {
+            biased;
             why = ended(&mut self.kubelets.tasks) => why,
             why = scheduling => why,
         }

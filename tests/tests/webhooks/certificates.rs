@@ -135,6 +135,7 @@ async fn certificates_are_renewed_while_requests_go_on() -> Outcome {
         }
     };
     tokio::select! {
+        biased;
         () = renewing => {}
         () = traffic => {}
     }

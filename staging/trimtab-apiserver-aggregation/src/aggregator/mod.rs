@@ -119,6 +119,7 @@ impl Extensions for Aggregator {
             let (sender, receiver) = watch::channel(Arc::new(following.known.clone()));
             let upgraded = following.upgraded.clone();
             tokio::select! {
+                biased;
                 () = within.stop.cancelled() => {}
                 () = following.follow(watch, sender) => {}
                 () = register::keep(within.clone(), receiver, registers) => {}
@@ -156,6 +157,7 @@ impl Following {
         let told = self.told.clone();
         loop {
             tokio::select! {
+                biased;
                 batch = watch.next() => match batch {
                     Some(Ok(batch)) => {
                         if batch.events.is_empty() {

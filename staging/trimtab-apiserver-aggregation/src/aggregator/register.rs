@@ -142,6 +142,7 @@ pub(super) async fn keep(within: Within, mut known: watch::Receiver<Known>, regi
             }
         }
         tokio::select! {
+            biased;
             changed = known.changed() => if changed.is_err() { return },
             changed = table.changed() => if changed.is_err() { return },
             () = sleep(PAUSE), if !is_whole => {}

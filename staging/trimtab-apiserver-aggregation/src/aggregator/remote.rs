@@ -133,6 +133,7 @@ impl Remote {
             };
             let checked = Instant::now();
             let ended = tokio::select! {
+                biased;
                 next = watched.next() => next.is_none(),
                 () = self.moved.notified() => false,
                 () = tokio::time::sleep(wait) => false,
@@ -211,6 +212,7 @@ impl Remote {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }

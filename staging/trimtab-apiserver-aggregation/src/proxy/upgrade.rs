@@ -24,6 +24,7 @@ pub(super) async fn join(client: OnUpgrade, server: OnUpgrade, stop: Cancellatio
         Ok::<_, hyper::Error>(())
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         joined = joined => if let Err(error) = joined {
             tracing::debug!(%error, "a connection could not be upgraded");

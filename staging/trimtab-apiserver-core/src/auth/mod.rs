@@ -169,6 +169,7 @@ pub(crate) async fn start(
     let follower = rbac.clone();
     let follow = tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = follower.follow() => {}
         }

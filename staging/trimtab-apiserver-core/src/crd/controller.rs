@@ -80,6 +80,7 @@ pub(crate) async fn start(
     let changes = controller.load().await?;
     Ok(tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = controller.run(changes) => {}
         }

@@ -86,6 +86,7 @@ pub(crate) async fn run(flow: Arc<Flow>, registry: Arc<Registry>, stop: Cancella
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = keep_up => {}
     }

@@ -379,6 +379,7 @@ impl Builder {
             let (registry, stop) = (registry.clone(), stop.clone());
             tasks.push(tokio::spawn(async move {
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = trust.keep(registry) => {}
                 }
@@ -395,6 +396,7 @@ impl Builder {
         let ended = stop.clone();
         tasks.push(tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = ended.cancelled() => {}
                 _ = async { tokio::join!(follow, follow_quotas, policies.follow(), webhooks.follow()) } => {}
             }

@@ -92,6 +92,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            biased;
             () = activity.idle_for(seconds(90)) => {}
             () = requests => {}
         }

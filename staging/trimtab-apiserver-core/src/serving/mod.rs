@@ -61,6 +61,7 @@ pub(crate) async fn serve(
             (listener.accept().await, place)
         };
         let (accepted, place) = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             accepted = accepted => accepted,
         };
@@ -108,6 +109,7 @@ async fn connection(
     } = limits.patience;
     let handshake = tokio::time::timeout(handshake, tls.accept(stream));
     let stream = tokio::select! {
+        biased;
         () = stop.cancelled() => return,
         done = handshake => match done {
             Ok(Ok(stream)) => stream,
@@ -146,6 +148,7 @@ async fn connection(
             .adaptive_window(true);
         let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
+            biased;
             ended = poll_fn(|cx| sender.poll(cx, |cx| served.as_mut().poll(cx))) => ended,
             () = either(stop.cancelled(), activity.idle_for(idle)) => {
                 // What is being answered is answered to its end.
@@ -166,6 +169,7 @@ async fn connection(
                 .with_upgrades()
         );
         let ended = tokio::select! {
+            biased;
             ended = served.as_mut() => ended,
             () = stop.cancelled() => {
                 served.as_mut().graceful_shutdown();
@@ -182,6 +186,7 @@ async fn connection(
 /// Waits for one of the two.
 async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
     tokio::select! {
+        biased;
         () = one => {}
         () = other => {}
     }

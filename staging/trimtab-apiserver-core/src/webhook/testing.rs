@@ -149,6 +149,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>, stop:
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };

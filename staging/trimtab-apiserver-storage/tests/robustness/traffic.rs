@@ -194,6 +194,7 @@ async fn watcher(store: &dyn Store, watched: &mut Watched, last: &tokio::sync::w
                 return;
             }
             tokio::select! {
+                biased;
                 batch = stream.next() => match batch.expect("an error comes first") {
                     Ok(batch) => watched.batches.push(batch),
                     Err(Error::Lagged { .. }) => continue 'resume,

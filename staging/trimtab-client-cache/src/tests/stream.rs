@@ -101,6 +101,7 @@ impl Connection {
                 return;
             }
             tokio::select! {
+                biased;
                 _ = changed.changed() => {}
                 () = self.wire.chunks.closed() => return,
                 () = tokio::time::sleep_until(end) => return,

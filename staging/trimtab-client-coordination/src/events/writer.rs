@@ -91,6 +91,7 @@ impl Writing {
         let mut stopped = Some(stopped);
         loop {
             let requests = tokio::select! {
+                biased;
                 // `close` lets what is queued still be received, then `None`.
                 () = wait(&mut stopped) => {
                     records.close();

@@ -290,8 +290,9 @@ async fn keep_time(shared: &Inner) {
             }
         };
         tokio::select! {
-            () = shared.timers.notified() => {}
+            biased;
             () = due => {}
+            () = shared.timers.notified() => {}
         }
     }
 }

@@ -129,6 +129,7 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
+        biased;
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -157,6 +157,7 @@ impl Life {
     {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
             () = self.stop.cancelled() => {
                 leave(connection.as_mut());

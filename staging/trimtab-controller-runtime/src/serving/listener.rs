@@ -123,6 +123,7 @@ impl Listener {
             }
         };
         tokio::select! {
+            biased;
             () = accepting => {}
             () = fresh => {}
         }

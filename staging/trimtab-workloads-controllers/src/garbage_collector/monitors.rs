@@ -1,6 +1,6 @@
 //! Which resources the collector watches, and how their watches feed the graph.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub(super) struct Monitors {
     informers: InformerFactory,
     /// Told when an object changes that changes what is served.
     serving_changed: Arc<Notify>,
-    running: HashMap<ApiResource, Registration<Slim>>,
+    /// By version and plural. In order: how often one waits for all of them must not depend on chance.
+    running: BTreeMap<(String, String), (ApiResource, Registration<Slim>)>,
 }
 
 impl Monitors {
@@ -44,7 +45,7 @@ impl Monitors {
             collector,
             informers,
             serving_changed,
-            running: HashMap::new(),
+            running: BTreeMap::new(),
         }
     }
 
@@ -63,9 +64,10 @@ impl Monitors {
         let keep = |api: &ApiResource| wanted.contains(api) || resources.has_failed(&api.api_version);
         let (kept, gone) = std::mem::take(&mut self.running)
             .into_iter()
-            .partition(|(api, _)| keep(api));
+            .partition(|(_, (api, _))| keep(api));
         self.running = kept;
-        for (api, registration) in HashMap::<_, Registration<Slim>>::into_iter(gone) {
+        let gone: BTreeMap<_, (ApiResource, Registration<Slim>)> = gone;
+        for (api, registration) in gone.into_values() {
             registration.leave().await;
             tracing::info!(
                 api_version = api.api_version,
@@ -80,10 +82,11 @@ impl Monitors {
         }
         self.collector.set_resources(resources);
         for api in wanted {
-            if !self.running.contains_key(&api) {
+            let id = (api.api_version.clone(), api.plural.clone());
+            if !self.running.contains_key(&id) {
                 tracing::debug!(api_version = api.api_version, kind = api.kind, "watching");
                 let registration = self.watch(&api);
-                self.running.insert(api, registration);
+                self.running.insert(id, (api, registration));
             }
         }
     }
@@ -91,7 +94,7 @@ impl Monitors {
     /// Waits until every watch has told of all that there was, at most for this long. False: some have not.
     pub(super) async fn synced_within(&self, longest: Duration) -> bool {
         let synced = async {
-            for registration in self.running.values() {
+            for (_, registration) in self.running.values() {
                 registration.synced().await;
             }
         };

@@ -43,6 +43,7 @@ where
     });
     let running = tokio::spawn(running);
     tokio::select! {
+        biased;
         measured = measured => measured,
         ended = running => Err(format!("the controller ended: {ended:?}").into()),
     }

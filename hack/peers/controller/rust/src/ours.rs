@@ -27,6 +27,7 @@ const NAME: &str = "controller-bench";
 /// Runs the manager for as long as something is measured.
 async fn beside(manager: &Manager, measured: impl Future<Output = Outcome>) -> Outcome {
     tokio::select! {
+        biased;
         measured = measured => measured,
         ended = manager.run(Default::default()) => Ok(ended?),
     }

@@ -36,6 +36,7 @@ const MOST_KINDS: usize = 10;
 pub(crate) fn start(registry: Arc<Registry>, stop: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = run(&registry) => {}
         }

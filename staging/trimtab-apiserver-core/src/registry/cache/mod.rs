@@ -310,7 +310,7 @@ impl Cache {
         let watchers = std::mem::take(&mut *inner).watchers;
         drop(inner);
         self.reached.send_replace(None);
-        watchers.values().flatten().for_each(|watcher| watcher.end());
+        in_order(&watchers).for_each(|watcher| watcher.end());
     }
 
     /// Takes changes in, and hands them to those who watch; everything up to `revision` has come now.
@@ -369,13 +369,15 @@ impl Cache {
 
     /// Has every watcher look around.
     fn poke(&self) {
-        let inner = self.inner.read();
-        inner
-            .watchers
-            .values()
-            .flatten()
-            .for_each(|watcher| watcher.poke());
+        in_order(&self.inner.read().watchers).for_each(|watcher| watcher.poke());
     }
+}
+
+/// By what they look at: who is woken first must not depend on chance, or no history would come again.
+fn in_order(watchers: &HashMap<Bytes, Vec<Arc<Watcher>>>) -> impl Iterator<Item = &Arc<Watcher>> {
+    let mut scopes: Vec<_> = watchers.iter().collect();
+    scopes.sort_unstable_by_key(|(scope, _)| *scope);
+    scopes.into_iter().flat_map(|(_, watchers)| watchers)
 }
 
 impl Drop for Cache {

@@ -79,6 +79,7 @@ impl Store for Shared {
                 let let_go = store.let_go.notified();
                 if store.held.load(Ordering::SeqCst) {
                     tokio::select! {
+                        biased;
                         () = let_go => continue,
                         () = store.lose.notified() => break Some(Err(Error::Io("lost".to_owned()))),
                     }

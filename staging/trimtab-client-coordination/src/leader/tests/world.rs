@@ -164,6 +164,7 @@ async fn work(log: Log, who: usize, manner: Manner, leadership: Leadership) {
         }
     };
     tokio::select! {
+        biased;
         () = leadership.stop().cancelled() => {}
         _ = timeout(manner.lasts, act()) => return,
     }

@@ -92,6 +92,7 @@ impl World {
         let process = Process::start(async move {
             let work = WORKED_ON.map(|partition| work_on(&history, &of_work, who, partition, manner));
             tokio::select! {
+                biased;
                 () = member.run(stopped) => {}
                 _ = join_all(work) => {}
             }
