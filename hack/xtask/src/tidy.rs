@@ -25,6 +25,9 @@ const FORBIDDEN: &[(&str, &str)] = &[
     (concat!("/ho", "me/"), "no paths of one machine"),
 ];
 
+/// A choice among what is ready. Written so that this file passes its own check.
+const SELECT: &str = concat!("select", "! {");
+
 /// Finds files that break the rules.
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<String>, String> {
     let mut problems = Vec::new();
@@ -76,6 +79,10 @@ fn check_rust(file: &Path, text: &str, problems: &mut Vec<String>) {
             file.display()
         ));
     }
+    problems.extend(by_chance(text).into_iter().map(|line| {
+        let file = file.display();
+        format!("{file}:{line}: begin with `biased;`, and put first what must not wait")
+    }));
     let code = non_test_lines(text);
     let is_test = file
         .iter()
@@ -93,6 +100,20 @@ fn check_rust(file: &Path, text: &str, problems: &mut Vec<String>) {
             file.display()
         ));
     }
+}
+
+/// The lines, by their numbers, with a choice that is left to chance: what happens by chance does not happen again.
+fn by_chance(text: &str) -> Vec<usize> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_unordered = |pair: &[&str]| {
+        let code = pair[0].trim_start();
+        !code.starts_with("//") && code.ends_with(SELECT) && pair[1].trim() != "biased;"
+    };
+    let pairs = lines.windows(2).enumerate();
+    pairs
+        .filter(|(_, pair)| is_unordered(pair))
+        .map(|(at, _)| at + 1)
+        .collect()
 }
 
 /// The lines before an inline test module, which ends a file.
@@ -115,6 +136,13 @@ mod tests {
             2
         );
         assert_eq!(non_test_lines("//! a\n#[cfg(test)]\nmod tests;\nfn f() {}\n"), 4);
+    }
+
+    #[test]
+    fn what_selects_does_so_in_order() {
+        let text = |second: &str| format!("    let a = tokio::{SELECT}\n        {second}\n");
+        assert_eq!(by_chance(&text("() = b => {}")), [1]);
+        assert_eq!(by_chance(&text("biased;")), [0; 0]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kube::core::ObjectMeta;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use trimtab_apimachinery_meta::resource_version::{self, InvalidResourceVersion};
 use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 
@@ -53,7 +53,9 @@ struct Shared<K> {
     state: RwLock<State<K>>,
     scope: Scope,
     /// Changes after every write, to what the state then is.
-    progress: watch::Sender<Progress>,
+    progress: RwLock<Progress>,
+    /// Wakes after that, who waits longest first: by chance, as `watch` of tokio does, no history would come again.
+    progressed: Notify,
 }
 
 /// Of which objects a store is sure to hear.
@@ -127,7 +129,8 @@ pub(crate) fn store_in<K: Object>(scope: Scope) -> (Store<K>, Vec<Writer<K>>) {
             size: 0,
         }),
         scope,
-        progress: watch::Sender::new(progress),
+        progress: RwLock::new(progress),
+        progressed: Notify::new(),
     });
     let writers = namespaces
         .into_iter()
@@ -278,12 +281,12 @@ impl<K> Store<K> {
     /// The resource version that the store is at: every write up to it is visible. Empty before the first list. Of a
     /// store of several namespaces it is the least of theirs.
     pub fn resource_version(&self) -> String {
-        self.shared.progress.borrow().version().to_owned()
+        self.shared.progress.read().version().to_owned()
     }
 
     /// Whether the first list is in the store.
     pub fn is_synced(&self) -> bool {
-        self.shared.progress.borrow().is_synced()
+        self.shared.progress.read().is_synced()
     }
 
     /// Waits until the first list is in the store.
@@ -319,10 +322,10 @@ impl<K> Store<K> {
         key: &ObjectKey,
         condition: impl Fn(Option<&Cached<K>>) -> Option<T>,
     ) -> Result<T, WaitError> {
-        let mut progress = self.shared.progress.subscribe();
         let mut asked: Option<Option<Cached<K>>> = None;
         loop {
-            let stopped = progress.borrow_and_update().is_stopped();
+            let progressed = self.shared.progressed.notified();
+            let stopped = self.is_stopped();
             let now = self.get(key);
             let changed = asked.as_ref().is_none_or(|before| match (before, &now) {
                 (Some(before), Some(now)) => !before.is(now),
@@ -333,15 +336,16 @@ impl<K> Store<K> {
                 return Ok(result);
             }
             asked = Some(now);
-            if stopped || progress.changed().await.is_err() {
+            if stopped {
                 return Err(WaitError::Stopped);
             }
+            progressed.await;
         }
     }
 
     /// Whether nobody writes any more.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.shared.progress.borrow().is_stopped()
+        self.shared.progress.read().is_stopped()
     }
 
     /// Waits for a version of what is in one namespace; without one, of everything.
@@ -357,15 +361,15 @@ impl<K> Store<K> {
     pub(crate) fn has_reached(&self, resource_version: &str, namespace: Option<&str>) -> bool {
         self.shared
             .progress
-            .borrow()
+            .read()
             .has_reached(resource_version, namespace)
     }
 
     async fn progressed<T>(&self, done: impl Fn(&Progress) -> Option<T>) -> Result<T, WaitError> {
-        let mut progress = self.shared.progress.subscribe();
         loop {
+            let progressed = self.shared.progressed.notified();
             {
-                let now = progress.borrow_and_update();
+                let now = self.shared.progress.read();
                 if let Some(result) = done(&now) {
                     return Ok(result);
                 }
@@ -373,9 +377,7 @@ impl<K> Store<K> {
                     return Err(WaitError::Stopped);
                 }
             }
-            if progress.changed().await.is_err() {
-                return Err(WaitError::Stopped);
-            }
+            progressed.await;
         }
     }
 }

@@ -105,11 +105,10 @@ enum Step {
 /// ends when `known` does.
 pub(super) async fn keep(within: Within, mut known: watch::Receiver<Known>, registers: bool) {
     let registry = &within.registry;
-    let mut table = registry.resources().changes();
     let at_start: BTreeSet<String> = known.borrow().keys().cloned().collect();
     let mut done: BTreeSet<String> = BTreeSet::new();
     loop {
-        table.mark_unchanged();
+        let mut table = registry.resources().changes();
         let current = known.borrow_and_update().clone();
         let mut is_whole = true;
         for (name, _) in current.iter().filter(|(_, object)| is_unsettled(object)) {
@@ -144,7 +143,7 @@ pub(super) async fn keep(within: Within, mut known: watch::Receiver<Known>, regi
         tokio::select! {
             biased;
             changed = known.changed() => if changed.is_err() { return },
-            changed = table.changed() => if changed.is_err() { return },
+            () = table.changed() => {}
             () = sleep(PAUSE), if !is_whole => {}
         }
     }

@@ -24,6 +24,7 @@ use super::cache::{Cache, CacheWatch, Change, Sight, Woken, encode, line, partia
 use super::codec::Codec;
 use super::item::{Item, Renderer};
 use super::list_options::ListOptions;
+use super::resources::Changes;
 use super::view::Filter;
 use super::{Answer, Call, Registry, ResourceTable, shape, storage};
 use crate::ambient::Entropy;
@@ -308,7 +309,7 @@ struct Watching {
     store: Arc<dyn Store>,
     table: Arc<ResourceTable>,
     /// Changes of what is served: the resource may go away. The cache tells of them, too.
-    served: tokio::sync::watch::Receiver<u64>,
+    served: Changes,
     source: Source,
     /// What is to be sent before anything else.
     initial: Initial,
@@ -461,16 +462,14 @@ impl Watching {
     async fn wait(&mut self) -> Option<()> {
         let by_cache = matches!(self.source, Source::Cache(_));
         let reached = match (&self.source, self.bookmark_due) {
-            (Source::Cache(watch), Some(due)) => Some((watch.progress(), due)),
+            (Source::Cache(watch), Some(due)) => Some(watch.reached(due)),
             // The store says so by itself.
             _ => None,
         };
         let is_due = reached.is_some();
         let reached = async {
-            if let Some((mut reached, due)) = reached {
-                let enough = |reached: &Option<Revision>| reached.is_none_or(|reached| reached >= due);
-                // An error says that the cache is gone, and then the watch is ended.
-                let _ = reached.wait_for(enough).await;
+            if let Some(reached) = reached {
+                reached.await;
             }
         };
         let bookmark = async {
@@ -495,7 +494,7 @@ impl Watching {
             },
             () = &mut self.end => return None,
             () = bookmark => self.ask_for_bookmark().await?,
-            Ok(()) = self.served.changed(), if !by_cache => self.check_served()?,
+            () = self.served.changed(), if !by_cache => self.check_served()?,
             () = reached, if is_due => {}
         }
         Some(())

@@ -224,23 +224,22 @@ impl<K> Writer<K> {
     /// Says that this writer does not write any more: who waits need not wait longer.
     pub(crate) fn stop(&self) {
         let part = self.part;
-        self.shared
-            .progress
-            .send_modify(|progress| progress.parts[part].stopped = true);
+        self.shared.progress.write().parts[part].stopped = true;
+        self.shared.progressed.notify_waiters();
     }
 
     /// The version up to which this writer's part has been told.
     pub(crate) fn resource_version(&self) -> String {
-        self.shared.progress.borrow().parts[self.part].version.clone()
+        self.shared.progress.read().parts[self.part].version.clone()
     }
 
     pub(crate) fn is_synced(&self) -> bool {
-        self.shared.progress.borrow().parts[self.part].synced
+        self.shared.progress.read().parts[self.part].synced
     }
 
     /// Whether a version is older than what this writer has told of already.
     fn is_past(&self, version: &str) -> bool {
-        let progress = self.shared.progress.borrow();
+        let progress = self.shared.progress.read();
         resource_version::compare(version, &progress.parts[self.part].version)
             .is_ok_and(|order| order.is_lt())
     }
@@ -267,15 +266,15 @@ impl<K> Writer<K> {
     /// Moves on to a version, which a replacement may set to any value, and wakes those who wait.
     fn advance(&mut self, version: &str, replaced: bool) {
         let part = self.part;
-        self.shared.progress.send_modify(|progress| {
-            let part = &mut progress.parts[part];
-            if replaced || resource_version::compare(&part.version, version).is_ok_and(|order| order.is_lt())
-            {
-                part.version.clear();
-                part.version.push_str(version);
-            }
-            part.synced |= replaced;
-        });
+        let mut progress = self.shared.progress.write();
+        let part = &mut progress.parts[part];
+        if replaced || resource_version::compare(&part.version, version).is_ok_and(|order| order.is_lt()) {
+            part.version.clear();
+            part.version.push_str(version);
+        }
+        part.synced |= replaced;
+        drop(progress);
+        self.shared.progressed.notify_waiters();
     }
 }
 

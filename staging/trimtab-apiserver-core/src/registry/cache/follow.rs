@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::watch::Receiver;
 use trimtab_apiserver_storage::{Error, RangeRequest, Store, WatchRequest, WatchStream};
 
 use super::Cache;
 use super::change::Arrived;
 use crate::registry::ResourceTable;
 use crate::registry::item::Item;
+use crate::registry::resources::Changes;
 
 /// How many objects are taken in before others get a turn.
 const LOAD_AT_ONCE: usize = 500;
@@ -86,7 +86,7 @@ struct Follower {
     store: Weak<dyn Store>,
     table: Arc<ResourceTable>,
     /// Changes of what is served.
-    served: Receiver<u64>,
+    served: Changes,
     /// How long the next rest takes.
     wait: Duration,
 }
@@ -141,10 +141,10 @@ impl Follower {
         loop {
             tokio::select! {
                 biased;
-                changed = self.served.changed() => {
+                () = self.served.changed() => {
                     let cache = self.cache()?;
                     let is_served = self.table.snapshot().iter().any(|resource| cache.is_of(resource));
-                    if changed.is_err() || !is_served {
+                    if !is_served {
                         return Err(Stop::Over);
                     }
                     cache.poke();

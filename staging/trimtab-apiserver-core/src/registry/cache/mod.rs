@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use trimtab_apimachinery_meta::GroupResource;
@@ -103,8 +103,8 @@ pub(crate) struct Cache {
     /// … and what their keys begin with.
     prefix: Bytes,
     inner: RwLock<Inner>,
-    /// How far it has come, for those who wait; `None` while it has nothing to show.
-    reached: watch::Sender<Option<Revision>>,
+    /// It has come further, or has nothing to show any more. Who waits longest is woken first.
+    advanced: Notify,
     follower: Mutex<Option<JoinHandle<()>>>,
     counts: Counts,
 }
@@ -148,7 +148,7 @@ impl Cache {
             storage: (resource.custom, resource.storage.clone()),
             prefix,
             inner: RwLock::default(),
-            reached: watch::Sender::new(None),
+            advanced: Notify::new(),
             follower: Mutex::default(),
             counts: Counts::default(),
         });
@@ -180,19 +180,16 @@ impl Cache {
 
     /// Waits until it has something to show; answers whether it has.
     pub(crate) async fn ready(&self) -> bool {
-        self.reached.borrow().is_some() || {
-            let mut reached = self.reached.subscribe();
-            let waited = timeout(PATIENCE, reached.wait_for(Option::is_some)).await;
-            matches!(waited, Ok(Ok(_)))
-        }
+        let waited = timeout(PATIENCE, self.revision_like(|reached| reached.is_some()));
+        waited.await.is_ok()
     }
 
     /// Waits until everything up to `revision` is in it; answers whether it is, as far as one was ready to wait.
     ///
     /// Cancel-safe.
     pub(crate) async fn reach(&self, store: &dyn Store, revision: Revision) -> bool {
-        let is_there = |reached: &Option<Revision>| reached.is_some_and(|reached| reached >= revision);
-        if is_there(&self.reached.borrow()) {
+        let is_there = |reached: Option<Revision>| reached.is_some_and(|reached| reached >= revision);
+        if is_there(self.revision()) {
             self.counts.waits.0.add(0);
             return true;
         }
@@ -202,8 +199,7 @@ impl Cache {
         is_in
     }
 
-    async fn wait_to_reach(&self, store: &dyn Store, is_there: impl Fn(&Option<Revision>) -> bool) -> bool {
-        let mut reached = self.reached.subscribe();
+    async fn wait_to_reach(&self, store: &dyn Store, is_there: impl Fn(Option<Revision>) -> bool) -> bool {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             // Where that fails the store may still tell of itself.
@@ -211,13 +207,22 @@ impl Cache {
                 tracing::debug!(%error, "cannot ask the store how far it is");
             }
             let next = (Instant::now() + ASK_EVERY).min(end);
-            match timeout_at(next, reached.wait_for(&is_there)).await {
-                Ok(Ok(_)) => return true,
-                Ok(Err(_)) => return false,
-                Err(_) => {}
+            if timeout_at(next, self.revision_like(&is_there)).await.is_ok() {
+                return true;
             }
         }
         false
+    }
+
+    /// Waits until it has come so far.
+    async fn revision_like(&self, is_enough: impl Fn(Option<Revision>) -> bool) {
+        loop {
+            let advanced = self.advanced.notified();
+            if is_enough(self.revision()) {
+                return;
+            }
+            advanced.await;
+        }
     }
 
     /// The objects in a range, at most `limit` of them (0 for all): as far as it has come, or as of the revision `at` if
@@ -301,7 +306,7 @@ impl Cache {
         inner.changed = revision;
         inner.complete_after = revision;
         drop(inner);
-        self.reached.send_replace(Some(revision));
+        self.advanced.notify_waiters();
     }
 
     /// Has nothing to show from now on; all watches end.
@@ -309,7 +314,7 @@ impl Cache {
         let mut inner = self.inner.write();
         let watchers = std::mem::take(&mut *inner).watchers;
         drop(inner);
-        self.reached.send_replace(None);
+        self.advanced.notify_waiters();
         in_order(&watchers).for_each(|watcher| watcher.end());
     }
 
@@ -355,15 +360,14 @@ impl Cache {
             inner.changed = change.revision;
             inner.keep(change);
         }
+        let has_advanced = inner.revision < Some(revision);
         inner.revision = inner.revision.max(Some(revision));
         drop(inner);
         Counts::add(&self.counts.dispatched, dispatched);
         Counts::add(&self.counts.terminated, terminated);
-        self.reached.send_if_modified(|reached| {
-            let before = *reached;
-            *reached = before.max(Some(revision));
-            *reached != before
-        });
+        if has_advanced {
+            self.advanced.notify_waiters();
+        }
         awake.iter().for_each(|watcher| watcher.wake());
     }
 

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::watch::Receiver;
 use trimtab_apiserver_storage::Revision;
 
 use super::{Cache, Change};
@@ -166,9 +165,13 @@ impl CacheWatch {
         }
     }
 
-    /// How far the cache has come, as that changes; `None` while it has nothing to show.
-    pub(crate) fn progress(&self) -> Receiver<Option<Revision>> {
-        self.cache.reached.subscribe()
+    /// Waits until the cache has come as far as this, or has nothing to show. Cancel-safe.
+    pub(crate) fn reached(&self, revision: Revision) -> impl Future<Output = ()> + Send + use<> {
+        let cache = self.cache.clone();
+        async move {
+            let is_enough = |reached: Option<Revision>| reached.is_none_or(|reached| reached >= revision);
+            cache.revision_like(is_enough).await;
+        }
     }
 }
 
