@@ -1,5 +1,7 @@
 //! `trimtab backup` and `trimtab restore`.
 
+use std::path::Path;
+
 use http::Request;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -15,27 +17,38 @@ pub(crate) async fn save(options: &BackupOptions) -> Outcome {
     let summary = match options.source()? {
         Source::Store(snapshot) => options.save(snapshot, &mut progress).await?,
         Source::Server(kubeconfig) => {
-            let client = process::connect(Some(&kubeconfig)).await?;
-            let request = Request::get(SNAPSHOT_PATH).body(Body::empty())?;
-            let response = client.send(request).await?;
-            let status = response.status();
-            let mut body = response.into_body();
-            if !status.is_success() {
-                let text = body.collect().await?.to_bytes();
-                return Err(options.refused(status.as_u16(), &text).into());
-            }
             let mut file = BackupFile::create(&options.file)?;
-            while let Some(frame) = body.frame().await {
-                if let Ok(piece) = frame?.into_data() {
-                    file.write(&piece, &mut progress)?;
-                }
-            }
+            let mut write = |piece: &[u8]| Ok(file.write(piece, &mut progress)?);
+            fetch(options, &kubeconfig, &mut write).await?;
             file.finish(&mut progress)?
         }
     };
     drop(progress);
     println!("saved    {}", options.file.display());
     println!("{summary}");
+    Ok(())
+}
+
+/// Asks a running server for a backup; `take` is given the pieces.
+pub(crate) async fn fetch(
+    options: &BackupOptions,
+    kubeconfig: &Path,
+    take: &mut (dyn FnMut(&[u8]) -> Outcome + Send),
+) -> Outcome {
+    let client = process::connect(Some(kubeconfig)).await?;
+    let request = Request::get(SNAPSHOT_PATH).body(Body::empty())?;
+    let response = client.send(request).await?;
+    let status = response.status();
+    let mut body = response.into_body();
+    if !status.is_success() {
+        let text = body.collect().await?.to_bytes();
+        return Err(options.refused(status.as_u16(), &text).into());
+    }
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            take(&piece)?;
+        }
+    }
     Ok(())
 }
 

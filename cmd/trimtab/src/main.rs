@@ -3,6 +3,7 @@
 
 mod backup;
 mod etcd;
+mod migrate;
 mod narrate;
 mod nodes;
 mod testenv;
@@ -14,6 +15,7 @@ use clap::{Parser, Subcommand};
 use trimtab_apiserver::aggregation::AggregatorOptions;
 use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
+use trimtab_apiserver::etcd::migrate::MigrateOptions;
 use trimtab_apiserver::options::ServerOptions;
 
 use crate::nodes::NodeOptions;
@@ -47,6 +49,8 @@ enum Command {
     Backup(BackupOptions),
     /// Make a new data dir of a backup, or check one
     Restore(RestoreOptions),
+    /// Move everything that a server stores from a data dir into etcd, or from etcd into a data dir, and compare
+    Migrate(Box<MigrateOptions>),
     /// Operate the etcd behind an API server: status, snapshots, and from http to https or back
     #[command(subcommand)]
     Etcd(etcd::EtcdCommand),
@@ -74,6 +78,7 @@ async fn main() -> ExitCode {
         },
         Command::Backup(options) => backup::save(&options).await,
         Command::Restore(options) => backup::restore(options).await,
+        Command::Migrate(options) => migrate::run(&options).await,
         Command::Etcd(command) => etcd::run(command).await,
     };
     let Err(error) = done else {

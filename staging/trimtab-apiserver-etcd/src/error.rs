@@ -47,6 +47,14 @@ pub enum Error {
     /// Certificates cannot be made or read.
     #[error(transparent)]
     Certificates(#[from] CertError),
+    /// A key cannot be written.
+    #[error("{key}: {source}")]
+    Key {
+        /// The key, or the first of those that were to be written at once.
+        key: String,
+        /// Why.
+        source: storage::Error,
+    },
     /// Something did not come about in time.
     #[error("{0}")]
     Late(String),

@@ -1,4 +1,5 @@
-//! Operating etcd: how it is, snapshots and restores, and the change between http and https.
+//! Operating etcd: how it is, snapshots and restores, the change between http and https, and the way between etcd and
+//! the embedded store.
 //!
 //! Depend on the facade `trimtab-apiserver` instead of this crate; its paths are the stable ones.
 
@@ -6,6 +7,7 @@ pub mod backup;
 pub mod bolt;
 pub mod description;
 pub mod inventory;
+pub mod migrate;
 pub mod options;
 pub mod plan;
 pub mod status;

@@ -10,6 +10,7 @@ mod process;
 
 mod kubectl;
 mod layout;
+mod migrated;
 mod operated;
 mod restored;
 mod servers;

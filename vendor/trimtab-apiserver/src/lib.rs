@@ -99,11 +99,12 @@ pub use trimtab_apiserver_core::backup;
 #[doc(inline)]
 pub use trimtab_apiserver_core::cli;
 
-/// Operating etcd: how it is, snapshots, and the change between http and https.
+/// Operating etcd: how it is, snapshots, the change between http and https, and the way from and to the embedded store.
 pub mod etcd {
     #[doc(inline)]
     pub use trimtab_apiserver_etcd::{
-        Access, Ended, Error, Result, backup, bolt, description, inventory, options, plan, status, switch,
+        Access, Ended, Error, Result, backup, bolt, description, inventory, migrate, options, plan, status,
+        switch,
     };
 }
 

@@ -47,9 +47,8 @@ pub struct EtcdOptions {
 impl EtcdOptions {
     /// How to reach etcd.
     pub(super) fn config(&self) -> Result<EtcdConfig, OptionsError> {
-        let mut config = EtcdConfig::new(&self.etcd_servers);
-        let ours = keys::ROOT.trim_end_matches('/').to_owned();
-        config.root = Some((ours, root(&self.etcd_prefix)));
+        let ours = keys::ROOT.trim_end_matches('/');
+        let mut config = EtcdConfig::new(&self.etcd_servers).below(ours, &self.etcd_prefix);
         config.compaction_interval = self.etcd_compaction_interval.unwrap_or(DEFAULT_WINDOW).0;
         let ca = self.etcd_cafile.as_deref();
         config.tls = EtcdTls {
@@ -65,29 +64,5 @@ impl EtcdOptions {
             config.credentials = Some(EtcdCredentials::of_file(user, &text));
         }
         Ok(config)
-    }
-}
-
-/// A prefix with a slash before it and none after it, as kube-apiserver takes it.
-fn root(prefix: &str) -> String {
-    let parts: Vec<&str> = prefix.split('/').filter(|part| !part.is_empty()).collect();
-    parts.iter().flat_map(|part| ["/", part]).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_has_one_slash_before_each_part() {
-        for (prefix, wanted) in [
-            ("/registry", "/registry"),
-            ("registry/", "/registry"),
-            ("//a//b/", "/a/b"),
-            ("/", ""),
-            ("", ""),
-        ] {
-            assert_eq!(root(prefix), wanted, "{prefix:?}");
-        }
     }
 }

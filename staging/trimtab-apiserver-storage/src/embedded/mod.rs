@@ -15,6 +15,7 @@ mod home;
 mod loader;
 mod medium;
 mod restore;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,7 +29,8 @@ use disk::FileDisk;
 use engine::{Engine, io_error};
 use home::Home;
 use medium::Medium;
-pub use restore::Phase;
+pub use restore::{Phase, Vacant};
+pub use stopped::Stopped;
 use writer::Writer;
 
 use crate::config::Config;

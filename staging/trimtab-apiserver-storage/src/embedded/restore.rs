@@ -9,6 +9,7 @@ use super::disk::FileDisk;
 use super::engine::{Engine, io_error};
 use super::home::{Home, Known};
 use super::medium::Medium;
+use super::stopped::Stopped;
 use crate::backup::{self, Reader, Summary};
 use crate::contract::{self, Event, EventKind, Revision, Snapshot, SnapshotEntry};
 use crate::state::Change;
@@ -33,8 +34,7 @@ impl EmbeddedStore {
     ///
     /// As [`EmbeddedStore::open`].
     pub fn read(dir: impl AsRef<Path>) -> contract::Result<Snapshot> {
-        let (_engine, state, _) = Self::load(&Home::open(dir.as_ref())?)?;
-        Ok(state.snapshot())
+        Ok(Stopped::hold(dir)?.snapshot())
     }
 
     /// Makes a store in `dir` of a backup; the store begins `bump` revisions after the backup, at least one, and answers
@@ -56,11 +56,56 @@ impl EmbeddedStore {
             progress(Phase::Checking, keys, of);
         })?;
         from.rewind()?;
-        let home = Home::open(dir.as_ref())?;
-        if !home.is_vacant()? {
-            return Err(backup::Error::NotEmpty(dir.as_ref().display().to_string()));
-        }
+        let vacant = Vacant::find(dir)?;
         let start = summary.revision.saturating_add(bump.max(1));
+        let mut reader = Reader::new(BufReader::new(from))?;
+        vacant.fill(
+            start,
+            summary.keys,
+            || reader.block(),
+            |keys| {
+                progress(Phase::Writing, keys, summary.keys);
+            },
+        )?;
+        Ok((summary, start))
+    }
+}
+
+/// A directory in which nothing is yet, kept from other processes until a store has been made in it.
+#[derive(Debug)]
+pub struct Vacant(Home);
+
+impl Vacant {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// [`backup::Error::NotEmpty`] when there is something in it; [`backup::Error::Store`] when it cannot be made, or a
+    /// process has it open.
+    pub fn find(dir: impl AsRef<Path>) -> Result<Self, backup::Error> {
+        let home = Home::open(dir.as_ref())?;
+        if home.is_vacant()? {
+            Ok(Self(home))
+        } else {
+            Err(backup::Error::NotEmpty(dir.as_ref().display().to_string()))
+        }
+    }
+
+    /// Makes a store that begins at revision `start`, which is after those of all keys. `next` hands over some of the `of`
+    /// keys at a time, and nothing at the end. The store is there in full, with its bytes synced and read again, or not at
+    /// all. It blocks; `progress` is told of the keys written.
+    ///
+    /// # Errors
+    ///
+    /// Those of `next`; [`backup::Error::Store`] when the store cannot be written.
+    pub fn fill(
+        self,
+        start: Revision,
+        of: u64,
+        mut next: impl FnMut() -> Result<Option<Vec<SnapshotEntry>>, backup::Error>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), backup::Error> {
+        let Self(home) = self;
         let unfinished = home.unfinished();
         let name = unfinished.display().to_string();
         let failed = |error: std::io::Error| io_error(&name, &error);
@@ -70,9 +115,8 @@ impl EmbeddedStore {
         let written = (|| {
             let mut engine = open(&unfinished, &home)?.0;
             engine.set_start(start)?;
-            let mut reader = Reader::new(BufReader::new(from))?;
             let (mut part, mut size, mut keys) = (Vec::new(), 0, 0);
-            while let Some(entries) = reader.block()? {
+            while let Some(entries) = next()? {
                 keys += entries.len() as u64;
                 size += entries.iter().map(|e| e.kv.value.len()).sum::<usize>();
                 part.extend(entries.into_iter().map(change));
@@ -80,19 +124,19 @@ impl EmbeddedStore {
                     engine.write_base(start, &part)?;
                     part.clear();
                     size = 0;
-                    progress(Phase::Writing, keys, summary.keys);
+                    progress(keys);
                 }
             }
             engine.write_base(start, &part)?;
-            progress(Phase::Writing, keys, summary.keys);
+            progress(keys);
             drop(engine);
             // As the server will.
             let (_engine, state, _) = open(&unfinished, &home)?;
-            let (found, wanted) = (Known::of(&state), keys_at(summary.keys, start));
+            let (found, wanted) = (Known::of(&state), keys_at(of, start));
             if found != wanted {
                 return Err(backup::Error::Store(contract::Error::Corrupt {
                     path: name.clone(),
-                    why: "what was restored is not what is read back".to_owned(),
+                    why: "what was written is not what is read back".to_owned(),
                 }));
             }
             Ok(found)
@@ -108,7 +152,7 @@ impl EmbeddedStore {
             .and_then(|()| home.sync())
             .and_then(|()| home.closed_at(known))
             .map_err(failed)?;
-        Ok((summary, start))
+        Ok(())
     }
 }
 

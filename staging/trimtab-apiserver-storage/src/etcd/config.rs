@@ -35,6 +35,15 @@ impl EtcdConfig {
             progress_interval: Duration::from_secs(5),
         }
     }
+
+    /// Keeps keys that begin with `ours` below a prefix, as the flag `--etcd-prefix` of API servers has it: with a slash
+    /// before it and none after it, however it is written.
+    #[must_use]
+    pub fn below(mut self, ours: &str, prefix: &str) -> Self {
+        let parts = prefix.split('/').filter(|part| !part.is_empty());
+        self.root = Some((ours.to_owned(), parts.flat_map(|part| ["/", part]).collect()));
+        self
+    }
 }
 
 /// TLS to etcd, in PEM.
@@ -79,5 +88,25 @@ impl fmt::Debug for EtcdCredentials {
         f.debug_struct("EtcdCredentials")
             .field("user", &self.user)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_has_one_slash_before_each_part() {
+        for (prefix, wanted) in [
+            ("/registry", "/registry"),
+            ("registry/", "/registry"),
+            ("//a//b/", "/a/b"),
+            ("/", ""),
+            ("", ""),
+        ] {
+            let config = EtcdConfig::new(["http://127.0.0.1:1"]).below("/ours", prefix);
+            let root = config.root.expect("was set");
+            assert_eq!(root, ("/ours".to_owned(), wanted.to_owned()), "{prefix:?}");
+        }
     }
 }

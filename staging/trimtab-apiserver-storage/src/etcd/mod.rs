@@ -114,6 +114,27 @@ impl EtcdStore {
         }
         Ok(Self { inner, tasks })
     }
+
+    /// Everything that was there at a revision, as [`Store::snapshot`] has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::range`], at once or in the stream.
+    pub async fn snapshot_at(&self, revision: Revision) -> Result<Snapshot> {
+        self.inner.check_open()?;
+        self.inner.snapshot(Some(revision), true).await
+    }
+
+    /// [`Store::snapshot`] with empty values: which keys there are, of which revisions, and when they expire. It costs a
+    /// fraction of what the values do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::range`], at once or in the stream.
+    pub async fn outline(&self) -> Result<Snapshot> {
+        self.inner.check_open()?;
+        self.inner.snapshot(None, false).await
+    }
 }
 
 /// Has watches report progress while things change.
@@ -159,7 +180,7 @@ impl Store for EtcdStore {
 
     async fn snapshot(&self) -> Result<Snapshot> {
         self.inner.check_open()?;
-        self.inner.snapshot().await
+        self.inner.snapshot(None, true).await
     }
 
     /// Ends watches once they have delivered what this store knows to have happened, after two seconds at the latest.

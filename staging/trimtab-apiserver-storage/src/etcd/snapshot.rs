@@ -27,12 +27,15 @@ struct Reading {
 
 impl Inner {
     /// All keys below the root; without one, all that etcd has, but for the key by which servers take turns to compact.
-    pub(super) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot> {
+    /// `at` is the revision, the current one if `None`; without `values` they are left out.
+    pub(super) async fn snapshot(self: &Arc<Self>, at: Option<Revision>, values: bool) -> Result<Snapshot> {
         let (key, range_end) = self.root.all();
         let page = wire::Range {
             key,
             range_end,
             limit: PAGE as i64,
+            revision: at.map_or(0, as_i64),
+            keys_only: !values,
             ..wire::Range::default()
         };
         let mut reading = Reading {
@@ -42,7 +45,7 @@ impl Inner {
             more: true,
         };
         let answer = self.ask(&mut reading.page).await?;
-        let revision = wire::revision(answer.header.as_ref());
+        let revision = at.unwrap_or_else(|| wire::revision(answer.header.as_ref()));
         let mut count = u64::try_from(answer.count).unwrap_or(0);
         if reading.has(compactor::KEY) && self.exists(compactor::KEY, revision).await? {
             count -= 1;
