@@ -84,3 +84,42 @@ fn manifests_are_there_and_a_user_may_do_what_a_role_allows() {
         text(&output)
     );
 }
+
+#[test]
+fn workloads_run_on_simulated_nodes() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (manifest, stages) = (dir.path().join("job.yaml"), dir.path().join("stages.yaml"));
+    let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: none}]}}}}";
+    std::fs::write(&manifest, job).expect("writes");
+    let stage = "{kind: Stage, apiVersion: kwok.x-k8s.io/v1alpha1, metadata: {name: done}, spec: {resourceRef: {kind: Pod}, \
+                 selector: {matchExpressions: [{key: .spec.nodeName, operator: Exists}]}, next: {statusTemplate: 'phase: Succeeded'}}}";
+    std::fs::write(&stages, stage).expect("writes");
+    let script = r#"
+        url=$(grep -o 'https://127.0.0.1:[0-9]*' "$KUBECONFIG" | head -1)
+        field() { sed -n "s/^ *$1: //p" "$KUBECONFIG"; }
+        field client-certificate-data | base64 -d > "$0.crt"; field client-key-data | base64 -d > "$0.key"
+        while :; do
+            curl -sk --cert "$0.crt" --key "$0.key" "$url/apis/batch/v1/namespaces/default/jobs/once" | grep -q completionTime && exit 5
+            sleep 0.1
+        done
+    "#;
+    let [manifest, stages, keys] =
+        [manifest, stages, dir.path().join("keys")].map(|path| path.display().to_string());
+    let flags = [
+        "--workload-controllers",
+        "--nodes",
+        "2",
+        "--node-stages",
+        &stages,
+        "-f",
+        &manifest,
+    ];
+    let command = ["--", "timeout", "60", "sh", "-c", script, &keys];
+    let output = testenv(&[&flags[..], &command].concat())
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output));
+    let wrong = testenv(&["--node-stages", &manifest, "--nodes", "1", "--", "true"]).output();
+    let wrong = text(&wrong.expect("it starts"));
+    assert!(wrong.contains("job.yaml") || wrong.contains("stage"), "{wrong}");
+}

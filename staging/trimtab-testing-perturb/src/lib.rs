@@ -4,6 +4,8 @@
 //!
 //! # The first test
 //!
+//! It runs in under a second, built for debugging; this very text is compiled and run by `cargo test --doc`.
+//!
 //! ```
 //! use std::time::Duration;
 //!

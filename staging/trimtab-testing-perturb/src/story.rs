@@ -19,10 +19,13 @@ pub(crate) fn tell(plan: &Plan, run: &Run, learned: &Run) -> String {
     for wrong in &run.wrong {
         let _ = writeln!(text, "  {wrong}"); // to a text, it cannot fail
     }
-    let _ = writeln!(
-        text,
-        "\n  What happened; + is what did not happen in the run in which nothing went wrong:\n"
-    );
+    let plan = plan.to_string();
+    let what_is_marked = if plan.is_empty() {
+        ""
+    } else {
+        "; + is what did not happen in the run in which nothing went wrong"
+    };
+    let _ = writeln!(text, "\n  What happened{what_is_marked}:\n");
     let first = run
         .journal
         .iter()
@@ -52,10 +55,11 @@ pub(crate) fn tell(plan: &Plan, run: &Run, learned: &Run) -> String {
             missing.join(", ")
         );
     }
-    let _ = write!(
-        text,
-        "\n  To see it again, put this in the place of `.check()`:\n\n      .replay({:?});\n",
-        plan.to_string()
-    );
+    if !plan.is_empty() {
+        let _ = write!(
+            text,
+            "\n  To see it again, put this in the place of `.check()`:\n\n      .replay({plan:?});\n"
+        );
+    }
     text
 }

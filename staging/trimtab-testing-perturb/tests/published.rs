@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,6 +201,17 @@ fn the_syncer_of_secrets_leaves_one_where_a_process_hung() {
             .all(|wrong| wrong == "Converges: Secret default/cm---a should not be there, and is"),
         "{told:#?}"
     );
+}
+
+/// Nodes say now and then that they live. That is no reason to say that things are changed still, and not what is wrong.
+#[test]
+fn what_is_wrong_is_told_beside_nodes_that_live() {
+    let syncer = syncer(false).environment(|env| env.nodes(1).node_heartbeats(Duration::from_secs(70)));
+    let replay = AssertUnwindSafe(|| syncer.replay("zombie@apply:secrets/default/cm---a#1"));
+    let story = std::panic::catch_unwind(replay).expect_err("it fails");
+    let story = story.downcast_ref::<String>().expect("a story");
+    let wrong = "Converges: Secret default/cm---a should not be there, and is";
+    assert!(story.contains(wrong), "{story}");
 }
 
 #[test]
