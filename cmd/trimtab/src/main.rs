@@ -6,6 +6,7 @@ mod etcd;
 mod migrate;
 mod narrate;
 mod nodes;
+mod status;
 mod testenv;
 mod up;
 
@@ -17,6 +18,7 @@ use trimtab_apiserver::backup::{BackupOptions, RestoreOptions};
 use trimtab_apiserver::cli;
 use trimtab_apiserver::etcd::migrate::MigrateOptions;
 use trimtab_apiserver::options::ServerOptions;
+use trimtab_apiserver::status::StatusOptions;
 
 use crate::nodes::NodeOptions;
 
@@ -45,6 +47,8 @@ enum Command {
     },
     /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
     Testenv(testenv::TestEnvOptions),
+    /// Say how much a server stores, and of what, while it runs or when it is stopped
+    Status(StatusOptions),
     /// Save everything that a server stores in a file, while it runs or when it is stopped
     Backup(BackupOptions),
     /// Make a new data dir of a backup, or check one
@@ -76,6 +80,7 @@ async fn main() -> ExitCode {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),
         },
+        Command::Status(options) => status::run(&options).await,
         Command::Backup(options) => backup::save(&options).await,
         Command::Restore(options) => backup::restore(options).await,
         Command::Migrate(options) => migrate::run(&options).await,

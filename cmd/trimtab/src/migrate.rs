@@ -1,13 +1,13 @@
 //! `trimtab migrate`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use trimtab_apiserver::backup::{BackupOptions, Source};
+use trimtab_apiserver::backup::{Source, SourceOptions};
 use trimtab_apiserver::cli::{self, Progress};
 use trimtab_apiserver::etcd::migrate::{MigrateOptions, Way};
-use trimtab_apiserver::storage::{Snapshot, backup};
+use trimtab_apiserver::storage::Snapshot;
 
-use crate::backup::fetch;
+use crate::backup::read;
 use crate::up::Outcome;
 
 /// Moves everything, and says what both sides hold then.
@@ -37,8 +37,7 @@ async fn told_to_stop() {
 
 /// What the server holds that runs on a data dir.
 async fn running(dir: &Path, told: &mut (dyn FnMut(String) + Send)) -> Outcome<Snapshot> {
-    let asked = BackupOptions {
-        file: PathBuf::new(),
+    let asked = SourceOptions {
         data_dir: dir.to_owned(),
         kubeconfig: None,
     };
@@ -46,17 +45,5 @@ async fn running(dir: &Path, told: &mut (dyn FnMut(String) + Send)) -> Outcome<S
         Source::Server(kubeconfig) => kubeconfig,
         Source::Store(_) => return Err("the server has just been stopped: leave out --ahead".into()),
     };
-    let mut pieces = Vec::new();
-    let mut take = |piece: &[u8]| {
-        pieces.extend_from_slice(piece);
-        told(format!("reading: {} KiB", pieces.len() >> 10));
-        Ok(())
-    };
-    fetch(&asked, &kubeconfig, &mut take).await?;
-    let mut reader = backup::Reader::new(&pieces[..])?;
-    let mut entries = Vec::new();
-    while let Some(block) = reader.block()? {
-        entries.extend(block);
-    }
-    Ok(Snapshot::new(reader.summary().revision, entries))
+    read(&kubeconfig, told).await
 }

@@ -14,7 +14,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 use trimtab_apiserver_storage::backup::{self, BUMP, Summary};
-use trimtab_apiserver_storage::embedded::Phase;
+use trimtab_apiserver_storage::embedded::{Phase, Stopped};
 use trimtab_apiserver_storage::{EmbeddedStore, Revision, Snapshot};
 
 use crate::cli::Progress;
@@ -29,6 +29,14 @@ pub struct BackupOptions {
     /// Where the backup is saved; a file that is there is replaced once the new one is whole
     pub file: PathBuf,
 
+    /// What is saved
+    #[command(flatten)]
+    pub of: SourceOptions,
+}
+
+/// The part of command lines that says what store or server they are about.
+#[derive(Clone, Debug, Args)]
+pub struct SourceOptions {
     /// Where the embedded store keeps its files; a server may be running on it
     #[arg(long, default_value = "trimtab/data")]
     pub data_dir: PathBuf,
@@ -101,7 +109,7 @@ pub enum BackupError {
 #[derive(Debug)]
 pub enum Source {
     /// A store that no server has open.
-    Store(Snapshot),
+    Store(Box<Stopped>),
     /// A running server, which this kubeconfig leads to.
     Server(PathBuf),
 }
@@ -119,8 +127,8 @@ pub struct Restored {
     pub begins: Option<Revision>,
 }
 
-impl BackupOptions {
-    /// Finds out what is to be saved, and opens it when it is a store that no server has open.
+impl SourceOptions {
+    /// Finds out what is meant, and opens it, to the exclusion of others, when it is a store that no server has open.
     ///
     /// # Errors
     ///
@@ -141,11 +149,13 @@ impl BackupOptions {
         if !EmbeddedStore::exists(&self.data_dir) {
             return Err(BackupError::NoStore(path));
         }
-        let snapshot = EmbeddedStore::read(&self.data_dir).map_err(backup::Error::Store);
-        let snapshot = snapshot.map_err(|source| BackupError::DataDir { path, source })?;
-        Ok(Source::Store(snapshot))
+        let held = Stopped::hold(&self.data_dir).map_err(backup::Error::Store);
+        let held = held.map_err(|source| BackupError::DataDir { path, source })?;
+        Ok(Source::Store(Box::new(held)))
     }
+}
 
+impl BackupOptions {
     /// Saves a snapshot.
     ///
     /// # Errors
@@ -161,15 +171,17 @@ impl BackupOptions {
         saved.await.map_err(|e| file.failed(e))?;
         file.finish(progress)
     }
+}
 
+impl BackupError {
     /// The error for a server that has answered with a status instead of a backup.
-    pub fn refused(&self, code: u16, body: &[u8]) -> BackupError {
+    pub fn refused(code: u16, body: &[u8]) -> Self {
         let status: Value = serde_json::from_slice(body).unwrap_or_default();
         let message = match status["message"].as_str() {
             Some(message) => message.to_owned(),
             None => String::from_utf8_lossy(body).trim().to_owned(),
         };
-        BackupError::Refused { code, message }
+        Self::Refused { code, message }
     }
 }
 
@@ -341,8 +353,10 @@ mod tests {
         std::fs::create_dir(&dir).expect("makes");
         let options = BackupOptions {
             file: dir.join("x.backup"),
-            data_dir: dir.join("none"),
-            kubeconfig: None,
+            of: SourceOptions {
+                data_dir: dir.join("none"),
+                kubeconfig: None,
+            },
         };
         let snapshot = Snapshot::new(7, Vec::new());
         let saved = options.save(snapshot, &mut Progress::new()).await.expect("saves");

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod options;
 pub mod registry;
 pub mod server;
+pub mod status;
 
 mod ambient;
 mod crd;

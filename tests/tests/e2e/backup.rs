@@ -63,6 +63,45 @@ async fn maps(api: &Api<ConfigMap>) -> BTreeMap<String, (String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_what_is_stored_while_a_server_runs_and_when_it_has_stopped() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    refused(dir.path(), &["status"], "there is no store in trimtab/data");
+    let server = Server::up(dir.path(), &[]);
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server).await);
+    let made = api.create(&PostParams::default(), &map("one", "1")).await;
+    let version = made.expect("creates").metadata.resource_version;
+    let version: u64 = version.and_then(|v| v.parse().ok()).expect("a version");
+    let status = |args: &[&str]| -> serde_json::Value {
+        let text = ok(dir.path(), &[&["status", "-o", "json"], args].concat());
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let running = status(&[]);
+    assert_eq!(running["served"], true);
+    assert!(running["revision"].as_u64() >= Some(version), "{running}");
+    let maps = running["byResource"]["configmaps"]["keys"].as_u64();
+    assert!(maps >= Some(1), "{running}");
+    assert_eq!(
+        status(&["--kubeconfig", "trimtab/admin.kubeconfig"])["served"],
+        true
+    );
+    server.stop();
+    let stopped = status(&[]);
+    assert_eq!(stopped["served"], false);
+    assert!(stopped["revision"].as_u64() >= running["revision"].as_u64());
+    assert!(stopped["oldestRevision"].as_u64() >= Some(1), "{stopped}");
+    assert_eq!(stopped["file"]["format"], 2);
+    assert!(
+        stopped["file"]["bytes"].as_u64() > stopped["bytes"].as_u64(),
+        "{stopped}"
+    );
+    let text = ok(dir.path(), &["status"]);
+    assert!(
+        text.contains("served   by nobody") && text.contains(" configmaps, "),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_load_brings_back_a_state_that_was() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let server = Server::up(dir.path(), &[]);

@@ -99,6 +99,10 @@ pub use trimtab_apiserver_core::backup;
 #[doc(inline)]
 pub use trimtab_apiserver_core::cli;
 
+/// What a store holds, in figures.
+#[doc(inline)]
+pub use trimtab_apiserver_core::status;
+
 /// Operating etcd: how it is, snapshots, the change between http and https, and the way from and to the embedded store.
 pub mod etcd {
     #[doc(inline)]

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::EmbeddedStore;
 use super::engine::Engine;
+use super::format::FORMAT;
 use super::home::Home;
-use crate::contract::{Result, Snapshot};
+use crate::contract::{Result, Revision, Snapshot};
 use crate::state::State;
 
 /// A store that no process has open, and that none can open until this is dropped. Nothing is written to it but what
@@ -14,7 +15,7 @@ use crate::state::State;
 pub struct Stopped {
     state: State,
     // Closed before others may open it.
-    _engine: Engine,
+    engine: Engine,
     _home: Home,
 }
 
@@ -29,9 +30,23 @@ impl Stopped {
         let (engine, state, _) = EmbeddedStore::load(&home)?;
         Ok(Self {
             state,
-            _engine: engine,
+            engine,
             _home: home,
         })
+    }
+
+    /// The oldest revision that it can be asked for.
+    pub fn oldest(&self) -> Revision {
+        self.state.oldest()
+    }
+
+    /// How long its file is, in bytes, and which version of the format it is written in.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be looked at.
+    pub fn file(&self) -> Result<(u64, u64)> {
+        Ok((self.engine.len()?, FORMAT))
     }
 
     /// Everything that is in it.
