@@ -4,6 +4,7 @@
 //! tells when keys expire, which a watch does not, and it works with members that are too old to say how far a watch is.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,7 +56,7 @@ impl Following {
     }
 
     /// Takes what comes for ever. Cancel-safe.
-    pub(super) async fn follow(&mut self, told: &mut Told<'_>) -> Result<()> {
+    pub(super) async fn follow(&mut self, told: &mut Told<'_>) -> Result<Infallible> {
         loop {
             self.take().await?;
             self.apply(Revision::MAX);

@@ -29,18 +29,16 @@ pub(super) async fn run(
     if follow {
         let mut stop = pin!(stop);
         loop {
-            let ended = tokio::select! {
+            let Err(error) = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 ended = following.follow(told) => ended,
             };
-            match ended {
-                // What was not heard of is compacted: begin anew.
-                Ok(()) | Err(Error::Store(StoreError::Compacted { .. })) => {
-                    following = Following::start(store, told).await?;
-                }
-                Err(error) => return Err(error),
-            }
+            let Error::Store(StoreError::Compacted { .. }) = error else {
+                return Err(error);
+            };
+            // What was not heard of is compacted: begin anew.
+            following = Following::start(store, told).await?;
         }
     }
     let Cut { revision, entries } = following.cut(store, told).await?;
