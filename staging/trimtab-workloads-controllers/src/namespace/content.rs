@@ -16,8 +16,6 @@ use crate::workload::clock::Clock;
 
 /// How many resources of one namespace are emptied at a time.
 const AT_A_TIME: usize = 8;
-/// Objects per page of a list.
-const PER_PAGE: u32 = 500;
 
 /// What emptying needs to know of an object: whole metadata, managed fields included, would be fifty times as much, and of
 /// a whole namespace at once.
@@ -145,7 +143,7 @@ fn of_those_left(left: &[Left], resource: &Resource, namespace: &str) -> Finding
 async fn list(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<Left>, LiveError> {
     let path = DynamicObject::url_path(&resource.api, Some(namespace));
     let mut objects = Vec::new();
-    let mut params = ListParams::default().limit(PER_PAGE);
+    let mut params = ListParams::default().limit(live::PER_PAGE);
     loop {
         let request = Request::new(path.clone()).list_metadata(&params);
         let request = request.map_err(Error::BuildRequest)?;
