@@ -28,8 +28,8 @@ const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 /// Where the API server says whom it believes.
 const TRUST: &str = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
 
-/// The API server that is asked. Its account needs the rights of the ClusterRole `system:auth-delegator`, and of the Role
-/// `extension-apiserver-authentication-reader` in `kube-system`.
+/// The API server that is asked. Its account needs the rights of the ClusterRole `system:auth-delegator`, those of the Role
+/// `extension-apiserver-authentication-reader` in `kube-system`, and to get namespaces if what it stores is in some.
 #[derive(Clone, Debug)]
 pub struct Delegation {
     endpoint: Arc<Endpoint>,

@@ -1,9 +1,10 @@
 //! The kit for writing a server of a part of the API.
 //!
 //! `definition` says what a resource is; its objects are stored, kept in somebody's own database (`kept`), or computed when
-//! somebody asks (`computed`). `delegation` asks the API server who sends a request and whether they may. `server` puts the parts
+//! somebody asks (`computed`). `delegation` asks the API server who sends a request and whether they may, and `admission` where things may be. `server` puts the parts
 //! together.
 
+mod admission;
 mod cache;
 mod computed;
 mod definition;
@@ -18,3 +19,4 @@ pub use kept::{Change, Changes, Kept, Name, Storage, StorageError};
 pub use server::{Builder, ExtensionServer, ServerError};
 pub use trimtab_apimachinery_meta::ApiError;
 pub use trimtab_apiserver_core::extensions::Convert;
+pub use trimtab_apiserver_core::registry::{Admission, Attributes, Operation};

@@ -12,13 +12,15 @@ use tokio::net::TcpListener;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::certs::{self, Authority, CertError, Pair};
+use trimtab_apiserver_core::admission::{Chain, NamespaceLifecycle};
 use trimtab_apiserver_core::api::{ApiRequest, ApiResponse};
 use trimtab_apiserver_core::limits::Limits;
-use trimtab_apiserver_core::registry::{Registry, VirtualResource, keys};
+use trimtab_apiserver_core::registry::{Admission, Registry, VirtualResource, keys};
 use trimtab_apiserver_core::server::{ApiService, Extension, ExtensionParts, StartError};
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{self as storage, Config, MemoryStore, Store};
 
+use super::admission::Namespaces;
 use super::computed::{Computed, Computing, VERBS};
 use super::definition::{Definition, DefinitionError};
 use super::delegation::{Delegation, DelegationError};
@@ -53,6 +55,8 @@ pub struct Builder {
     registries: Vec<Arc<Registry>>,
     /// Knows all resources, and has no store of its own.
     front: Registry,
+    /// What is written passes this.
+    admission: Chain,
     broken: Option<DefinitionError>,
     bind: Option<SocketAddr>,
     service: Option<(String, String)>,
@@ -143,6 +147,14 @@ impl Builder {
         self
     }
 
+    /// Shows this what is written to what is stored or kept, in the order in which such are added. Before them all nothing is
+    /// made in namespaces that are not there, or that are being deleted, as the API server in front says at each creation.
+    #[must_use]
+    pub fn admission(mut self, plugin: impl Admission + 'static) -> Self {
+        self.admission = self.admission.then(plugin);
+        self
+    }
+
     /// Listens on this address, TLS only; port 0 picks a free one. Without it the server answers in this process alone.
     #[must_use]
     pub fn bind(mut self, address: SocketAddr) -> Self {
@@ -200,6 +212,10 @@ impl Builder {
             let listener = listener.map_err(|source| StartError::Listen { address, source })?;
             serving = Some((listener, pair));
         }
+        let admission = Arc::new(self.admission);
+        self.registries
+            .iter()
+            .for_each(|registry| registry.set_admission(admission.clone()));
         let extension = Extension::start(ExtensionParts {
             registry: Arc::new(self.front),
             authenticator: Arc::new(self.delegation.clone()),
@@ -278,8 +294,10 @@ impl ExtensionServer {
     /// A server that asks this API server who sends a request, and whether they may.
     pub fn builder(delegation: Delegation) -> Builder {
         let nothing = Arc::new(MemoryStore::new(Config::default()));
+        let namespaces = Arc::new(Namespaces(delegation.clone()));
         Builder {
             delegation,
+            admission: Chain::default().then(NamespaceLifecycle::new(namespaces)),
             registries: Vec::new(),
             front: Registry::new(nothing, []),
             broken: None,

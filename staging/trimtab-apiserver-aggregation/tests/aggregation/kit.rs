@@ -30,11 +30,11 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_core::auth::FrontProxy;
 use trimtab_apiserver_core::extensions::{Body, ServerTrust, outward_config};
 use trimtab_apiserver_core::{ApiServer, ApiService};
-use trimtab_apiserver_storage::{Config as StoreConfig, MemoryStore};
+use trimtab_apiserver_storage::{Config as StoreConfig, MemoryStore, Store};
 
 pub(crate) const GROUP: &str = "samples.test";
 pub(crate) const APISERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An API server with an aggregator, for which alice is no one in particular.
 pub(crate) struct World {
@@ -70,6 +70,11 @@ impl Computed for WhoAsks {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new(StoreConfig::default()))).await
+    }
+
+    /// One that keeps its objects here.
+    pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let authority = Authority::generate().expect("made");
         let client = authority.client("front", "").expect("made");
@@ -87,7 +92,6 @@ impl World {
         let tokens = "alice-token,alice,alice-uid\nroot-token,root,root-uid,\"system:masters\"\n";
         let file = dir.path().join("tokens");
         std::fs::write(&file, tokens).expect("written");
-        let store = Arc::new(MemoryStore::new(StoreConfig::default()));
         let server = ApiServer::builder(store)
             .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .front_proxy(proxy)

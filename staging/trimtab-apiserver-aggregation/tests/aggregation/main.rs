@@ -5,4 +5,5 @@ mod kept;
 mod kit;
 mod proxied;
 mod reasons;
+mod same;
 mod upgraded;

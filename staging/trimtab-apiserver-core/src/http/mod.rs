@@ -264,7 +264,11 @@ impl Api {
         let code = response.status().as_u16();
         self.metrics
             .request(&asked(&head, &target), code, start.elapsed(), size);
-        response
+        match head.method {
+            // HTTP/1.1 leaves it out below; a stream of HTTP/2 would be broken by it.
+            Method::HEAD => respond::without_body(response),
+            _ => response,
+        }
     }
 
     /// Answers a request that may be made.
