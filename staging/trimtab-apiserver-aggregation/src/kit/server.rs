@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::certs::{self, Authority, CertError, Pair};
@@ -70,6 +71,8 @@ pub struct Builder {
 pub struct ExtensionServer {
     extension: Extension,
     stores: Vec<Arc<dyn Store>>,
+    /// Follows whom to believe.
+    _following: AbortOnDropHandle<()>,
     authority: String,
     service: Option<(String, String)>,
 }
@@ -190,8 +193,8 @@ impl Builder {
         self
     }
 
-    /// Starts the server. It is ready when this returns. Whom to believe it asks the API server once: start it again when that has
-    /// got other authorities.
+    /// Starts the server. It is ready when this returns. Whom to believe the API server says, also when that becomes somebody
+    /// else while this runs.
     ///
     /// # Errors
     ///
@@ -219,14 +222,15 @@ impl Builder {
         let extension = Extension::start(ExtensionParts {
             registry: Arc::new(self.front),
             authenticator: Arc::new(self.delegation.clone()),
-            decider: Arc::new(self.delegation),
-            clients: trusted.clients,
-            front_proxy: trusted.proxy,
+            decider: Arc::new(self.delegation.clone()),
+            trusted,
             serving,
             limits: self.limits,
         })?;
         let stores = self.registries.iter().map(|registry| registry.store().clone());
+        let following = self.delegation.follow(extension.believing());
         Ok(ExtensionServer {
+            _following: AbortOnDropHandle::new(tokio::spawn(following)),
             extension,
             stores: stores.collect(),
             authority,

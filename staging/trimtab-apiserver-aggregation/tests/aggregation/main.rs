@@ -5,5 +5,6 @@ mod kept;
 mod kit;
 mod proxied;
 mod reasons;
+mod rotated;
 mod same;
 mod upgraded;
