@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,7 @@ use super::computed::{Computed, Computing, VERBS};
 use super::definition::{Definition, DefinitionError};
 use super::delegation::{Delegation, DelegationError};
 use super::kept::{Storage, View};
+use super::observed::{self, Observed, Shared, memory};
 
 /// The priorities that APIServices are written with: those of custom resources, so that versions go by their names.
 const PRIORITIES: (i64, i64) = (1000, 100);
@@ -125,7 +127,8 @@ impl Builder {
         self.behind(&definition, registry)
     }
 
-    /// Serves a resource whose objects are computed when somebody asks: get and list.
+    /// Serves a resource whose objects are computed when somebody asks: get and list. A watch is refused with 405, as nobody
+    /// knows what has happened meanwhile; see [`Builder::observed`].
     #[must_use]
     pub fn computed<C: Computed>(mut self, definition: Definition, computed: C) -> Self {
         let computed = Arc::new(computed);
@@ -147,6 +150,33 @@ impl Builder {
             }
             Err(error) => self.broken = self.broken.or(Some(error)),
         }
+        self
+    }
+
+    /// Serves a resource whose objects are computed and can be watched: get, list and watch, as clients' caches need it. All
+    /// objects are computed whenever anybody asks, and while anybody watches `every` so often; what differs from before is what
+    /// has happened. They are computed for nobody in particular.
+    #[must_use]
+    pub fn observed<C: Computed>(mut self, definition: Definition, computed: C, every: Duration) -> Self {
+        let registry = Arc::new(Registry::new(memory(), []));
+        let defined = definition
+            .define(registry.resources(), Some(&observed::VERBS))
+            .and_then(|_| definition.define(self.front.resources(), Some(&observed::VERBS)));
+        let served = match defined {
+            Ok(served) => served,
+            Err(error) => {
+                self.broken = self.broken.or(Some(error));
+                return self;
+            }
+        };
+        let Some(first) = served.first() else { return self };
+        let observed = Arc::new(Observed::new(computed, first.clone(), registry.clone(), every));
+        for resource in &served {
+            let shared = Arc::new(Shared(observed.clone()));
+            self.front
+                .add_virtual(&resource.group, &resource.version, &resource.plural, "", shared);
+        }
+        self.registries.push(registry);
         self
     }
 
