@@ -48,7 +48,8 @@ impl Delegation {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the API server does not say whom it believes, asking again")
+                    tracing::warn!(%error, "the API server does not say whom it believes, asking again");
+                    sleep(PATIENCE).await;
                 }
             }
             sleep(PAUSE).await;

@@ -246,6 +246,7 @@ impl Builder {
     ///
     /// [`StartError`]; nothing is left running then.
     pub async fn start(self) -> Result<ApiServer, StartError> {
+        bootstrap::check_whole(&*self.store).await?;
         let range = match self.service_range {
             Some(range) => range,
             None => bootstrap::default_range()?,
