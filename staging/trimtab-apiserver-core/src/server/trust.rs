@@ -56,7 +56,13 @@ impl AuthorityFiles {
         let proxies = proxies.map(|file| (file, proxy.authorities));
         let mut files = Files::new(clients.into_iter().chain(proxies));
         loop {
-            let mut texts = files.changed().await.into_iter();
+            let texts = files.changed().await;
+            if texts.iter().any(|text| text.trim().is_empty()) {
+                // Somebody is writing it, most likely. That nobody is believed any more is not said so.
+                tracing::warn!("a file of authorities is empty, those before it are believed");
+                continue;
+            }
+            let mut texts = texts.into_iter();
             let mut trusted = believed.now().trusted.clone();
             if let Some(clients) = has_clients.then(|| texts.next()).flatten() {
                 trusted.clients = [own.as_str(), &clients].join("\n");
