@@ -205,6 +205,30 @@ fn each_pod_is_counted_in_steps() {
     assert_eq!((fourth.status.succeeded, fourth.create.len()), (Some(1), 0));
 }
 
+/// Containers may exit with 0 when they are told to stop.
+#[test]
+fn what_was_listed_as_failed_stays_so_if_it_ends_well() {
+    let late = spec(json!({"completions": 1, "activeDeadlineSeconds": 10}));
+    let before = status(json!({"startTime": at(900).to_string()}));
+    let first = planned(&late, &before, &[pod("a", "running going")], 1000);
+    let second = planned(&late, &first.status, &[pod("a", "succeeded going")], 1001);
+    for plan in [&first, &second] {
+        let listed = plan.status.uncounted_terminated_pods.clone();
+        let listed = listed.unwrap_or_default();
+        assert_eq!(
+            (listed.succeeded, listed.failed),
+            (None, Some(vec!["a".to_owned()]))
+        );
+    }
+    let third = planned(
+        &late,
+        &second.status,
+        &[pod("a", "succeeded going counted")],
+        1002,
+    );
+    assert_eq!((third.status.succeeded, third.status.failed), (None, Some(1)));
+}
+
 #[test]
 fn ends_are_told_with_their_reasons() {
     let policy = json!({"rules": [
@@ -298,7 +322,7 @@ proptest! {
     /// and as many failures as there were.
     #[test]
     fn jobs_end_with_the_right_numbers(
-        steps in prop::collection::vec((0..5_u8, 0..6_usize), 0..60),
+        steps in prop::collection::vec((0..6_u8, 0..6_usize), 0..60),
         completions in 1..6_i32, parallelism in 1..4_i32, indexed in any::<bool>(),
     ) {
         let mode = if indexed { "Indexed" } else { "NonIndexed" };
@@ -317,8 +341,16 @@ proptest! {
                 false
             };
             match what {
-                0 => if let Some(pod) = pods.get_mut(which) { failures += i32::from(set(pod, Phase::Failed)) },
+                0 => if let Some(pod) = pods.get_mut(which) {
+                    let counts = !pod.facts.deleting;
+                    failures += i32::from(set(pod, Phase::Failed) && counts);
+                },
                 1 => if let Some(pod) = pods.get_mut(which) { set(pod, Phase::Succeeded); },
+                // What is being deleted has failed, whatever becomes of it.
+                3 => if let Some(pod) = pods.get_mut(which).filter(|pod| pod.facts.is_active()) {
+                    pod.facts = Arc::new(Facts { deleting: true, ..(*pod.facts).clone() });
+                    failures += 1;
+                },
                 // What is counted may be collected at any time.
                 2 => pods.retain(|pod| pod.tracked || !pod.facts.has_ended()),
                 9 => pods.iter_mut().for_each(|pod| { set(pod, Phase::Succeeded); }),

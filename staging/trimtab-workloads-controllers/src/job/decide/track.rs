@@ -33,7 +33,10 @@ impl Work<'_> {
         };
         for (at, pod) in self.pods.iter().enumerate().filter(|(_, pod)| pod.tracked) {
             let uid = &*pod.facts.uid;
-            let (succeeds, failed) = (pod.facts.phase == Phase::Succeeded, self.is_failed(pod));
+            // What was listed as failed, since it was being deleted, stays that, even if it ends well: servers refuse lists with both.
+            let listed_failed = is_stored(&stored.failed, uid);
+            let succeeds = pod.facts.phase == Phase::Succeeded && !listed_failed;
+            let failed = self.is_failed(pod) || listed_failed;
             if self.deleting {
                 self.plan.release.push(at);
                 continue;
@@ -49,7 +52,7 @@ impl Work<'_> {
             }
             let valid = self.has_valid_index(pod);
             let is_recorded = if succeeds && self.indexed {
-                let index = pod.index.filter(|_| valid && !is_stored(&stored.failed, uid));
+                let index = pod.index.filter(|_| valid);
                 indexes.extend(index);
                 index.is_none_or(|index| stored_indexes.has(index))
             } else if succeeds {
