@@ -96,8 +96,10 @@ impl Collector {
             }
             if nodes.get(&ObjectKey::cluster(&*seen.node)).is_none() {
                 let since = missing.get(&seen.node).copied().unwrap_or(now);
-                still.insert(seen.node.clone(), since);
-                if later(since, QUARANTINE) <= now {
+                let over = later(since, QUARANTINE) <= now;
+                // Those that come to the node after these wait as long again: who makes them is not to be driven.
+                still.insert(seen.node.clone(), if over { now } else { since });
+                if over {
                     found.push((pod, Why::Orphaned));
                     continue;
                 }
@@ -126,7 +128,7 @@ async fn take(turn: &Turn<Keyed<String>>, pod: &Cached<Pod>, why: Why) -> Result
         let status = json!({"phase": "Failed", "conditions": [target]});
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid}, "status": status}));
         match patiently(api.patch_status(pod.name(), &PatchParams::default(), &patch)).await {
-            Err(error) if error.code() == 404 => return Ok(()),
+            Err(error) if is_another(&error) => return Ok(()),
             outcome => drop(outcome?),
         }
     }
@@ -139,9 +141,14 @@ async fn take(turn: &Turn<Keyed<String>>, pod: &Cached<Pod>, why: Why) -> Result
         ..DeleteParams::default()
     };
     match patiently(api.delete(pod.name(), &params)).await {
-        Err(error) if error.code() == 404 => Ok(()),
+        Err(error) if is_another(&error) => Ok(()),
         outcome => outcome.map(drop),
     }
+}
+
+/// Whether the pod is gone, or another one has its name by now.
+fn is_another(error: &LiveError) -> bool {
+    matches!(error.code(), 404 | 409)
 }
 
 #[cfg(test)]
@@ -195,5 +202,9 @@ mod tests {
             ("ended-1".to_owned(), Why::Ended),
         ];
         assert_eq!(found(1), expected);
+        // What is made in their place is not taken at once.
+        assert_eq!(found(2), [("unscheduled".to_owned(), Why::Unscheduled)]);
+        tokio::time::advance(QUARANTINE).await;
+        assert_eq!(found(2)[0], ("orphaned".to_owned(), Why::Orphaned));
     }
 }
