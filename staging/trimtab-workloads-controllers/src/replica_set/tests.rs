@@ -152,11 +152,7 @@ fn pods_of_one_magnitude_are_in_no_circle() {
         created: at(NOW - created),
         ..pod(name)
     };
-    let (a, b, c) = (
-        made("a", 900, 9000),
-        made("b", 901, 1000),
-        made("c", 900, 1000),
-    );
+    let (a, b, c) = (made("a", 900, 9000), made("b", 901, 1000), made("c", 900, 1000));
     for order in [[&a, &b, &c], [&b, &c, &a], [&c, &a, &b], [&c, &b, &a]] {
         let there = order.map(Clone::clone);
         let Change::Delete(first) = decided(2, &there) else {
