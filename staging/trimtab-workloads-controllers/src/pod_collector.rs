@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
@@ -70,7 +71,7 @@ impl Reconcile<Keyed<String>> for Collector {
     async fn reconcile(&self, turn: &mut Turn<Keyed<String>>) -> Result<Next> {
         let (pods, nodes) = (turn.store::<Pod>()?, turn.store::<NodeMeta>()?);
         for (pod, why) in self.found(&pods, &nodes, KEPT) {
-            if let Err(error) = take(turn, &pod, why).await {
+            if let Err(error) = take(turn, &pod, why, self.clock.now()).await {
                 tracing::warn!(pod = %pod.key(), %error, "a pod was not collected; trying again after the period");
             }
         }
@@ -119,12 +120,17 @@ impl Collector {
 }
 
 /// Takes a pod at once, and says before that what became of it if nobody else can.
-async fn take(turn: &Turn<Keyed<String>>, pod: &Cached<Pod>, why: Why) -> Result<(), LiveError> {
+async fn take(
+    turn: &Turn<Keyed<String>>,
+    pod: &Cached<Pod>,
+    why: Why,
+    now: Timestamp,
+) -> Result<(), LiveError> {
     let api: Api<Pod> = Api::namespaced(turn.client().clone(), pod.namespace());
     let uid = pod.uid().into_owned();
     if why == Why::Orphaned && !facts(pod).has_ended() {
         let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists"});
+            "lastTransitionTime": Time(now), "message": "PodGC: node no longer exists"});
         let status = json!({"phase": "Failed", "conditions": [target]});
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid}, "status": status}));
         match patiently(api.patch_status(pod.name(), &PatchParams::default(), &patch)).await {

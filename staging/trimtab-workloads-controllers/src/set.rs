@@ -144,6 +144,11 @@ const CONTROLLERS: &[(&str, &str, Work)] = &[
         Work::Managed(endpoints::describe_slices),
     ),
     (
+        endpoints::MIRROR,
+        "endpointslicemirroring",
+        Work::Managed(endpoints::describe_mirror),
+    ),
+    (
         endpoints::CLASSIC,
         "endpoint",
         Work::Managed(endpoints::describe_classic),

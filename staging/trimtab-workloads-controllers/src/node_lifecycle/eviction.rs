@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use trimtab_apimachinery_meta::ObjectKey;
@@ -116,7 +117,7 @@ impl Reconcile<Keyed<ObjectKey>> for Evictions {
             Note::normal("TaintManagerEviction", "Evict", message),
         );
         let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint"});
+            "lastTransitionTime": Time(now), "message": "Taint manager: deleting due to NoExecute taint"});
         let patch =
             Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [target]}}));
         let api: Api<Pod> = Api::namespaced(turn.client().clone(), pod.namespace());
