@@ -129,8 +129,9 @@ async fn take(
     let api: Api<Pod> = Api::namespaced(turn.client().clone(), pod.namespace());
     let uid = pod.uid().into_owned();
     if why == Why::Orphaned && !facts(pod).has_ended() {
+        let generation = pod.meta().ok().and_then(|meta| meta.generation);
         let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "lastTransitionTime": Time(now), "message": "PodGC: node no longer exists"});
+            "lastTransitionTime": Time(now), "observedGeneration": generation, "message": "PodGC: node no longer exists"});
         let status = json!({"phase": "Failed", "conditions": [target]});
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid}, "status": status}));
         match patiently(api.patch_status(pod.name(), &PatchParams::default(), &patch)).await {

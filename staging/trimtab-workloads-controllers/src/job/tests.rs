@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{JobSpec, JobStatus};
+use k8s_openapi::api::batch::v1::{JobSpec, JobStatus, UncountedTerminatedPods};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -227,6 +227,35 @@ fn what_was_listed_as_failed_stays_so_if_it_ends_well() {
         1002,
     );
     assert_eq!((third.status.succeeded, third.status.failed), (None, Some(1)));
+}
+
+#[test]
+fn what_a_success_makes_needless_is_not_counted() {
+    let policy = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]}});
+    let pods = [
+        pod("a", "succeeded index=0"),
+        pod("b", "running index=1"),
+        pod("c", "running index=2"),
+    ];
+    let first = planned(&spec(policy.clone()), &JobStatus::default(), &pods, 1000);
+    assert_eq!(first.delete, [1, 2]);
+    let going = [
+        pod("a", "succeeded index=0 counted"),
+        pod("b", "running index=1 going"),
+        pod("c", "succeeded index=2 going"),
+    ];
+    let second = planned(&spec(policy), &first.status, &going, 1001);
+    let status = &second.status;
+    assert_eq!(
+        (status.completed_indexes.as_deref(), status.failed),
+        (Some("0"), None)
+    );
+    assert_eq!(
+        status.uncounted_terminated_pods,
+        Some(UncountedTerminatedPods::default())
+    );
+    assert_eq!(second.release, [1, 2]);
 }
 
 #[test]

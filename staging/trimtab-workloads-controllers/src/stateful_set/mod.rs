@@ -373,7 +373,7 @@ impl Work<'_> {
                     let patch =
                         json!({"metadata": {"ownerReferences": references, "resourceVersion": version}});
                     owners.push((there, patch));
-                    changed.insert(pod.name());
+                    changed.extend(plan.kept.contains(at).then(|| pod.name()));
                 }
             }
         }
