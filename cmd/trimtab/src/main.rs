@@ -20,7 +20,7 @@ use trimtab_apiserver::etcd::migrate::MigrateOptions;
 use trimtab_apiserver::options::ServerOptions;
 use trimtab_apiserver::status::StatusOptions;
 
-use crate::nodes::NodeOptions;
+use crate::nodes::{AddedNodes, NodeOptions};
 
 /// As `trimtab-apiserver` has it.
 #[global_allocator]
@@ -45,6 +45,8 @@ enum Command {
         #[command(flatten)]
         nodes: Box<NodeOptions>,
     },
+    /// Simulate nodes on a cluster that runs elsewhere, and schedule its pods to them, until Ctrl-C
+    Nodes(Box<AddedNodes>),
     /// Run a command with a control plane of its own, in memory, and exit as it does: `trimtab testenv -- pytest`
     Testenv(testenv::TestEnvOptions),
     /// Say how much a server stores, and of what, while it runs or when it is stopped
@@ -68,6 +70,7 @@ async fn main() -> ExitCode {
     }
     cli::log_to_stderr(match &command {
         Command::Up { server, .. } => server.verbosity,
+        Command::Nodes(options) => options.verbosity,
         _ => 0,
     });
     let done = match command {
@@ -76,6 +79,7 @@ async fn main() -> ExitCode {
             aggregator,
             nodes,
         } => up::run(&server, &aggregator, &nodes).await,
+        Command::Nodes(options) => nodes::add(&options).await,
         Command::Testenv(options) => match testenv::run(&options).await {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),

@@ -1,10 +1,16 @@
-//! The flags of `trimtab up` about simulated nodes.
+//! Simulated nodes: the flags of `trimtab up` about them, and `trimtab nodes`, which adds them to a cluster that runs elsewhere.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use trimtab::controller::process;
 use trimtab_workloads::nodes::{Options, Stages};
+
+use crate::up::{Outcome, drain, start_dns, until_stopped};
 
 /// Which nodes to simulate.
 #[derive(Debug, Args)]
@@ -21,6 +27,63 @@ pub(crate) struct NodeOptions {
     /// Serve the cluster's names below cluster.local there, by UDP and TCP, such as 127.0.0.1:5353; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", help_heading = "Simulated nodes")]
     pub(crate) dns: Option<SocketAddr>,
+}
+
+/// To which cluster nodes are added.
+#[derive(Debug, Args)]
+pub(crate) struct AddedNodes {
+    /// The kubeconfig of the cluster; without it, the service account of the pod that this runs in
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    #[command(flatten)]
+    nodes: NodeOptions,
+
+    /// How much to log, from 0 to 5; RUST_LOG overrides it
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
+    pub(crate) verbosity: u8,
+}
+
+/// Simulates nodes on a cluster, with the scheduler that gives pods to them, until Ctrl-C. They stay registered, and fall silent.
+///
+/// # Errors
+///
+/// What kept it from starting, or what broke; one line.
+pub(crate) async fn add(options: &AddedNodes) -> Outcome {
+    let simulation = options.nodes.simulation()?;
+    if simulation.is_none() && options.nodes.dns.is_none() {
+        return Err("--nodes=0 without --dns: there is nothing to run".into());
+    }
+    let client: Client = process::config(options.kubeconfig.as_deref()).await?.try_into()?;
+    // A server that cannot be reached is told of now, rather than tried for ever.
+    client.apiserver_version().await?;
+    let stop = CancellationToken::new();
+    let mut running = JoinSet::new();
+    if let Some(address) = options.nodes.dns {
+        start_dns(client.clone(), address, &stop, &mut running).await?;
+    }
+    if let Some(simulation) = simulation {
+        println!("nodes         {}", options.nodes.text());
+        start(client, simulation, &stop, &mut running);
+    }
+    println!("ready; Ctrl-C stops it");
+    let outcome = until_stopped(&mut running).await;
+    stop.cancel();
+    outcome.and(drain(&mut running).await)
+}
+
+/// Nodes, and the storage class of what runs on them: its volumes are simulated as well.
+pub(crate) fn start(
+    client: Client,
+    simulation: Options,
+    stop: &CancellationToken,
+    running: &mut JoinSet<Outcome>,
+) {
+    let token = stop.clone();
+    running.spawn(async move {
+        trimtab_workloads::install_storage_class(&client).await?;
+        Ok(trimtab_workloads::nodes::simulate(client, simulation, token).await?)
+    });
 }
 
 impl NodeOptions {

@@ -14,7 +14,7 @@ use trimtab_workloads::Options;
 use trimtab_workloads::dns::ClusterDns;
 
 use crate::narrate;
-use crate::nodes::NodeOptions;
+use crate::nodes::{self, NodeOptions};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -26,9 +26,9 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 pub(crate) async fn run(
     options: &ServerOptions,
     aggregator: &AggregatorOptions,
-    nodes: &NodeOptions,
+    node_options: &NodeOptions,
 ) -> Outcome {
-    let simulation = nodes.simulation()?;
+    let simulation = node_options.simulation()?;
     let server = aggregator.start(options).await?;
     println!(
         "API server    {} (storage: {})",
@@ -39,16 +39,15 @@ pub(crate) async fn run(
     let mut running = JoinSet::new();
     let started = start_controllers(&server, &stop, &mut running).await;
     if let Some(simulation) = simulation {
-        println!("nodes         {}", nodes.text());
-        let (client, token) = (Client::new(server.service(), "default"), stop.clone());
-        running.spawn(async move {
-            // What runs on simulated nodes has simulated volumes.
-            trimtab_workloads::install_storage_class(&client).await?;
-            Ok(trimtab_workloads::nodes::simulate(client, simulation, token).await?)
-        });
+        println!("nodes         {}", node_options.text());
+        let client = Client::new(server.service(), "default");
+        nodes::start(client, simulation, &stop, &mut running);
     }
-    let started = match (started, nodes.dns) {
-        (Ok(()), Some(address)) => start_dns(&server, address, &stop, &mut running).await,
+    let started = match (started, node_options.dns) {
+        (Ok(()), Some(address)) => {
+            let client = Client::new(server.service(), "default");
+            start_dns(client, address, &stop, &mut running).await
+        }
         (started, _) => started,
     };
     let outcome = match started {
@@ -93,13 +92,12 @@ async fn start_controllers(
 }
 
 /// The names of the cluster.
-async fn start_dns(
-    server: &ApiServer,
+pub(crate) async fn start_dns(
+    client: Client,
     address: SocketAddr,
     stop: &CancellationToken,
     running: &mut JoinSet<Outcome>,
 ) -> Outcome {
-    let client = Client::new(server.service(), "default");
     let dns = ClusterDns::start(client, "cluster.local", address).await?;
     let address = dns.address();
     println!(
@@ -125,7 +123,7 @@ fn print_help(options: &ServerOptions) {
 }
 
 /// Waits for Ctrl-C, or for something to end that should not.
-async fn until_stopped(running: &mut JoinSet<Outcome>) -> Outcome {
+pub(crate) async fn until_stopped(running: &mut JoinSet<Outcome>) -> Outcome {
     tokio::select! {
         biased;
         interrupted = cli::interrupted() => Ok(interrupted?),
@@ -137,7 +135,7 @@ async fn until_stopped(running: &mut JoinSet<Outcome>) -> Outcome {
     }
 }
 
-async fn drain(running: &mut JoinSet<Outcome>) -> Outcome {
+pub(crate) async fn drain(running: &mut JoinSet<Outcome>) -> Outcome {
     let mut outcome = Ok(());
     while let Some(ended) = running.join_next().await {
         outcome = outcome.and(ended.map_err(Into::into).and_then(|ended| ended));

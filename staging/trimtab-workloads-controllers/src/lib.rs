@@ -37,6 +37,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod ephemeral;
 mod garbage_collector;
 mod job;
 mod live;

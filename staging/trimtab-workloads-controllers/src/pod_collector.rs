@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
@@ -70,7 +71,7 @@ impl Reconcile<Keyed<String>> for Collector {
     async fn reconcile(&self, turn: &mut Turn<Keyed<String>>) -> Result<Next> {
         let (pods, nodes) = (turn.store::<Pod>()?, turn.store::<NodeMeta>()?);
         for (pod, why) in self.found(&pods, &nodes, KEPT) {
-            if let Err(error) = take(turn, &pod, why).await {
+            if let Err(error) = take(turn, &pod, why, self.clock.now()).await {
                 tracing::warn!(pod = %pod.key(), %error, "a pod was not collected; trying again after the period");
             }
         }
@@ -96,8 +97,10 @@ impl Collector {
             }
             if nodes.get(&ObjectKey::cluster(&*seen.node)).is_none() {
                 let since = missing.get(&seen.node).copied().unwrap_or(now);
-                still.insert(seen.node.clone(), since);
-                if later(since, QUARANTINE) <= now {
+                let over = later(since, QUARANTINE) <= now;
+                // Those that come to the node after these wait as long again: who makes them is not to be driven.
+                still.insert(seen.node.clone(), if over { now } else { since });
+                if over {
                     found.push((pod, Why::Orphaned));
                     continue;
                 }
@@ -117,16 +120,22 @@ impl Collector {
 }
 
 /// Takes a pod at once, and says before that what became of it if nobody else can.
-async fn take(turn: &Turn<Keyed<String>>, pod: &Cached<Pod>, why: Why) -> Result<(), LiveError> {
+async fn take(
+    turn: &Turn<Keyed<String>>,
+    pod: &Cached<Pod>,
+    why: Why,
+    now: Timestamp,
+) -> Result<(), LiveError> {
     let api: Api<Pod> = Api::namespaced(turn.client().clone(), pod.namespace());
     let uid = pod.uid().into_owned();
     if why == Why::Orphaned && !facts(pod).has_ended() {
+        let generation = pod.meta().ok().and_then(|meta| meta.generation);
         let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists"});
+            "lastTransitionTime": Time(now), "observedGeneration": generation, "message": "PodGC: node no longer exists"});
         let status = json!({"phase": "Failed", "conditions": [target]});
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid}, "status": status}));
         match patiently(api.patch_status(pod.name(), &PatchParams::default(), &patch)).await {
-            Err(error) if error.code() == 404 => return Ok(()),
+            Err(error) if is_another(&error) => return Ok(()),
             outcome => drop(outcome?),
         }
     }
@@ -139,9 +148,14 @@ async fn take(turn: &Turn<Keyed<String>>, pod: &Cached<Pod>, why: Why) -> Result
         ..DeleteParams::default()
     };
     match patiently(api.delete(pod.name(), &params)).await {
-        Err(error) if error.code() == 404 => Ok(()),
+        Err(error) if is_another(&error) => Ok(()),
         outcome => outcome.map(drop),
     }
+}
+
+/// Whether the pod is gone, or another one has its name by now.
+fn is_another(error: &LiveError) -> bool {
+    matches!(error.code(), 404 | 409)
 }
 
 #[cfg(test)]
@@ -195,5 +209,9 @@ mod tests {
             ("ended-1".to_owned(), Why::Ended),
         ];
         assert_eq!(found(1), expected);
+        // What is made in their place is not taken at once.
+        assert_eq!(found(2), [("unscheduled".to_owned(), Why::Unscheduled)]);
+        tokio::time::advance(QUARANTINE).await;
+        assert_eq!(found(2)[0], ("orphaned".to_owned(), Why::Orphaned));
     }
 }

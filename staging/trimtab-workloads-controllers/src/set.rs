@@ -15,9 +15,9 @@ use trimtab_controller_runtime::Manager;
 use crate::Options;
 use crate::context::{Context, InvalidController};
 use crate::{
-    autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, garbage_collector, job, namespace,
-    node_lifecycle, pod_collector, protection, quota, replica_set, role_aggregation, standing, stateful_set,
-    volumes,
+    autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, ephemeral, garbage_collector, job,
+    namespace, node_lifecycle, pod_collector, protection, quota, replica_set, role_aggregation, standing,
+    stateful_set, volumes,
 };
 
 /// How long [`run`] waits for a server. kube-controller-manager's figure.
@@ -115,6 +115,11 @@ const CONTROLLERS: &[(&str, &str, Work)] = &[
         Work::Managed(volumes::describe),
     ),
     (
+        ephemeral::NAME,
+        "ephemeral-volume",
+        Work::Managed(ephemeral::describe),
+    ),
+    (
         disruption::NAME,
         "disruption",
         Work::Managed(disruption::describe),
@@ -137,6 +142,11 @@ const CONTROLLERS: &[(&str, &str, Work)] = &[
         endpoints::SLICES,
         "endpointslice",
         Work::Managed(endpoints::describe_slices),
+    ),
+    (
+        endpoints::MIRROR,
+        "endpointslicemirroring",
+        Work::Managed(endpoints::describe_mirror),
     ),
     (
         endpoints::CLASSIC,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use trimtab_tests::{Kubectl, Server, eventually};
+use trimtab_tests::{Kubectl, Process, Server, binary, eventually};
 
 fn started(args: &[&str]) -> Option<(tempfile::TempDir, Server, Kubectl)> {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -27,6 +27,32 @@ fn run(kubectl: &Kubectl, name: &str, args: &[&str]) {
         },
     );
     kubectl.ok(&[&["run", name, "--image=image"], args].concat());
+}
+
+#[test]
+fn nodes_are_added_to_a_cluster_that_has_none() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::up(dir.path(), &["--storage=memory", "--nodes=0"]);
+    let Some(kubectl) = server.kubectl() else { return };
+    let kubeconfig = format!("--kubeconfig={}", server.kubeconfig().display());
+    let nothing = Process::start(
+        &binary("trimtab"),
+        dir.path(),
+        &["nodes", "--nodes=0", &kubeconfig],
+    );
+    nothing.wait_for_line("there is nothing to run");
+    let nodes = Process::start(
+        &binary("trimtab"),
+        dir.path(),
+        &["nodes", "--nodes=2", &kubeconfig],
+    );
+    nodes.wait_for_line("ready; Ctrl-C stops it");
+    run(&kubectl, "a", &[]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/a", "--timeout=60s"]);
+    assert_eq!(
+        kubectl.json(&["get", "nodes"])["items"].as_array().map(Vec::len),
+        Some(2)
+    );
 }
 
 #[test]

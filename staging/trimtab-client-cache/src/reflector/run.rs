@@ -69,7 +69,12 @@ impl<K: Object> Reflector<K> {
         let at_once = unknown_version && self.backoff.failures() == 0;
         let delay = self.backoff.next().max(failure.retry_after().unwrap_or_default());
         let delay = if at_once { Duration::ZERO } else { delay };
-        tracing::warn!(path = %self.endpoint.path, error = %failure, ?delay, "list or watch failed, trying again");
+        // Servers have nothing to say, not even a bookmark, of a kind that never changed: kube-apiserver for minutes on end.
+        if matches!(failure, Failure::Silent(_)) && self.backoff.failures() <= 1 {
+            tracing::debug!(path = %self.endpoint.path, error = %failure, ?delay, "nothing was heard, watching anew");
+        } else {
+            tracing::warn!(path = %self.endpoint.path, error = %failure, ?delay, "list or watch failed, trying again");
+        }
         self.status.count(|status| {
             status.failures += 1;
             status.trouble = Some(failure.to_string());

@@ -54,6 +54,8 @@ pub struct Turn<S: Subject> {
     /// What the turn has written.
     unseen: Unseen<S>,
     draft: Option<Box<dyn Draft<S>>>,
+    /// Annotations that are written with the status.
+    annotations: serde_json::Map<String, serde_json::Value>,
     /// What the turn has applied.
     applied: Vec<Child>,
     /// What was in view at the beginning, with what the turn has written.
@@ -85,6 +87,7 @@ impl<S: Subject> Turn<S> {
             unreadable,
             unseen: Unseen::default(),
             draft: None,
+            annotations: serde_json::Map::new(),
             applied: Vec::new(),
             seen,
             record,

@@ -111,6 +111,12 @@ impl<K: Reconciled> Turn<K> {
         Ok(())
     }
 
+    /// Has an annotation of the object written with its status, in one request: for what a controller notes on an object that others
+    /// specify. API servers count an annotation of a Deployment that is written otherwise as a new generation of it.
+    pub fn annotate_with_status(&mut self, name: &str, value: &str) {
+        self.annotations.insert(name.to_owned(), value.into());
+    }
+
     /// Sets a condition in the object's status: see [`Turn::status`] for when it is written. The time of its transition
     /// changes with `status` only, and the generation that was observed is filled in. `reason` is one CamelCase word for
     /// machines, `message` is for people.
@@ -174,24 +180,34 @@ impl<K: Reconciled> Turn<K> {
         Ok(entered?)
     }
 
-    /// Whether a status has been collected.
+    /// Whether a status, or what goes with it, has been collected.
     pub(crate) fn has_status(&self) -> bool {
-        self.draft.is_some()
+        self.draft.is_some() || !self.annotations.is_empty()
     }
 
     /// Writes the status if it differs from the object's. The object must be the one that the turn saw: what somebody
     /// else has changed meanwhile is a conflict.
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        let (Some(draft), Some(object)) = (self.draft.take(), self.latest()) else {
+        let (draft, annotations) = (self.draft.take(), std::mem::take(&mut self.annotations));
+        let Some(object) = self.latest() else {
             return Ok(());
         };
-        let change = difference(&draft.before(&object)?, draft.after()?);
-        let Some(change) = change else {
+        let change = match draft {
+            Some(draft) => difference(&draft.before(&object)?, draft.after()?),
+            None => None,
+        };
+        if change.is_none() && annotations.is_empty() {
             self.told(StatusWrite::Unchanged);
             return Ok(());
-        };
-        let version = &object.meta().resource_version;
-        let patch = Patch::Merge(json!({ "metadata": { "resourceVersion": version }, "status": change }));
+        }
+        let mut patch = json!({ "metadata": { "resourceVersion": object.meta().resource_version } });
+        if let Some(change) = change {
+            patch["status"] = change;
+        }
+        if !annotations.is_empty() {
+            patch["metadata"]["annotations"] = annotations.into();
+        }
+        let patch = Patch::Merge(patch);
         let params = PatchParams {
             field_manager: Some(self.world.manager.clone()),
             ..PatchParams::default()

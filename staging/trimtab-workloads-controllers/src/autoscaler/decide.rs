@@ -1,5 +1,6 @@
 //! How many pods there are to be, by what they use: the sum of kube-controller-manager's rules, without I/O.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,11 +20,14 @@ const DOWN_WINDOW: i32 = 300;
 /// A pod, as far as it counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sample {
+    pub(super) name: String,
     pub(super) ready: bool,
     /// What it uses, in thousandths, by name.
     pub(super) usage: BTreeMap<String, i64>,
     /// What its containers ask for, in thousandths, by name; without those that do not all ask.
     pub(super) requests: BTreeMap<String, i64>,
+    /// The first container that does not ask, by what it does not ask for.
+    pub(super) modest: BTreeMap<String, String>,
 }
 
 /// What was recommended and done before.
@@ -38,6 +42,8 @@ pub(super) struct Past {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reading {
     pub(super) name: String,
+    /// What people are told that it is, such as "cpu resource".
+    pub(super) words: String,
     /// The type of the metric.
     pub(super) resource: bool,
     pub(super) replicas: i32,
@@ -49,6 +55,16 @@ pub(super) struct Reading {
 /// Why a metric says nothing: the reason of the condition, and the words.
 pub(super) type NoReading = (&'static str, String);
 
+/// What comes of a recommendation.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Limited {
+    pub(super) replicas: i32,
+    /// What was recommended lately, if that counts instead: the reason and the words.
+    pub(super) stabilized: Option<(&'static str, &'static str)>,
+    /// Whether it was limited, the reason and the words.
+    pub(super) limit: (bool, &'static str, &'static str),
+}
+
 /// What one metric recommends.
 pub(super) fn read(metric: &MetricSpec, pods: &[Sample], current: i32) -> Result<Reading, NoReading> {
     let (name, target, resource) = match (&*metric.type_, &metric.resource, &metric.pods) {
@@ -59,10 +75,16 @@ pub(super) fn read(metric: &MetricSpec, pods: &[Sample], current: i32) -> Result
             return Err(("InvalidMetricSourceType", message));
         }
     };
+    let by_request = target.average_utilization.filter(|_| resource);
+    let sort = if by_request.is_some() {
+        "utilization"
+    } else {
+        "usage"
+    };
     let failed = |why: String| match resource {
         true => (
             "FailedGetResourceMetric",
-            format!("failed to get {name} utilization: {why}"),
+            format!("failed to get {name} {sort}: {why}"),
         ),
         false => (
             "FailedGetPodsMetric",
@@ -71,15 +93,22 @@ pub(super) fn read(metric: &MetricSpec, pods: &[Sample], current: i32) -> Result
     };
     let measured: Vec<&Sample> = pods.iter().filter(|pod| pod.usage.contains_key(name)).collect();
     if measured.is_empty() {
-        return Err(failed("no metrics returned from resource metrics API".to_owned()));
+        let what = if resource { "resource" } else { "metric" };
+        let api = if resource { "resource" } else { "custom" };
+        return Err(failed(format!(
+            "unable to get metrics for {what} {name}: no metrics returned from {api} metrics API"
+        )));
     }
-    let by_request = target.average_utilization.filter(|_| resource);
     let per_pod = |pod: &Sample| -> Result<i64, NoReading> {
         match by_request {
             None => Ok(average(target)),
             Some(percent) => match pod.requests.get(name) {
                 Some(request) => Ok(request * i64::from(percent) / 100),
-                None => Err(failed(format!("missing request for {name}"))),
+                None => Err(failed(format!(
+                    "missing request for {name} in container {} of Pod {}",
+                    pod.modest.get(name).map_or("", |container| container),
+                    pod.name
+                ))),
             },
         }
     };
@@ -131,8 +160,14 @@ pub(super) fn read(metric: &MetricSpec, pods: &[Sample], current: i32) -> Result
             false => replicas.max(current),
         }
     };
+    let words = match (resource, by_request) {
+        (true, Some(_)) => format!("{name} resource utilization (percentage of request)"),
+        (true, None) => format!("{name} resource"),
+        (false, _) => format!("pods metric {name}"),
+    };
     Ok(Reading {
         name: name.clone(),
+        words,
         resource,
         replicas,
         average: total,
@@ -148,14 +183,14 @@ fn average(target: &MetricTarget) -> i64 {
     value.map_or(0, Quantity::milli_value)
 }
 
-/// The number of pods, and the condition that says whether it was limited: its status, reason and words.
+/// The number of pods, after what was recommended lately and what the rules allow.
 pub(super) fn limit(
     spec: &HorizontalPodAutoscalerSpec,
     current: i32,
     recommended: i32,
     past: &mut Past,
     now: Timestamp,
-) -> (i32, (bool, &'static str, String)) {
+) -> Limited {
     let behavior = spec.behavior.as_ref();
     let up = behavior.and_then(|behavior| behavior.scale_up.as_ref());
     let down = behavior.and_then(|behavior| behavior.scale_down.as_ref());
@@ -177,10 +212,27 @@ pub(super) fn limit(
     };
     let least = within(up_window).min().unwrap_or(recommended);
     let most = within(down_window).max().unwrap_or(recommended);
-    let desired = current.max(least).min(most);
     let minimum = spec.min_replicas.unwrap_or(1);
-    let fastest = rate(up, current, past, now, true);
-    let slowest = rate(down, current, past, now, false);
+    // Without behaviour, the highest recommendation counts, and the limits are those of old.
+    let (desired, fastest, slowest) = match behavior {
+        Some(_) => (
+            current.max(least).min(most),
+            rate(up, current, past, now, true),
+            rate(down, current, past, now, false),
+        ),
+        None => (most, current.saturating_mul(2).max(4), minimum),
+    };
+    let stabilized = match desired.cmp(&recommended) {
+        Ordering::Equal => None,
+        Ordering::Greater => Some((
+            "ScaleDownStabilized",
+            "recent recommendations were higher than current one, applying the highest recent recommendation",
+        )),
+        Ordering::Less => Some((
+            "ScaleUpStabilized",
+            "recent recommendations were lower than current one, applying the lowest recent recommendation",
+        )),
+    };
     let (top, why_top) = match fastest < spec.max_replicas {
         true => (
             fastest,
@@ -213,22 +265,19 @@ pub(super) fn limit(
             ),
         ),
     };
-    let said = |limited, (reason, message): (&'static str, &str)| (limited, reason, message.to_owned());
-    if desired > top {
-        (top, said(true, why_top))
-    } else if desired < bottom {
-        (bottom, said(true, why_bottom))
-    } else {
-        (
-            desired,
-            said(
-                false,
-                (
-                    "DesiredWithinRange",
-                    "the desired count is within the acceptable range",
-                ),
-            ),
-        )
+    let why_between = (
+        "DesiredWithinRange",
+        "the desired count is within the acceptable range",
+    );
+    let (replicas, (reason, words)) = match desired {
+        desired if desired > top => (top, why_top),
+        desired if desired < bottom => (bottom, why_bottom),
+        desired => (desired, why_between),
+    };
+    Limited {
+        replicas,
+        stabilized,
+        limit: (replicas != desired, reason, words),
     }
 }
 
@@ -294,6 +343,7 @@ mod tests {
             ready,
             usage: cpu.map(|cpu| ("cpu".to_owned(), cpu)).into_iter().collect(),
             requests: [("cpu".to_owned(), 1000)].into(),
+            ..Sample::default()
         }
     }
 
@@ -352,9 +402,12 @@ mod tests {
             ("as recommended", json!({}), 5, 8, vec![], vec![], 8, "DesiredWithinRange"),
             ("at most", json!({}), 15, 30, vec![], vec![], 20, "TooManyReplicas"),
             ("at least", at_once.clone(), 3, 1, vec![], vec![], 2, "TooFewReplicas"),
-            ("twice or four more at a time", json!({}), 1, 15, vec![], vec![], 5, "ScaleUpLimit"),
-            ("from where it began", json!({}), 5, 15, vec![], vec![(95, 4)], 5, "ScaleUpLimit"),
+            ("twice or up to four", json!({}), 1, 15, vec![], vec![], 4, "ScaleUpLimit"),
+            ("twice or four more at a time", json!({"behavior": {}}), 1, 15, vec![], vec![], 5, "ScaleUpLimit"),
+            ("from where it began", json!({"behavior": {}}), 5, 15, vec![], vec![(95, 4)], 5, "ScaleUpLimit"),
             ("as was recommended lately", json!({}), 8, 3, vec![(50, 6)], vec![], 6, "DesiredWithinRange"),
+            ("even if it is fewer now", json!({}), 4, 3, vec![(50, 6)], vec![], 6, "DesiredWithinRange"),
+            ("unless there is behaviour", json!({"behavior": {}}), 4, 3, vec![(50, 6)], vec![], 4, "DesiredWithinRange"),
             ("or long ago", json!({}), 8, 3, vec![(-250, 6)], vec![], 3, "DesiredWithinRange"),
             ("one by one", careful, 8, 3, vec![], vec![], 7, "ScaleDownLimit"),
             ("never fewer", never, 8, 3, vec![], vec![], 8, "ScaleDownLimit"),
@@ -369,8 +422,9 @@ mod tests {
                 recommendations: times(recommendations),
                 changes: times(changes),
             };
-            let (desired, (_, found, _)) = limit(&spec(more), current, recommended, &mut past, at(100));
-            assert_eq!((desired, found), (expected, reason), "{why}");
+            let found = limit(&spec(more), current, recommended, &mut past, at(100));
+            assert_eq!((found.replicas, found.limit.1), (expected, reason), "{why}");
+            assert_eq!(found.limit.0, reason != "DesiredWithinRange", "{why}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod decide;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition,
-    HorizontalPodAutoscalerStatus, MetricIdentifier, MetricStatus, MetricValueStatus, PodsMetricStatus,
-    ResourceMetricStatus,
+    HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricIdentifier, MetricStatus,
+    MetricValueStatus, PodsMetricStatus, ResourceMetricStatus,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
@@ -91,11 +92,15 @@ impl Reconcile<HorizontalPodAutoscaler> for Autoscalers {
         let spec = &autoscaler.spec;
         let now = self.clock.now();
         let mut status = Status::of(&autoscaler, now);
-        let Some(scaled) = scaled(turn, &spec.scale_target_ref)? else {
-            let message = "the HPA controller was unable to get the target's current scale";
-            turn.event(Note::warning("FailedGetScale", "Scale", message));
-            status.say("AbleToScale", false, "FailedGetScale", message);
-            return status.put(turn, &autoscaler);
+        let scaled = match scaled(turn, &spec.scale_target_ref)? {
+            Ok(scaled) => scaled,
+            Err(why) => {
+                turn.event(Note::warning("FailedGetScale", "Scale", why.clone()));
+                let message =
+                    format!("the HPA controller was unable to get the target's current scale: {why}");
+                status.say("AbleToScale", false, "FailedGetScale", &message);
+                return status.put(turn, &autoscaler);
+            }
         };
         let current = scaled.replicas;
         status.new.current_replicas = Some(current);
@@ -105,6 +110,11 @@ impl Reconcile<HorizontalPodAutoscaler> for Autoscalers {
             "SucceededGetScale",
             "the HPA controller was able to get the target's current scale",
         );
+        // What there was when it was first looked at counts as recommended, so that a restart takes nothing away.
+        self.past.lock().entry(key.clone()).or_insert_with(|| Past {
+            recommendations: vec![(now, current)],
+            changes: Vec::new(),
+        });
         let minimum = spec.min_replicas.unwrap_or(1);
         if current == 0 && minimum != 0 {
             let message = "scaling is disabled since the replica count of the target is zero";
@@ -112,60 +122,26 @@ impl Reconcile<HorizontalPodAutoscaler> for Autoscalers {
             status.new.desired_replicas = 0;
             return status.put(turn, &autoscaler);
         }
-        let samples = samples(turn, &scaled.selector)?;
-        let metrics = spec.metrics.as_deref().unwrap_or_default();
-        let read: Vec<_> = metrics
-            .iter()
-            .map(|metric| read(metric, &samples, current))
-            .collect();
-        let readings: Vec<&Reading> = read.iter().filter_map(|reading| reading.as_ref().ok()).collect();
-        let failed = read.iter().find_map(|reading| reading.as_ref().err());
-        let highest = readings.iter().max_by_key(|reading| reading.replicas);
-        // Where something is not known there may be more pods, but not fewer.
-        let usable = highest.filter(|highest| failed.is_none() || highest.replicas > current);
-        let desired = if current > spec.max_replicas {
-            status.say(
-                "ScalingActive",
-                true,
-                "ValidMetricFound",
-                "the HPA was able to compute the replica count",
-            );
-            spec.max_replicas
+        let (desired, why) = if current > spec.max_replicas {
+            let why = "Current number of replicas above Spec.MaxReplicas";
+            (spec.max_replicas, why.to_owned())
         } else if current < minimum {
-            minimum
-        } else if let Some(highest) = usable {
-            let what = if highest.resource {
-                "resource utilization"
-            } else {
-                "metric"
-            };
-            let message = format!(
-                "the HPA was able to successfully calculate a replica count from {} {what}",
-                highest.name
-            );
-            status.say("ScalingActive", true, "ValidMetricFound", &message);
-            let mut all = self.past.lock();
-            let past = all.entry(key.clone()).or_default();
-            let (desired, (limited, reason, message)) = limit(spec, current, highest.replicas, past, now);
-            status.say("ScalingLimited", limited, reason, &message);
-            desired
+            (
+                minimum,
+                "Current number of replicas below Spec.MinReplicas".to_owned(),
+            )
         } else {
-            if let Some((reason, message)) = failed {
-                turn.event(Note::warning(*reason, "Measure", message.clone()));
-                let message = format!("the HPA was unable to compute the replica count: {message}");
-                status.say("ScalingActive", false, reason, &message);
+            let samples = samples(turn, &scaled.selector)?;
+            match self.measured(turn, spec, &samples, current, &mut status) {
+                Some(measured) => measured,
+                None => return status.put(turn, &autoscaler),
             }
-            current
         };
         status.new.desired_replicas = desired;
-        status.new.current_metrics =
-            (!readings.is_empty()).then(|| readings.iter().map(|reading| said(reading)).collect());
         if desired != current {
             match scale(turn, &spec.scale_target_ref, desired).await {
                 Ok(()) => {
-                    let why = if desired > current { "above" } else { "below" };
-                    let name = highest.map(|highest| highest.name.clone()).unwrap_or_default();
-                    let message = format!("New size: {desired}; reason: {name} {why} target");
+                    let message = format!("New size: {desired}; reason: {why}");
                     turn.event(Note::normal("SuccessfulRescale", "Scale", message));
                     let message =
                         format!("the HPA controller was able to update the target scale to {desired}");
@@ -178,20 +154,83 @@ impl Reconcile<HorizontalPodAutoscaler> for Autoscalers {
                     past.changes.push((now, desired - current));
                 }
                 Err(error) => {
-                    let message = format!("New size: {desired}; error: {}", words_of(&error));
-                    turn.event(Note::warning("FailedRescale", "Scale", message.clone()));
+                    let error = words_of(&error);
+                    let message = format!("New size: {desired}; reason: {why}; error: {error}");
+                    turn.event(Note::warning("FailedRescale", "Scale", message));
+                    let message =
+                        format!("the HPA controller was unable to update the target scale: {error}");
                     status.say("AbleToScale", false, "FailedUpdateScale", &message);
                 }
             }
-        } else {
-            status.say(
-                "AbleToScale",
-                true,
-                "ReadyForNewScale",
-                "recommended size matches current size",
-            );
         }
         status.put(turn, &autoscaler)
+    }
+}
+
+impl Autoscalers {
+    /// How many pods the metrics call for, and why; `None` if they do not say.
+    fn measured(
+        &self,
+        turn: &Turn<HorizontalPodAutoscaler>,
+        spec: &HorizontalPodAutoscalerSpec,
+        samples: &[Sample],
+        current: i32,
+        status: &mut Status,
+    ) -> Option<(i32, String)> {
+        let metrics = spec.metrics.as_deref().unwrap_or_default();
+        let read: Vec<_> = metrics
+            .iter()
+            .map(|metric| read(metric, samples, current))
+            .collect();
+        let told = read
+            .iter()
+            .map(|reading| reading.as_ref().map(said).unwrap_or_default());
+        status.new.current_metrics = Some(told.collect()).filter(|told: &Vec<_>| !told.is_empty());
+        for (reason, message) in read.iter().filter_map(|reading| reading.as_ref().err()) {
+            turn.event(Note::warning(*reason, "Measure", message.clone()));
+        }
+        let failed: Vec<_> = (0..read.len()).filter(|at| read[*at].is_err()).collect();
+        let readings = read.iter().filter_map(|reading| reading.as_ref().ok());
+        // Of those that say the same, the first is named.
+        let highest = readings.rev().max_by_key(|reading| reading.replicas);
+        // Where something is not known there may be more pods, but not fewer.
+        let usable = highest.filter(|highest| failed.is_empty() || highest.replicas >= current);
+        let Some(highest) = usable else {
+            let first = failed.first()?;
+            let (reason, message) = read[*first].as_ref().err()?;
+            let unable = format!("the HPA was unable to compute the replica count: {message}");
+            status.say("ScalingActive", false, reason, &unable);
+            let (of, what) = (metrics.len(), &metrics[*first]);
+            let what = match &what.resource {
+                Some(resource) => format!("failed to get {} resource metric value: ", resource.name),
+                None => String::new(),
+            };
+            let message = format!(
+                "invalid metrics ({} invalid out of {of}), first error is: {what}{message}",
+                failed.len()
+            );
+            turn.event(Note::warning("FailedComputeMetricsReplicas", "Measure", message));
+            return None;
+        };
+        let message = format!(
+            "the HPA was able to successfully calculate a replica count from {}",
+            highest.words
+        );
+        status.say("ScalingActive", true, "ValidMetricFound", &message);
+        let mut all = self.past.lock();
+        let past = all.entry(turn.key().clone()).or_default();
+        let limited = limit(spec, current, highest.replicas, past, status.now);
+        let same = ("ReadyForNewScale", "recommended size matches current size");
+        let (reason, message) = limited.stabilized.unwrap_or(same);
+        status.say("AbleToScale", true, reason, message);
+        let (is_limited, reason, message) = limited.limit;
+        status.say("ScalingLimited", is_limited, reason, message);
+        let why = match highest.replicas.cmp(&current) {
+            Ordering::Greater => format!("{} above target", highest.words),
+            Ordering::Less => "All metrics below target".to_owned(),
+            Ordering::Equal => String::new(),
+        };
+        Some((limited.replicas, why))
     }
 }
 
@@ -299,25 +338,44 @@ fn sample(pod: &Cached<Pod>) -> Sample {
     let requests = ["cpu", "memory"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), asked(name)?)));
+    let modest = ["cpu", "memory"].into_iter().filter_map(|name| {
+        let asks = |container: &&Container| {
+            let requests = container
+                .resources
+                .as_ref()
+                .and_then(|resources| resources.requests.as_ref());
+            requests.is_none_or(|requests| !requests.contains_key(name))
+        };
+        Some((name.to_owned(), containers.iter().find(asks)?.name.clone()))
+    });
     Sample {
+        name: pod.name().to_owned(),
+        modest: modest.collect(),
         ready: facts(pod).is_ready(),
         usage: usage.collect(),
         requests: requests.collect(),
     }
 }
 
-/// The target, if it is there and of a kind that is known.
+/// The target, or why it cannot be had: it has to be there and of a kind that is known.
 fn scaled(
     turn: &Turn<HorizontalPodAutoscaler>,
     target: &CrossVersionObjectReference,
-) -> Result<Option<Scaled>> {
-    match &*target.kind {
-        "Deployment" => of::<Deployment>(turn, target),
-        "ReplicaSet" => of::<ReplicaSet>(turn, target),
-        "StatefulSet" => of::<StatefulSet>(turn, target),
-        "ReplicationController" => of::<ReplicationController>(turn, target),
-        _ => Ok(None),
-    }
+) -> Result<Result<Scaled, String>> {
+    let (found, kind) = match &*target.kind {
+        "Deployment" => (of::<Deployment>(turn, target)?, "deployments.apps"),
+        "ReplicaSet" => (of::<ReplicaSet>(turn, target)?, "replicasets.apps"),
+        "StatefulSet" => (of::<StatefulSet>(turn, target)?, "statefulsets.apps"),
+        "ReplicationController" => (
+            of::<ReplicationController>(turn, target)?,
+            "replicationcontrollers",
+        ),
+        other => {
+            let why = format!("the scale of {other} is not asked for");
+            return Ok(Err(why));
+        }
+    };
+    Ok(found.ok_or_else(|| format!("{kind} \"{}\" not found", target.name)))
 }
 
 fn key_of(turn: &Turn<HorizontalPodAutoscaler>, target: &CrossVersionObjectReference) -> ObjectKey {

@@ -5,14 +5,14 @@ mod schedule;
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_coordination::events::Note;
 use trimtab_controller_runtime::{Error, Manager, Next, Reconcile, Result, Turn};
 
 use crate::workload::clock::{Clock, until};
 use crate::workload::template;
-use crate::workload::words::{is_ending, is_taken, words_of};
+use crate::workload::words::{is_ending, is_taken, reference_to, words_of};
 use decide::{decide, job_name};
 
 /// The controller's name.
@@ -110,8 +110,7 @@ impl Reconcile<CronJob> for CronJobs {
                     return Err(error);
                 }
             };
-            let mut reference = made.object_ref(&());
-            reference.field_path = None;
+            let reference = reference_to(&made);
             plan.status.active.get_or_insert_default().push(reference);
         }
         turn.put_status(cron_job.status.as_ref(), &plan.status)?;

@@ -160,8 +160,7 @@ impl Deployments {
         if let Some(revision) = &plan.revision
             && deployment.annotations().get(REVISION) != Some(revision)
         {
-            turn.merge_latest(json!({"metadata": {"annotations": {REVISION: revision}}}))
-                .await?;
+            turn.annotate_with_status(REVISION, revision);
         }
         turn.put_status(deployment.status.as_ref(), &plan.status)?;
         written.failure?;

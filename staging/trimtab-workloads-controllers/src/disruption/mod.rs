@@ -6,6 +6,7 @@ mod scale;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Selector;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::{Cached, Delta};
 use trimtab_client_coordination::events::Note;
@@ -126,7 +127,7 @@ impl Reconcile<PodDisruptionBudget> for Budgets {
             turn.event(Note::warning("CalculateExpectedPodCountFailed", "Sync", message));
         }
         if plan.unmanaged {
-            let text = selector.as_ref().map(ToString::to_string).unwrap_or_default();
+            let text = spec.selector.as_ref().map(spelt).unwrap_or_default();
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {text}) were found to be unmanaged. As a result, the status \
                  of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods \
@@ -148,5 +149,40 @@ impl Reconcile<PodDisruptionBudget> for Budgets {
             Some(then) => Next::After(until(then, now)),
             None => Next::Done,
         })
+    }
+}
+
+/// A selector as events of kube-controller-manager spell it.
+fn spelt(selector: &Selector) -> String {
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels.map(|(name, value)| format!("{name}: {value},")).collect();
+    let expressions = selector.match_expressions.iter().flatten();
+    let expressions: String = expressions
+        .map(|one| {
+            let values = one.values.clone().unwrap_or_default().join(" ");
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
+                one.key, one.operator
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_spelt_as_kubernetes_does() {
+        let selector = serde_json::from_value(serde_json::json!({"matchLabels": {"app": "web"},
+            "matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "y"]}]}));
+        assert_eq!(
+            spelt(&selector.expect("a selector")),
+            "&LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{\
+             LabelSelectorRequirement{Key:a,Operator:In,Values:[x y],},},}"
+        );
     }
 }

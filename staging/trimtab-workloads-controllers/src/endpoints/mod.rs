@@ -1,6 +1,7 @@
 //! The controllers of EndpointSlices and Endpoints: where the pods of each Service are, and which of them may be asked.
 
 mod classic;
+mod mirror;
 mod seen;
 mod slices;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use trimtab_controller_runtime::{Keyed, Manager, Next, Reconcile, Result, Turn};
 use crate::workload::template;
 use crate::workload::words::{is_ending, words_of};
 use seen::{Seen, seen};
+
+pub(crate) use mirror::{NAME as MIRROR, describe as describe_mirror};
 
 /// The name of the controller of EndpointSlices.
 pub(crate) const SLICES: &str = "endpointslice-controller";

@@ -46,6 +46,7 @@ pub(super) fn decide(
     let mut plan = Plan::default();
     let Some(spec) = &service.spec else { return plan };
     let families = families(spec);
+    let blank = blank(service);
     for (at, slice) in there.iter().enumerate() {
         if !families.contains(&&*slice.address_type) {
             plan.delete.push(at);
@@ -70,29 +71,30 @@ pub(super) fn decide(
         }
         let of_family = |at: &usize| there[*at].address_type == family;
         let places = (0..there.len()).filter(of_family).collect();
-        Family {
-            service,
+        let family = Family {
+            blank: &blank,
             family,
             there,
-        }
-        .decide(places, groups, &mut plan);
+        };
+        family.decide(places, groups, true, &mut plan);
     }
     plan
 }
 
-struct Family<'a> {
-    service: &'a Service,
-    family: &'static str,
-    there: &'a [Arc<EndpointSlice>],
+/// The slices of one family of addresses.
+pub(super) struct Family<'a> {
+    /// What all of them have: names, labels, whose they are.
+    pub(super) blank: &'a ObjectMeta,
+    pub(super) family: &'static str,
+    pub(super) there: &'a [Arc<EndpointSlice>],
 }
 
+/// Endpoints by their ports, with the text that tells ports apart.
+pub(super) type Groups = BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)>;
+
 impl Family<'_> {
-    fn decide(
-        &self,
-        places: Vec<usize>,
-        groups: BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)>,
-        plan: &mut Plan,
-    ) {
+    /// Decides about the slices at these places; if there are no endpoints and there is `always` to be one, it says so.
+    pub(super) fn decide(&self, places: Vec<usize>, groups: Groups, always: bool, plan: &mut Plan) {
         let before = (plan.create.len(), places.len());
         let ports_of = |at: usize| json!(self.there[at].ports.clone().unwrap_or_default()).to_string();
         let mut spare: Vec<usize> = places
@@ -105,8 +107,7 @@ impl Family<'_> {
             let own = places.iter().copied().filter(|at| ports_of(*at) == key).collect();
             self.fill(own, ports, wanted, plan, &mut create, &mut spare);
         }
-        // A Service without endpoints has one slice that says so.
-        if create.is_empty() && plan.create.len() == before.0 && spare.len() == before.1 {
+        if always && create.is_empty() && plan.create.len() == before.0 && spare.len() == before.1 {
             let empty = self.slice(Vec::new(), Vec::new());
             match spare[..] {
                 [only] if self.says_nothing(only) => spare.clear(),
@@ -205,32 +206,45 @@ impl Family<'_> {
         }
         let labels = changed_map(there.metadata.labels.as_ref(), wanted.metadata.labels.as_ref());
         if let Some(labels) = labels {
-            patch["metadata"] = json!({ "labels": labels });
+            patch["metadata"]["labels"] = labels;
+        }
+        let annotations = changed_map(
+            there.metadata.annotations.as_ref(),
+            wanted.metadata.annotations.as_ref(),
+        );
+        // Annotations of others stay, unless all are copies.
+        if let Some(annotations) = annotations.filter(|_| wanted.metadata.annotations.is_some()) {
+            patch["metadata"]["annotations"] = annotations;
         }
         patch
     }
 
     fn slice(&self, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>) -> EndpointSlice {
-        let meta = &self.service.metadata;
-        let name = meta.name.clone().unwrap_or_default();
-        let reserved = [SERVICE, MANAGED_BY, HEADLESS];
-        let mut labels = meta.labels.clone().unwrap_or_default();
-        labels.retain(|label, _| !reserved.contains(&label.as_str()));
-        labels.extend(headless(self.service).then(|| (HEADLESS.to_owned(), String::new())));
-        labels.insert(SERVICE.to_owned(), name.clone());
-        labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
         EndpointSlice {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{name}-")),
-                namespace: meta.namespace.clone(),
-                labels: Some(labels),
-                owner_references: template::owner_of(self.service).map(|owner| vec![owner]),
-                ..ObjectMeta::default()
-            },
+            metadata: self.blank.clone(),
             address_type: self.family.to_owned(),
             endpoints: Some(endpoints),
             ports: Some(ports),
         }
+    }
+}
+
+/// What all slices of a Service have.
+fn blank(service: &Service) -> ObjectMeta {
+    let meta = &service.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let reserved = [SERVICE, MANAGED_BY, HEADLESS];
+    let mut labels = meta.labels.clone().unwrap_or_default();
+    labels.retain(|label, _| !reserved.contains(&label.as_str()));
+    labels.extend(headless(service).then(|| (HEADLESS.to_owned(), String::new())));
+    labels.insert(SERVICE.to_owned(), name.clone());
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    ObjectMeta {
+        generate_name: Some(format!("{name}-")),
+        namespace: meta.namespace.clone(),
+        labels: Some(labels),
+        owner_references: template::owner_of(service).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
     }
 }
 

@@ -122,15 +122,13 @@ impl Work<'_> {
         let succeeded_count = match self.indexed {
             true => succeeded.count(),
             false => {
-                let new = self
-                    .uncounted(|pod| pod.facts.phase == Phase::Succeeded, true)
-                    .count();
+                let new = self.uncounted(|pod| pod.facts.phase == Phase::Succeeded).count();
                 counted(self.status.succeeded) + self.listed(true).len() as i32 + new as i32
             }
         };
         let failed = {
             let counts = |pod: &Seen| self.is_failed(pod) && self.verdict(pod) != Verdict::Ignore;
-            let new = self.uncounted(counts, false).count();
+            let new = self.uncounted(counts).count();
             counted(self.status.failed) + self.listed(false).len() as i32 + new as i32
         };
         let active: Vec<usize> = (0..self.pods.len())
@@ -228,12 +226,13 @@ impl Work<'_> {
     }
 
     /// Pods that are not in the status yet.
-    fn uncounted(&self, is: impl Fn(&Seen) -> bool, succeeded: bool) -> impl Iterator<Item = &Seen> {
-        let listed = self.listed(succeeded);
+    fn uncounted(&self, is: impl Fn(&Seen) -> bool) -> impl Iterator<Item = &Seen> {
         self.pods.iter().copied().filter(move |pod| {
             pod.tracked
                 && self.has_valid_index(pod)
-                && !listed.iter().any(|uid| **uid == *pod.facts.uid)
+                && ![true, false]
+                    .iter()
+                    .any(|succeeded| self.listed(*succeeded).iter().any(|uid| **uid == *pod.facts.uid))
                 && is(pod)
         })
     }
@@ -256,10 +255,11 @@ impl Work<'_> {
             self.before.completed_indexes.as_deref().unwrap_or_default(),
             self.end,
         );
+        let failed = |pod: &Seen| self.listed(false).iter().any(|uid| **uid == *pod.facts.uid);
         let new = self
             .pods
             .iter()
-            .filter(|pod| pod.tracked && pod.facts.phase == Phase::Succeeded);
+            .filter(|pod| pod.tracked && pod.facts.phase == Phase::Succeeded && !failed(pod));
         before.with(new.filter_map(|pod| pod.index).filter(|index| *index < self.end))
     }
 

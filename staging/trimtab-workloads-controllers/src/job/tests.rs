@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{JobSpec, JobStatus};
+use k8s_openapi::api::batch::v1::{JobSpec, JobStatus, UncountedTerminatedPods};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -205,6 +205,59 @@ fn each_pod_is_counted_in_steps() {
     assert_eq!((fourth.status.succeeded, fourth.create.len()), (Some(1), 0));
 }
 
+/// Containers may exit with 0 when they are told to stop.
+#[test]
+fn what_was_listed_as_failed_stays_so_if_it_ends_well() {
+    let late = spec(json!({"completions": 1, "activeDeadlineSeconds": 10}));
+    let before = status(json!({"startTime": at(900).to_string()}));
+    let first = planned(&late, &before, &[pod("a", "running going")], 1000);
+    let second = planned(&late, &first.status, &[pod("a", "succeeded going")], 1001);
+    for plan in [&first, &second] {
+        let listed = plan.status.uncounted_terminated_pods.clone();
+        let listed = listed.unwrap_or_default();
+        assert_eq!(
+            (listed.succeeded, listed.failed),
+            (None, Some(vec!["a".to_owned()]))
+        );
+    }
+    let third = planned(
+        &late,
+        &second.status,
+        &[pod("a", "succeeded going counted")],
+        1002,
+    );
+    assert_eq!((third.status.succeeded, third.status.failed), (None, Some(1)));
+}
+
+#[test]
+fn what_a_success_makes_needless_is_not_counted() {
+    let policy = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]}});
+    let pods = [
+        pod("a", "succeeded index=0"),
+        pod("b", "running index=1"),
+        pod("c", "running index=2"),
+    ];
+    let first = planned(&spec(policy.clone()), &JobStatus::default(), &pods, 1000);
+    assert_eq!(first.delete, [1, 2]);
+    let going = [
+        pod("a", "succeeded index=0 counted"),
+        pod("b", "running index=1 going"),
+        pod("c", "succeeded index=2 going"),
+    ];
+    let second = planned(&spec(policy), &first.status, &going, 1001);
+    let status = &second.status;
+    assert_eq!(
+        (status.completed_indexes.as_deref(), status.failed),
+        (Some("0"), None)
+    );
+    assert_eq!(
+        status.uncounted_terminated_pods,
+        Some(UncountedTerminatedPods::default())
+    );
+    assert_eq!(second.release, [1, 2]);
+}
+
 #[test]
 fn ends_are_told_with_their_reasons() {
     let policy = json!({"rules": [
@@ -298,7 +351,7 @@ proptest! {
     /// and as many failures as there were.
     #[test]
     fn jobs_end_with_the_right_numbers(
-        steps in prop::collection::vec((0..5_u8, 0..6_usize), 0..60),
+        steps in prop::collection::vec((0..6_u8, 0..6_usize), 0..60),
         completions in 1..6_i32, parallelism in 1..4_i32, indexed in any::<bool>(),
     ) {
         let mode = if indexed { "Indexed" } else { "NonIndexed" };
@@ -317,8 +370,16 @@ proptest! {
                 false
             };
             match what {
-                0 => if let Some(pod) = pods.get_mut(which) { failures += i32::from(set(pod, Phase::Failed)) },
+                0 => if let Some(pod) = pods.get_mut(which) {
+                    let counts = !pod.facts.deleting;
+                    failures += i32::from(set(pod, Phase::Failed) && counts);
+                },
                 1 => if let Some(pod) = pods.get_mut(which) { set(pod, Phase::Succeeded); },
+                // What is being deleted has failed, whatever becomes of it.
+                3 => if let Some(pod) = pods.get_mut(which).filter(|pod| pod.facts.is_active()) {
+                    pod.facts = Arc::new(Facts { deleting: true, ..(*pod.facts).clone() });
+                    failures += 1;
+                },
                 // What is counted may be collected at any time.
                 2 => pods.retain(|pod| pod.tracked || !pod.facts.has_ended()),
                 9 => pods.iter_mut().for_each(|pod| { set(pod, Phase::Succeeded); }),

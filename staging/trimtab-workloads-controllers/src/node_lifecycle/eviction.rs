@@ -1,8 +1,12 @@
 //! Evicts pods from nodes with taints that they do not tolerate, or not for ever.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
+use parking_lot::Mutex;
 use serde_json::json;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::{Cached, Delta};
@@ -32,11 +36,18 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         Delta::Deleted { .. } => false,
         _ => true,
     });
-    let changes = Predicate::updates(|old: &Cached<Node>, new: &Cached<Node>| {
-        place_of(old).taints != place_of(new).taints
+    let changes = Predicate::new(|delta: &Delta<Node>| match delta {
+        Delta::Updated { old, new } => {
+            let (old, new) = (place_of(old), place_of(new));
+            old.taints != new.taints && (drives_out(&old) || drives_out(&new))
+        }
+        delta => drives_out(&place_of(delta.object())),
     });
     manager
-        .controller::<Keyed<ObjectKey>, _>(Evictions { clock: options.clock })
+        .controller::<Keyed<ObjectKey>, _>(Evictions {
+            clock: options.clock,
+            since: Mutex::default(),
+        })
         .named(NAME)
         .reporting_as(NAME)
         .source(Source::watch_related(Watch::new().when(moves), if_tainted))
@@ -61,19 +72,22 @@ fn if_tainted(pod: &Cached<Pod>, caches: &Caches) -> Vec<ObjectKey> {
     tainted.then(|| pod.key().clone()).into_iter().collect()
 }
 
-/// The pods of a node that drives pods out.
+/// The pods of a node.
 fn pods_of(node: &Cached<Node>, caches: &Caches) -> Vec<ObjectKey> {
-    let pods = caches.store::<Pod>().filter(|_| drives_out(&place_of(node)));
+    let pods = caches.store::<Pod>();
     let pods = pods.map(|pods| on_node(&pods, node.name())).unwrap_or_default();
     pods.iter().map(|pod| pod.key().clone()).collect()
 }
 
 struct Evictions {
     clock: Clock,
+    /// Since when pods have had to leave that may stay for a while, where their taints do not say.
+    since: Mutex<HashMap<ObjectKey, Timestamp>>,
 }
 
-/// When a pod has to leave. `None`: it may stay.
-fn due(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Timestamp> {
+/// When a pod has to leave. `None`: it may stay. `first` is since when it has had to, as far as taints do not say: people set
+/// taints without times.
+fn due(taints: &[Taint], tolerations: &[Toleration], first: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let mut due = None;
     for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
         let mut fitting = tolerations
@@ -83,7 +97,7 @@ fn due(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<T
         if fitting.peek().is_none() {
             return Some(now);
         }
-        let since = taint.time_added.as_ref().map_or(now, |time| time.0);
+        let since = taint.time_added.as_ref().map_or(first, |time| time.0);
         for seconds in fitting.filter_map(|toleration| toleration.toleration_seconds) {
             let then = seconds_later(since, seconds.max(0));
             due = Some(due.map_or(then, |soonest: Timestamp| soonest.min(then)));
@@ -94,7 +108,9 @@ fn due(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<T
 
 impl Reconcile<Keyed<ObjectKey>> for Evictions {
     async fn reconcile(&self, turn: &mut Turn<Keyed<ObjectKey>>) -> Result<Next> {
-        let Some(pod) = turn.store::<Pod>()?.get(turn.key()) else {
+        let key = turn.key().clone();
+        let first = self.since.lock().remove(&key);
+        let Some(pod) = turn.store::<Pod>()?.get(&key) else {
             return Ok(Next::Done);
         };
         let seen = facts(&pod);
@@ -104,10 +120,23 @@ impl Reconcile<Keyed<ObjectKey>> for Evictions {
         };
         let now = self.clock.now();
         let tolerations: Option<Vec<Toleration>> = pod.read(["spec", "tolerations"])?;
-        let Some(due) = due(&place_of(&node).taints, &tolerations.unwrap_or_default(), now) else {
+        let since = first.unwrap_or(now);
+        let due = due(
+            &place_of(&node).taints,
+            &tolerations.unwrap_or_default(),
+            since,
+            now,
+        );
+        let Some(due) = due else {
+            if first.is_some() {
+                let message = format!("Cancelling deletion of Pod {key}");
+                let note = Note::normal("TaintManagerEviction", "Evict", message);
+                turn.event_on(&*pod.decode()?, note);
+            }
             return Ok(Next::Done);
         };
         if due > now {
+            self.since.lock().insert(key, since);
             return Ok(Next::After(until(due, now)));
         }
         let message = format!("Marking for deletion Pod {}", pod.key());
@@ -116,7 +145,7 @@ impl Reconcile<Keyed<ObjectKey>> for Evictions {
             Note::normal("TaintManagerEviction", "Evict", message),
         );
         let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint"});
+            "lastTransitionTime": Time(now), "observedGeneration": pod.meta()?.generation, "message": "Taint manager: deleting due to NoExecute taint"});
         let patch =
             Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [target]}}));
         let api: Api<Pod> = Api::namespaced(turn.client().clone(), pod.namespace());
@@ -152,13 +181,14 @@ mod tests {
             (json!([taint("a")]), json!([a_while]), Some(400)),
             (json!([taint("a"), taint("b")]), json!([a_while, shorter]), Some(160)),
             (json!([taint("a"), taint("b")]), json!([forever]), Some(1000)),
+            (json!([{"key": "a", "effect": "NoExecute"}]), json!([a_while]), Some(1200)),
         ];
         for (taints, tolerations, expected) in cases {
             let parsed: Vec<Taint> = serde_json::from_value(taints.clone()).expect("taints");
             let tolerated: Vec<Toleration> =
                 serde_json::from_value(tolerations.clone()).expect("tolerations");
             assert_eq!(
-                due(&parsed, &tolerated, at(1000)),
+                due(&parsed, &tolerated, at(900), at(1000)),
                 expected.map(at),
                 "{taints} {tolerations}"
             );

@@ -23,30 +23,32 @@ use kinds::Replicated;
 pub(crate) const NAME: &str = "replicaset-controller";
 /// The name of the controller of ReplicationControllers.
 pub(crate) const REPLICATION: &str = "replicationcontroller-controller";
+/// The name by which it tells of events.
+const REPLICATION_REPORTER: &str = "replication-controller";
 
 /// How many of them are worked on at once.
 const WORKERS: usize = 16;
 
 /// Describes the controller of ReplicaSets.
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
-    describe_kind::<ReplicaSet>(manager, NAME, options).map(drop)
+    describe_kind::<ReplicaSet>(manager, [NAME, NAME], options).map(drop)
 }
 
 /// Describes the controller of ReplicationControllers.
 pub(crate) fn describe_replication(manager: &Manager, options: &crate::Options) -> Result<()> {
-    describe_kind::<ReplicationController>(manager, REPLICATION, options).map(drop)
+    describe_kind::<ReplicationController>(manager, [REPLICATION, REPLICATION_REPORTER], options).map(drop)
 }
 
 fn describe_kind<K: Replicated>(
     manager: &Manager,
-    name: &str,
+    [name, reporter]: [&str; 2],
     options: &crate::Options,
 ) -> Result<Controller<trimtab_apimachinery_meta::ObjectKey>> {
     let reconciler = Replicas { clock: options.clock };
     manager
         .controller::<K, _>(reconciler)
         .named(name)
-        .reporting_as(name)
+        .reporting_as(reporter)
         .claims::<Pod>(|owner: &K| owner.wanted().selector)
         .workers(WORKERS)
         .start()

@@ -5,6 +5,7 @@ mod decide;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
@@ -329,7 +330,6 @@ impl Work<'_> {
         let meta = &self.set.metadata;
         let owner = template::owner_of(self.set)?;
         let mut pod = template::pod(name(meta), meta.namespace.as_deref(), &template, owner);
-        pod.metadata.generate_name = None;
         pod.metadata.name = Some(pod_name.to_owned());
         let labels = pod.metadata.labels.get_or_insert_default();
         labels.insert(POD_NAME.to_owned(), pod_name.to_owned());
@@ -346,6 +346,7 @@ impl Work<'_> {
     async fn look_after(&self, turn: &mut Turn<StatefulSet>, plan: &Plan) -> Result<()> {
         let mut labels = Vec::new();
         let mut owners = Vec::new();
+        let mut changed = BTreeSet::new();
         let store = turn.store::<PersistentVolumeClaim>()?;
         for at in plan.kept.iter().chain(&plan.condemned) {
             let pod = &self.pods[*at];
@@ -355,6 +356,7 @@ impl Work<'_> {
             if pod.label(POD_NAME).as_deref() != Some(pod.name()) {
                 let wanted = json!({POD_NAME: pod.name(), POD_INDEX: number.to_string()});
                 labels.push((pod.clone(), json!({"metadata": {"labels": wanted}})));
+                changed.insert(pod.name());
             }
             let uid = pod.uid();
             let holder = Holder {
@@ -371,10 +373,15 @@ impl Work<'_> {
                     let patch =
                         json!({"metadata": {"ownerReferences": references, "resourceVersion": version}});
                     owners.push((there, patch));
+                    changed.extend(plan.kept.contains(at).then(|| pod.name()));
                 }
             }
         }
         turn.merge_all(labels).await.failure?;
-        turn.merge_all(owners).await.failure
+        turn.merge_all(owners).await.failure?;
+        for pod in changed {
+            self.tell(turn, "Update", pod, None);
+        }
+        Ok(())
     }
 }

@@ -6,12 +6,12 @@ mod class;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    HostPathVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim,
-    PersistentVolumeClaimStatus, PersistentVolumeSpec, PersistentVolumeStatus,
+    HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus,
+    PersistentVolumeSpec, PersistentVolumeStatus,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use serde_json::json;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::Cached;
@@ -20,7 +20,7 @@ use trimtab_controller_runtime::source::{Caches, Source, Watch};
 use trimtab_controller_runtime::{Manager, Next, Reconcile, Result, Turn};
 
 use crate::workload::clock::Clock;
-use crate::workload::words::{is_taken, words_of};
+use crate::workload::words::{is_taken, reference_to, words_of};
 use choose::{choose, class_of, is_for};
 
 pub use class::install_storage_class;
@@ -40,6 +40,10 @@ const BOUND_BY: &str = "pv.kubernetes.io/bound-by-controller";
 const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// Of a claim: who is to make its volume.
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+/// The same by its older name, which provisioners may still go by.
+const OLD_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-provisioner";
+/// What the names of provisioners begin with that are a part of Kubernetes. There are none here; `no-provisioner` never was one.
+const BUILT_IN: &str = "kubernetes.io/";
 /// Of a claim: where its first pod is to run.
 const NODE: &str = "volume.kubernetes.io/selected-node";
 
@@ -137,11 +141,20 @@ impl Reconcile<PersistentVolumeClaim> for Claims {
         if let Some(at) = choose(&claim, &decoded) {
             return bind(turn, &claim, &all[at]).await;
         }
-        let class = class_of(&claim.spec, &claim.metadata);
-        let class = turn.store::<StorageClass>()?.get(&ObjectKey::cluster(&*class));
+        let name = class_of(&claim.spec, &claim.metadata);
+        let class = turn.store::<StorageClass>()?.get(&ObjectKey::cluster(&*name));
         let Some(class) = class else {
-            let message = "no persistent volumes available for this claim and no storage class is set";
-            turn.event(Note::normal("FailedBinding", "Bind", message));
+            turn.event(match name.is_empty() {
+                true => {
+                    let message =
+                        "no persistent volumes available for this claim and no storage class is set";
+                    Note::normal("FailedBinding", "Bind", message)
+                }
+                false => {
+                    let message = format!("storageclass.storage.k8s.io \"{name}\" not found");
+                    Note::warning("ProvisioningFailed", "Provision", message)
+                }
+            });
             return say(turn, &claim, "Pending", None);
         };
         let class = class.decode()?;
@@ -151,14 +164,19 @@ impl Reconcile<PersistentVolumeClaim> for Claims {
             turn.event(Note::normal("WaitForFirstConsumer", "Bind", message));
             return say(turn, &claim, "Pending", None);
         }
-        if claim.annotations().get(PROVISIONER) != Some(&class.provisioner) {
-            let patch = json!({"metadata": {"annotations": {PROVISIONER: class.provisioner}}});
+        let by = &class.provisioner;
+        if by.starts_with(BUILT_IN) {
+            let message = format!("no volume plugin matched name: {by}");
+            turn.event(Note::warning("ProvisioningFailed", "Provision", message));
+            return say(turn, &claim, "Pending", None);
+        }
+        if claim.annotations().get(PROVISIONER) != Some(by) {
+            let patch = json!({"metadata": {"annotations": {PROVISIONER: by, OLD_PROVISIONER: by}}});
             turn.merge_latest(patch).await?;
         }
         if class.provisioner == SIMULATED {
             provision(turn, &claim, &class).await?;
-        } else if class.provisioner != "kubernetes.io/no-provisioner" {
-            let by = &class.provisioner;
+        } else {
             let message = format!(
                 "Waiting for a volume to be created either by the external provisioner '{by}' or manually by the system \
                  administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
@@ -186,7 +204,7 @@ async fn provision(
         spec: Some(PersistentVolumeSpec {
             access_modes: spec.access_modes,
             capacity: spec.resources.and_then(|resources| resources.requests),
-            claim_ref: Some(reference(claim)),
+            claim_ref: Some(reference_to(claim)),
             host_path: Some(HostPathVolumeSource {
                 path: format!("/simulated/{name}"),
                 type_: None,
@@ -218,12 +236,6 @@ async fn provision(
     }
 }
 
-fn reference(claim: &PersistentVolumeClaim) -> ObjectReference {
-    let mut reference = claim.object_ref(&());
-    reference.field_path = None;
-    reference
-}
-
 /// Has a claim and a volume name each other.
 async fn bind(
     turn: &mut Turn<PersistentVolumeClaim>,
@@ -237,7 +249,7 @@ async fn bind(
         return say(turn, claim, "Pending", None); // it is another one's
     }
     if owner.is_none_or(|owner| owner.uid != claim.metadata.uid) {
-        let mut patch = json!({"metadata": {"resourceVersion": cached.resource_version()}, "spec": {"claimRef": reference(claim)}});
+        let mut patch = json!({"metadata": {"resourceVersion": cached.resource_version()}, "spec": {"claimRef": reference_to(claim)}});
         if owner.is_none() {
             patch["metadata"]["annotations"][BOUND_BY] = "yes".into();
         }

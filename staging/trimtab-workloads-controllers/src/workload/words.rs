@@ -1,5 +1,6 @@
 //! The events that all controllers of pods tell, and the errors that are worth none.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use trimtab_client_coordination::events::Note;
@@ -56,7 +57,33 @@ pub(crate) fn is_taken(error: &Error) -> bool {
     matches!(error, Error::Kube(kube::Error::Api(status)) if status.is_already_exists())
 }
 
+/// The reference to an object in its present version, as objects hold it. Kubernetes says the version, too.
+pub(crate) fn reference_to<K: Reconciled>(object: &K) -> ObjectReference {
+    ObjectReference {
+        resource_version: object.meta().resource_version.clone(),
+        ..object.object_ref(&K::DynamicType::default())
+    }
+}
+
 /// The name of an object that has one.
 pub(crate) fn name(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::batch::v1::Job;
+
+    use super::*;
+
+    #[test]
+    fn references_say_the_kind_and_the_version() {
+        let mut job = Job::default();
+        job.metadata.name = Some("a".to_owned());
+        job.metadata.resource_version = Some("7".to_owned());
+        let reference = reference_to(&job);
+        assert_eq!(reference.kind.as_deref(), Some("Job"));
+        assert_eq!(reference.api_version.as_deref(), Some("batch/v1"));
+        assert_eq!(reference.resource_version.as_deref(), Some("7"));
+    }
 }

@@ -1,11 +1,15 @@
-//! DaemonSets: a pod on each node, and its replacement.
+//! DaemonSets: a pod on each node, and its replacement; and pods that have to leave nodes.
+
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use crate::kit::{Cluster, images, template};
+use crate::kit::{Cluster, image_pod, images, template};
 
 async fn node(cluster: &Cluster, name: &str, taints: Value) {
     let node: Node = serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"taints": taints}}))
@@ -61,5 +65,55 @@ async fn every_node_that_fits_has_its_pod() {
         .await
         .expect("it is deleted");
     cluster.until_all::<Pod>(|pods| pods.len() == 2).await;
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_leave_a_tainted_node_when_their_time_is_over() {
+    let Some(cluster) = Cluster::alone(&["taint-eviction"]).await else {
+        return;
+    };
+    node(&cluster, "n", json!([])).await;
+    let toleration = json!({"key": "k", "operator": "Exists", "effect": "NoExecute"});
+    for (name, seconds) in [("stays", None), ("brief", Some(60)), ("goes", Some(0))] {
+        let mut pod = image_pod(name, "web", "1");
+        pod["spec"]["nodeName"] = json!("n");
+        pod["spec"]["tolerations"] = json!([toleration]);
+        pod["spec"]["tolerations"][0]["tolerationSeconds"] = json!(seconds);
+        cluster.create::<Pod>(pod).await;
+    }
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let taint = async |taints: Value| {
+        let patch = Patch::Merge(json!({"spec": {"taints": taints}}));
+        let patched = nodes.patch("n", &PatchParams::default(), &patch).await;
+        patched.expect("it is tainted");
+    };
+    // People give no times with their taints.
+    let tainted = json!([{"key": "k", "effect": "NoExecute"}]);
+    taint(tainted.clone()).await;
+    let left = |pods: &[Pod]| {
+        let staying = pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        staying.map(ResourceExt::name_any).collect::<Vec<_>>()
+    };
+    cluster
+        .until_all::<Pod>(|pods| left(pods) == ["brief", "stays"])
+        .await;
+    sleep(Duration::from_secs(40)).await;
+    taint(json!(null)).await;
+    let events = cluster.events("brief").await;
+    assert_eq!(
+        events,
+        ["taint-eviction-controller: TaintManagerEviction Cancelling deletion of Pod default/brief"]
+    );
+    taint(tainted).await;
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(
+        left(&cluster.list::<Pod>().await),
+        ["brief", "stays"],
+        "its time began anew"
+    );
+    cluster.until_all::<Pod>(|pods| left(pods) == ["stays"]).await;
     cluster.end().await;
 }

@@ -62,6 +62,12 @@ async fn an_update_replaces_all_pods_within_its_bounds() {
     );
     assert_eq!(images(&cluster.list::<Pod>().await), [("2".to_owned(), 8)].into());
     assert_eq!(web.annotations()[REVISION], "2");
+    let generation = web.metadata.generation;
+    assert_eq!(
+        generation,
+        Some(2),
+        "what the controller notes is no change of the Deployment"
+    );
     assert_eq!(reason(&web, "Progressing"), "NewReplicaSetAvailable");
     assert_eq!(reason(&web, "Available"), "MinimumReplicasAvailable");
 

@@ -73,7 +73,7 @@ async fn sizes_follow_the_load() {
     let events = cluster.events("web").await;
     assert!(
         events.iter().any(|event| event
-            == "horizontal-pod-autoscaler: SuccessfulRescale New size: 4; reason: cpu above target"),
+            == "horizontal-pod-autoscaler: SuccessfulRescale New size: 4; reason: cpu resource utilization (percentage of request) above target"),
         "{events:?}"
     );
     cluster.end().await;
@@ -81,9 +81,7 @@ async fn sizes_follow_the_load() {
 
 #[tokio::test(start_paused = true)]
 async fn budgets_and_quotas_count_what_is_there() {
-    let Some(cluster) = Cluster::alone(&["replicaset", "disruption", "resourcequota"]).await else {
-        return;
-    };
+    let cluster = Cluster::start(&["replicaset", "disruption", "resourcequota"]).await;
     cluster.create::<ReplicaSet>(replica_set(3)).await;
     let budget = json!({"metadata": {"name": "web"}, "spec": {"maxUnavailable": "34%", "selector": {"matchLabels": {"app": "web"}}}});
     cluster.create::<PodDisruptionBudget>(budget).await;
@@ -258,6 +256,44 @@ async fn claims_are_given_volumes() {
         }
         sleep(Duration::from_millis(50)).await;
     }
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_have_the_claims_that_they_declare() {
+    let cluster = Cluster::start(&["ephemeral-volume"]).await;
+    let mut pod = image_pod("web", "web", "1");
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": spec});
+    pod["spec"]["volumes"] = json!([{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]);
+    let pod = cluster.create::<Pod>(pod).await;
+    let claim = cluster
+        .until::<PersistentVolumeClaim>("web-scratch", |_| true)
+        .await;
+    assert_eq!(claim.labels()["a"], "b");
+    let owner = &claim.owner_references()[0];
+    assert_eq!(
+        (&*owner.kind, Some(&owner.uid)),
+        ("Pod", pod.metadata.uid.as_ref())
+    );
+    assert_eq!(
+        (owner.controller, owner.block_owner_deletion),
+        (Some(true), Some(true))
+    );
+
+    // One that is another's is not taken.
+    let mut other = image_pod("other", "web", "1");
+    other["spec"]["volumes"] = json!([{"name": "x", "ephemeral": {"volumeClaimTemplate": template}}]);
+    let foreign = json!({"metadata": {"name": "other-x"}, "spec": spec});
+    cluster.create::<PersistentVolumeClaim>(foreign).await;
+    cluster.create::<Pod>(other).await;
+    let events = cluster.events("other").await;
+    assert!(
+        events
+            .iter()
+            .any(|event| event.starts_with("ephemeral_volume: FailedBinding ephemeral volume x: PVC ")),
+        "{events:?}"
+    );
     cluster.end().await;
 }
 

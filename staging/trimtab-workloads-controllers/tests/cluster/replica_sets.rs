@@ -166,5 +166,10 @@ async fn replication_controllers_do_the_same() {
         pods.iter()
             .all(|pod| pod.owner_references()[0].kind == "ReplicationController")
     );
+    let events = cluster.events("old").await;
+    assert!(
+        events[0].starts_with("replication-controller: SuccessfulCreate"),
+        "{events:?}"
+    );
     cluster.end().await;
 }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
@@ -145,6 +146,40 @@ async fn endpoints_follow_pods() {
                 .iter()
                 .all(|endpoints| endpoints.metadata.name.as_deref() != Some("web"))
         })
+        .await;
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_by_hand_are_mirrored() {
+    let cluster = Cluster::start(&["endpointslicemirroring"]).await;
+    cluster
+        .create::<Service>(json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 80}]}}))
+        .await;
+    let written = json!({"metadata": {"name": "db"}, "subsets": [{"addresses": [{"ip": "1.2.3.4"}], "ports": [{"port": 80}]}]});
+    cluster.create::<Endpoints>(written).await;
+    let addresses = |slice: &EndpointSlice| -> Vec<String> {
+        let endpoints = slice.endpoints.iter().flatten();
+        endpoints.flat_map(|one| one.addresses.clone()).collect()
+    };
+    let slices = cluster
+        .until_all::<EndpointSlice>(|slices| !slices.is_empty())
+        .await;
+    assert_eq!(addresses(&slices[0]), ["1.2.3.4"]);
+    assert_eq!(slices[0].labels()["kubernetes.io/service-name"], "db");
+    let moved = json!({"subsets": [{"addresses": [{"ip": "1.2.3.5"}], "ports": [{"port": 80}]}]});
+    cluster.merge::<Endpoints>("db", moved).await;
+    cluster
+        .until_all::<EndpointSlice>(|slices| slices.len() == 1 && addresses(&slices[0]) == ["1.2.3.5"])
+        .await;
+    cluster
+        .merge::<Endpoints>(
+            "db",
+            json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}),
+        )
+        .await;
+    cluster
+        .until_all::<EndpointSlice>(|slices| slices.is_empty())
         .await;
     cluster.end().await;
 }

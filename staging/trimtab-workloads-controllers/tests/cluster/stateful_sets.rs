@@ -42,6 +42,7 @@ async fn pods_have_names_claims_and_an_order() {
     let labels = pods[1].labels();
     assert_eq!(labels["statefulset.kubernetes.io/pod-name"], "db-1");
     assert_eq!(labels["apps.kubernetes.io/pod-index"], "1");
+    assert_eq!(pods[1].metadata.generate_name.as_deref(), Some("db-"));
     let spec = pods[1].spec.as_ref().expect("a spec");
     assert_eq!(
         (spec.hostname.as_deref(), spec.subdomain.as_deref()),

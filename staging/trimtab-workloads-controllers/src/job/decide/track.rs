@@ -25,6 +25,7 @@ impl Work<'_> {
         );
         let ends = self.stored_ending().is_some();
         let fails = ending.as_ref().is_some_and(|ending| !ending.well);
+        let well = ending.as_ref().is_some_and(|ending| ending.well);
         let mut indexes = Vec::new();
         let mut uncounted = self.status.uncounted_terminated_pods.take().unwrap_or_default();
         let listed = |uncounted: &UncountedTerminatedPods| {
@@ -33,7 +34,10 @@ impl Work<'_> {
         };
         for (at, pod) in self.pods.iter().enumerate().filter(|(_, pod)| pod.tracked) {
             let uid = &*pod.facts.uid;
-            let (succeeds, failed) = (pod.facts.phase == Phase::Succeeded, self.is_failed(pod));
+            // What was listed as failed, since it was being deleted, stays that, even if it ends well: servers refuse lists with both.
+            let listed_failed = is_stored(&stored.failed, uid);
+            let succeeds = pod.facts.phase == Phase::Succeeded && !listed_failed;
+            let failed = self.is_failed(pod) || listed_failed;
             if self.deleting {
                 self.plan.release.push(at);
                 continue;
@@ -47,9 +51,13 @@ impl Work<'_> {
             if listed(&uncounted) + indexes.len() >= MOST {
                 break; // the rest comes in the next turn
             }
+            // What is no longer needed once the Job has succeeded is no failure, and no success either.
+            let spared = well && pod.facts.deleting && pod.facts.phase != Phase::Failed && !listed_failed;
             let valid = self.has_valid_index(pod);
-            let is_recorded = if succeeds && self.indexed {
-                let index = pod.index.filter(|_| valid && !is_stored(&stored.failed, uid));
+            let is_recorded = if spared {
+                true
+            } else if succeeds && self.indexed {
+                let index = pod.index.filter(|_| valid);
                 indexes.extend(index);
                 index.is_none_or(|index| stored_indexes.has(index))
             } else if succeeds {
