@@ -316,6 +316,19 @@ pub(crate) async fn begin(
         .expect("answers")
 }
 
+/// The next so many events of a watch.
+pub(crate) async fn watched(body: &mut Body, wanted: usize) -> Vec<Value> {
+    let mut text = String::new();
+    while text.lines().filter(|line| line.ends_with('}')).count() < wanted {
+        let frame = tokio::time::timeout(DEADLINE, body.frame()).await;
+        let frame = frame.unwrap_or_else(|_| panic!("no more than {text}"));
+        let frame = frame.expect("goes on").expect("is whole");
+        text.push_str(&String::from_utf8_lossy(frame.data_ref().expect("data")));
+    }
+    let events = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    events.collect()
+}
+
 /// A connection to a server that is known by this authority, with no certificate of one's own.
 pub(crate) async fn connect<B>(
     address: SocketAddr,

@@ -7,6 +7,7 @@ mod kit;
 mod observed;
 mod proxied;
 mod reasons;
+mod replicas;
 mod rotated;
 mod same;
 mod upgraded;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
-use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use trimtab_apiserver_aggregation::kit::{ApiError, Asked, Computed, ExtensionServer};
@@ -15,7 +14,7 @@ use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_core::extensions::Body;
 
-use crate::kit::{Answer, DEADLINE, World, begin, definition, send};
+use crate::kit::{Answer, World, begin, definition, send, watched};
 
 const LOADS: &str = "/apis/samples.test/v1/loads";
 
@@ -42,15 +41,8 @@ impl Computed for Loads {
 
 /// The next so many events, as their types, names, and loads.
 async fn events(body: &mut Body, wanted: usize) -> Vec<String> {
-    let mut text = String::new();
-    while text.lines().filter(|line| line.ends_with('}')).count() < wanted {
-        let frame = tokio::time::timeout(DEADLINE, body.frame()).await;
-        let frame = frame.unwrap_or_else(|_| panic!("no more than {text}"));
-        let frame = frame.expect("goes on").expect("is whole");
-        text.push_str(&String::from_utf8_lossy(frame.data_ref().expect("data")));
-    }
-    let told = text.lines().map(|line| {
-        let event: Value = serde_json::from_str(line).expect("JSON");
+    let told = watched(body, wanted).await;
+    let told = told.iter().map(|event| {
         let object = &event["object"];
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         format!(
