@@ -31,7 +31,8 @@ struct Cli {
     )]
     controllers: Vec<String>,
 
-    /// Seconds for which a namespace is left alone when its deletion begins; 0 will do where there is one API server
+    /// Seconds for which a namespace is kept after its deletion began, even if it is empty: servers that do not know of it yet may let
+    /// more into it. 0 will do where there is one API server
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     namespace_deletion_delay: u64,
 

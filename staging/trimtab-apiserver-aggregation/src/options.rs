@@ -15,7 +15,7 @@ use crate::aggregator::{Aggregator, Config};
 const CLIENT: &str = "front-proxy-client";
 
 /// The flags of an aggregator.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AggregatorOptions {
     /// The certificate by which extension API servers know this server (PEM) [default: one that is made, unless
     /// --requestheader-client-ca-file is given]
@@ -25,6 +25,20 @@ pub struct AggregatorOptions {
     /// The key of --proxy-client-cert-file (PEM)
     #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
     pub proxy_client_key_file: Option<PathBuf>,
+
+    /// Whether a redirect by an extension API server is refused with 502, instead of being passed on to the client
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub aggregator_reject_forwarding_redirect: bool,
+}
+
+impl Default for AggregatorOptions {
+    fn default() -> Self {
+        Self {
+            proxy_client_cert_file: None,
+            proxy_client_key_file: None,
+            aggregator_reject_forwarding_redirect: true,
+        }
+    }
 }
 
 /// Options that cannot be followed.
@@ -81,6 +95,11 @@ impl AggregatorOptions {
             };
             let config = Config {
                 proxy_client: client.map(|pair| (pair.certificate, pair.key)),
+                proxy_client_files: self
+                    .proxy_client_cert_file
+                    .clone()
+                    .zip(self.proxy_client_key_file.clone()),
+                rejects_redirects: self.aggregator_reject_forwarding_redirect,
                 ..Config::default()
             };
             let aggregator = Aggregator::new(config).map_err(AggregatorError::Unusable)?;

@@ -23,6 +23,7 @@ use crate::registry::Registry;
 
 pub use crate::crd::{Convert, define};
 pub use crate::discovery::priority as version_rank;
+pub use crate::files::Files;
 pub use crate::http::respond::{Body, text as plain_text};
 pub use crate::webhook::{
     CallError, Dialer, Endpoint, Identity, Resolver, ServerTrust, explain_error, identity_from_pem,

@@ -23,6 +23,7 @@ pub mod status;
 mod ambient;
 mod crd;
 mod discovery;
+mod files;
 mod flow;
 mod http;
 mod metrics;

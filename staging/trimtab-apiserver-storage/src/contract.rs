@@ -349,6 +349,15 @@ pub enum Error {
         /// The store's path.
         path: String,
     },
+    /// What was to become the store was cut off before it was whole.
+    #[error(
+        "{path} is there: a restore, or a migration, into this directory was cut off. Run it again (it begins anew), or delete \
+         that file to begin with an empty store"
+    )]
+    Unfinished {
+        /// The file that is not whole.
+        path: String,
+    },
     /// The store's files are damaged, or not ours.
     #[error("{path} cannot be read as a trimtab store: {why}")]
     Corrupt {
@@ -374,6 +383,10 @@ pub enum Error {
     #[error("the store is closed")]
     Closed,
 }
+
+/// The key that is there while a migration into a store has not ended: what the store holds is not whole until it is gone. Its
+/// value is a JSON object that names the source (`from`).
+pub const MIGRATION: &str = "/registry.trimtab-migration";
 
 /// What a store says of itself, for metrics. What it does not know, or does not have, is `None`.
 #[derive(Clone, Debug, Default)]

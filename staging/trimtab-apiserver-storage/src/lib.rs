@@ -16,9 +16,9 @@ mod state;
 
 pub use config::Config;
 pub use contract::{
-    Compare, DiskUse, Error, Event, EventKind, Figures, KeyValue, Op, RangeRequest, RangeResponse, Result,
-    Revision, SYNC_MILLIS, Snapshot, SnapshotEntry, Store, Txn, TxnResponse, WatchBatch, WatchRequest,
-    WatchStream,
+    Compare, DiskUse, Error, Event, EventKind, Figures, KeyValue, MIGRATION, Op, RangeRequest, RangeResponse,
+    Result, Revision, SYNC_MILLIS, Snapshot, SnapshotEntry, Store, Txn, TxnResponse, WatchBatch,
+    WatchRequest, WatchStream,
 };
 pub use embedded::EmbeddedStore;
 pub use etcd::{

@@ -34,6 +34,16 @@ impl MemoryStore {
         Self::holding(State::default(), config)
     }
 
+    /// An empty store that begins at this revision: what was before is compacted. Where several hold the same by themselves, a
+    /// revision of one is then no revision of another.
+    ///
+    /// # Panics
+    ///
+    /// As [`MemoryStore::new`].
+    pub fn starting_at(revision: Revision, config: Config) -> Self {
+        Self::holding(State::starting_at(revision, revision), config)
+    }
+
     /// A store made of a backup; it begins `bump` revisions after the backup, at least one.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures::io::{copy_buf, sink};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{Request, Status};
 use kube::{Client, Error, Resource as _};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::resources::Resource;
 
@@ -23,6 +25,9 @@ pub(crate) fn post_params() -> PostParams {
 
 /// How long one request may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Objects per page of a list.
+pub(crate) const PER_PAGE: u32 = 500;
 
 /// Why a request failed. All of these may pass.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,32 @@ pub(crate) async fn delete_all(
         Ok(())
     })
     .await
+}
+
+/// How many objects of a resource there are in a namespace: what the server says is left after the first one.
+pub(crate) async fn count(client: &Client, resource: &Resource, namespace: &str) -> Result<u64, LiveError> {
+    #[derive(Deserialize)]
+    struct Page {
+        metadata: ListMeta,
+        items: Option<Vec<IgnoredAny>>, // `null`, where there is none
+    }
+
+    let path = DynamicObject::url_path(&resource.api, Some(namespace));
+    let mut params = ListParams::default().limit(1);
+    let mut count = 0;
+    loop {
+        let request = Request::new(path.clone()).list_metadata(&params);
+        let request = request.map_err(Error::BuildRequest)?;
+        let page: Page = patiently(client.request(request)).await?;
+        count += page.items.map_or(0, |items| items.len()) as u64;
+        let left = page.metadata.remaining_item_count;
+        match (left, page.metadata.continue_.filter(|token| !token.is_empty())) {
+            (Some(left), _) => return Ok(count + u64::try_from(left).unwrap_or_default()),
+            // This one does not count for others.
+            (None, Some(token)) => params = ListParams::default().limit(PER_PAGE).continue_token(&token),
+            (None, None) => return Ok(count),
+        }
+    }
 }
 
 /// Waits for a request, but not for ever.

@@ -16,8 +16,9 @@ pub struct Options {
     /// Which controllers to run: names, `*` for all that are not named, `-name` for all but this one. A name counts from
     /// the list's beginning, the first one that says something of a controller decides.
     pub controllers: Vec<String>,
-    /// How long a namespace is left alone after its deletion began: the servers of a cluster that has several may still
-    /// let objects into it. Nothing is needed with one server. Default 5 s.
+    /// How long after its deletion began a namespace is looked at a last time and let go. It is emptied at once; but the
+    /// servers of a cluster that has several may let objects into it for a while. Nothing is needed with one server.
+    /// Default 5 s.
     pub namespace_delay: Duration,
     /// The certificates by which pods know the server, in PEM form, to be published in every namespace. Default none:
     /// then nothing is published. See [`Options::for_server`].

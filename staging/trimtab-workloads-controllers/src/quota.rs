@@ -12,12 +12,14 @@ use k8s_openapi::api::core::v1::{
 use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::quota::{self, Amounts, Counted};
-use trimtab_apimachinery_meta::{GroupResource, ObjectKey};
+use trimtab_apimachinery_meta::{GroupResource, ObjectKey, Quantity};
 use trimtab_client_cache::{Cached, Delta};
 use trimtab_controller_runtime::predicate::Predicate;
 use trimtab_controller_runtime::source::{Caches, Source, Watch};
-use trimtab_controller_runtime::{Manager, Next, Reconcile, Reconciled, Result, Turn};
+use trimtab_controller_runtime::{Error, Manager, Next, Reconcile, Reconciled, Result, Turn};
 
+use crate::live;
+use crate::resources::{Recent, Resources};
 use crate::workload::clock::Clock;
 use crate::workload::pods::facts;
 
@@ -30,6 +32,8 @@ const WORKERS: usize = 5;
 const RESYNC: Duration = Duration::from_secs(5 * 60);
 /// When a quota that was corrected is counted again: something may have been let in that was not to be seen yet.
 const AGAIN: Duration = Duration::from_secs(10);
+/// What the names of counts of any kind begin with.
+const COUNT: &str = "count/";
 
 /// Describes the controller.
 pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()> {
@@ -38,7 +42,10 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         facts(old).has_ended() != facts(new).has_ended() || facts(old).deleting != facts(new).deleting
     });
     manager
-        .controller::<ResourceQuota, _>(Quotas { clock: options.clock })
+        .controller::<ResourceQuota, _>(Quotas {
+            clock: options.clock,
+            served: Recent::default(),
+        })
         .named(NAME)
         .watching(Watch::new().when(Predicate::part(["spec"])))
         .source(gone::<Pod>(ends))
@@ -87,6 +94,7 @@ fn gone<T: Reconciled>(updates: Predicate<T>) -> Source<ObjectKey> {
 
 struct Quotas {
     clock: Clock,
+    served: Recent,
 }
 
 impl Reconcile<ResourceQuota> for Quotas {
@@ -117,17 +125,27 @@ impl Reconcile<ResourceQuota> for Quotas {
         }
         let before = serde_json::to_value(&quota.status)?;
         let before = quota::amounts(&before["used"]);
-        // Of what is not counted here, the server's own count stays.
+        let others: Vec<_> = hard
+            .keys()
+            .filter(|name| !known.contains(name))
+            .cloned()
+            .collect();
+        let mut asked = false;
+        for name in others.iter().filter(|_| terms.is_empty()) {
+            if let Some(count) = self.count(turn, name).await? {
+                asked = true;
+                used.insert(name.clone(), Quantity::whole(count));
+                known.push(name.clone());
+            }
+        }
+        // Of what cannot be counted, the server's own count stays.
         let mut counted = Amounts::new();
         for name in hard.keys() {
             let amount = match known.contains(name) {
                 true => used.get(name).copied(),
                 false => before.get(name).copied(),
             };
-            counted.insert(
-                name.clone(),
-                amount.unwrap_or_else(|| trimtab_apimachinery_meta::Quantity::whole(0)),
-            );
+            counted.insert(name.clone(), amount.unwrap_or_else(|| Quantity::whole(0)));
         }
         let status: BTreeMap<_, _> = [
             ("hard", quota::to_value(&hard)),
@@ -141,7 +159,31 @@ impl Reconcile<ResourceQuota> for Quotas {
             turn.put_status(quota.status.as_ref(), &status)?;
             return Ok(Next::After(AGAIN));
         }
-        Ok(Next::Done)
+        // Nobody says when an object of a kind that is not watched is gone.
+        Ok(if asked { Next::After(AGAIN) } else { Next::Done })
+    }
+}
+
+impl Quotas {
+    /// How many objects there are of a kind that is not watched here, by the name of its count: `count/widgets.example.com`.
+    /// `None`: it is no such name, or such objects are not served now.
+    async fn count(&self, turn: &Turn<ResourceQuota>, name: &str) -> Result<Option<i64>> {
+        let Some(of) = name.strip_prefix(COUNT) else {
+            return Ok(None);
+        };
+        let (plural, group) = of.split_once('.').unwrap_or((of, ""));
+        let has = |served: &Resources| served.listed(group, plural).is_some();
+        let served = self.served.get(turn.client(), has).await;
+        let served = served.map_err(Error::other)?;
+        let Some(resource) = served
+            .listed(group, plural)
+            .filter(|resource| resource.namespaced)
+        else {
+            return Ok(None);
+        };
+        let counted = live::count(turn.client(), resource, &turn.key().namespace).await;
+        let counted = counted.map_err(Error::other)?;
+        Ok(Some(i64::try_from(counted).unwrap_or(i64::MAX)))
     }
 }
 

@@ -1,14 +1,19 @@
 //! What the server serves: resources by kind, as discovery tells.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use kube::core::ApiResource;
 use kube::core::discovery::v2::{APIGroupDiscovery, APIResourceDiscovery};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// How long discovery may take. client-go's figure.
 const PATIENCE: Duration = Duration::from_secs(32);
+/// How old what was found may be, where it need not be new. kube-controller-manager asks as often.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// One resource of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub(crate) struct Resource {
     /// Whether this is the version by which the group's objects of this kind are to be read: the most preferred one
     /// that has it.
     preferred: bool,
+    /// Whether it has the subresource `scale`.
+    pub(crate) scales: bool,
     verbs: Vec<String>,
 }
 
@@ -28,6 +35,10 @@ pub(crate) struct Resources {
     /// Versions of groups whose own server does not answer, and what it said.
     failed: BTreeMap<String, String>,
 }
+
+/// All that is served, as it was half a minute ago at most.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Mutex<Option<(Instant, Arc<Resources>)>>);
 
 /// Discovery failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +79,10 @@ impl Resource {
             },
             namespaced: found.scope.as_deref() == Some("Namespaced"),
             preferred,
+            scales: found
+                .subresources
+                .iter()
+                .any(|subresource| subresource.subresource.as_deref() == Some("scale")),
             verbs: found.verbs.clone(),
         })
     }
@@ -88,6 +103,28 @@ impl std::fmt::Display for Resource {
             ..
         } = &self.api;
         write!(f, "{group}/{version}, Resource={plural}")
+    }
+}
+
+// === impl Recent ===
+
+impl Recent {
+    /// What is served. Asks the server if that was too long ago, or lacks what is looked for. Cancel safe.
+    pub(crate) async fn get(
+        &self,
+        client: &Client,
+        has: impl FnOnce(&Resources) -> bool,
+    ) -> Result<Arc<Resources>, DiscoveryError> {
+        let mut known = self.0.lock().await;
+        if let Some((since, resources)) = &*known
+            && since.elapsed() < FRESH
+            && has(resources)
+        {
+            return Ok(resources.clone());
+        }
+        let found = Arc::new(Resources::discover(client).await?);
+        *known = Some((Instant::now(), found.clone()));
+        Ok(found)
     }
 }
 
@@ -149,6 +186,12 @@ impl Resources {
             .iter()
             .filter(|resource| resource.preferred)
             .filter(usable)
+    }
+
+    /// The resource of this plural, if it can be listed.
+    pub(crate) fn listed(&self, group: &str, plural: &str) -> Option<&Resource> {
+        let mut found = self.preferred(&["list"]);
+        found.find(|resource| resource.api.group == group && resource.api.plural == plural)
     }
 
     /// The resource of a kind. A version that is not served is taken for one that is: all versions of a group have the

@@ -8,6 +8,7 @@ mod certificates;
 #[path = "../../../staging/trimtab-apiserver-storage/tests/contract/etcd/process.rs"]
 mod process;
 
+mod halfway;
 mod kubectl;
 mod layout;
 mod migrated;

@@ -16,9 +16,9 @@ use crate::operated::{Operated, Writer, fill, put, runtime, watch_from};
 use crate::process::versions;
 
 /// What a key is compared by: its value, whether it expires, and its revisions.
-type Held = BTreeMap<Bytes, (Bytes, bool, (Revision, Revision))>;
+pub(crate) type Held = BTreeMap<Bytes, (Bytes, bool, (Revision, Revision))>;
 
-async fn held(mut snapshot: Snapshot) -> (Revision, Held) {
+pub(crate) async fn held(mut snapshot: Snapshot) -> (Revision, Held) {
     let mut all = Held::new();
     while let Some(part) = snapshot.entries.try_next().await.expect("reads") {
         all.extend(part.into_iter().map(|e| {
@@ -29,11 +29,11 @@ async fn held(mut snapshot: Snapshot) -> (Revision, Held) {
     (snapshot.revision, all)
 }
 
-fn in_dir(dir: &Path) -> (Revision, Held) {
+pub(crate) fn in_dir(dir: &Path) -> (Revision, Held) {
     runtime().block_on(held(EmbeddedStore::read(dir).expect("reads")))
 }
 
-fn in_etcd(cluster: &Operated, prefix: &str) -> (Revision, Held) {
+pub(crate) fn in_etcd(cluster: &Operated, prefix: &str) -> (Revision, Held) {
     runtime().block_on(async {
         let config = cluster.config(&["http"]).below("/registry", prefix);
         let store = EtcdStore::connect(config).await.expect("etcd answers");
@@ -42,14 +42,14 @@ fn in_etcd(cluster: &Operated, prefix: &str) -> (Revision, Held) {
 }
 
 /// Without revisions, which etcd gives anew.
-fn plain(held: &Held) -> BTreeMap<&Bytes, (&Bytes, bool)> {
+pub(crate) fn plain(held: &Held) -> BTreeMap<&Bytes, (&Bytes, bool)> {
     held.iter()
         .map(|(key, (value, ends, _))| (key, (value, *ends)))
         .collect()
 }
 
 /// A store with many small keys, custom resources, large and binary values, and events that expire.
-fn store_in(dir: &Path, keys: usize) {
+pub(crate) fn store_in(dir: &Path, keys: usize) {
     let small = (0..keys).map(|n| {
         (
             format!("/registry/configmaps/default/c{n:05}"),
@@ -106,7 +106,7 @@ fn raw(kubectl: &Kubectl, path: &str) -> Value {
     serde_json::from_str(&kubectl.ok(&["get", "--raw", path])).expect("JSON")
 }
 
-fn migrate<'a>(from: &'a str, to: &'a str, servers: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn migrate<'a>(from: &'a str, to: &'a str, servers: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let usual = ["migrate", "--from", from, "--to", to, "--etcd-servers", servers];
     [&usual[..], more].concat()
 }

@@ -59,9 +59,9 @@ pub use trimtab_apiserver_core::{ApiServer, ApiService, StartError};
 pub mod extension {
     #[doc(inline)]
     pub use trimtab_apiserver_aggregation::kit::{
-        ApiError, Asked, Builder, Change, Changes, Computed, Convert, Definition, DefinitionError,
-        Delegation, DelegationError, ExtensionServer, Kept, Name, ServerError, Storage, StorageError,
-        Trusted,
+        Admission, ApiError, Asked, Attributes, Builder, Change, Changes, Computed, Convert, Definition,
+        DefinitionError, Delegation, DelegationError, ExtensionServer, Kept, Name, Operation, ServerError,
+        Storage, StorageError, Trusted,
     };
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod service;
 mod status;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use trimtab_apiserver_core::extensions::{
-    Backend, Extensions, Group, Identity, Picture, Version, Within, identity_from_pem,
+    Backend, Extensions, Files, Group, Identity, Picture, ServerTrust, Version, Within, identity_from_pem,
+    outward_config,
 };
 use trimtab_apiserver_core::registry::keys;
 use trimtab_apiserver_storage::{Error, Event, EventKind, RangeRequest, WatchRequest, WatchStream};
@@ -38,6 +40,10 @@ pub struct Config {
     /// The certificate and the key (PEM) by which other servers know this one, and believe it who asks; `None` for nothing that
     /// they would believe.
     pub proxy_client: Option<(String, String)>,
+    /// The files of that certificate and key; they are read again when they change.
+    pub proxy_client_files: Option<(PathBuf, PathBuf)>,
+    /// Whether a redirect by another server is refused with 502, instead of being passed on to the client.
+    pub rejects_redirects: bool,
     /// Whether APIServices are written for what the server has itself.
     pub registers: bool,
 }
@@ -47,6 +53,9 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Aggregator {
     identity: Option<Identity>,
+    /// The files that it is of, if it is of some, and what was in them.
+    files: Vec<(PathBuf, String)>,
+    rejects_redirects: bool,
     registers: bool,
 }
 
@@ -54,6 +63,7 @@ pub struct Aggregator {
 struct Following {
     within: Within,
     identity: Option<Identity>,
+    rejects_redirects: bool,
     prefix: String,
     known: BTreeMap<String, Arc<Value>>,
     registered: BTreeMap<String, Registered>,
@@ -67,6 +77,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             proxy_client: None,
+            proxy_client_files: None,
+            rejects_redirects: true,
             registers: true,
         }
     }
@@ -81,11 +93,16 @@ impl Aggregator {
     ///
     /// A text that says why the certificate or the key cannot be used.
     pub fn new(config: Config) -> Result<Self, String> {
-        let identity = config
-            .proxy_client
-            .map(|(certificate, key)| identity_from_pem(&certificate, &key));
+        let shown = config.proxy_client.as_ref();
+        let identity = shown.map(|(certificate, key)| identity_from_pem(certificate, key));
+        let (certificate, key) = config.proxy_client.clone().unwrap_or_default();
+        let files = config
+            .proxy_client_files
+            .map(|(of_certificate, of_key)| vec![(of_certificate, certificate), (of_key, key)]);
         Ok(Self {
             identity: identity.transpose()?,
+            files: files.unwrap_or_default(),
+            rejects_redirects: config.rejects_redirects,
             registers: config.registers,
         })
     }
@@ -98,14 +115,13 @@ impl Extensions for Aggregator {
         let resource = table
             .any_version(GROUP, PLURAL)
             .ok_or("there is no resource for APIServices")?;
-        let identity = self
-            .identity
-            .as_ref()
-            .map(|(chain, key)| (chain.clone(), key.clone_key()));
+        let identity = self.identity.as_ref().map(same);
+        let files = Files::new(self.files.clone());
         let mut following = Following {
             prefix: keys::collection_prefix(resource, ""),
             within: within.clone(),
             identity,
+            rejects_redirects: self.rejects_redirects,
             known: BTreeMap::new(),
             registered: BTreeMap::new(),
             remotes: BTreeMap::new(),
@@ -121,7 +137,7 @@ impl Extensions for Aggregator {
             tokio::select! {
                 biased;
                 () = within.stop.cancelled() => {}
-                () = following.follow(watch, sender) => {}
+                () = following.follow(watch, sender, files) => {}
                 () = register::keep(within.clone(), receiver, registers) => {}
             }
             // They end by themselves, by the same token.
@@ -153,7 +169,7 @@ impl Following {
     }
 
     /// Keeps up with all changes. It never ends.
-    async fn follow(mut self, mut watch: WatchStream, known: watch::Sender<Known>) {
+    async fn follow(mut self, mut watch: WatchStream, known: watch::Sender<Known>, mut files: Files) {
         let told = self.told.clone();
         loop {
             tokio::select! {
@@ -172,9 +188,36 @@ impl Following {
                     self.publish();
                     continue;
                 }
+                texts = files.changed() => {
+                    self.identify(&texts);
+                    continue;
+                }
             }
             self.publish();
             known.send_replace(Arc::new(self.known.clone()));
+        }
+    }
+
+    /// From now on other servers know this one by this certificate and key, if they can be used.
+    fn identify(&mut self, texts: &[String]) {
+        let [certificate, key] = texts else { return };
+        let usable = identity_from_pem(certificate, key).and_then(|identity| {
+            // One of the two may not be there yet.
+            outward_config(ServerTrust::Anyone, Some(same(&identity)), &[])?;
+            Ok(identity)
+        });
+        match usable {
+            Ok(identity) => {
+                for (remote, _) in self.remotes.values() {
+                    remote.identify(&identity);
+                }
+                self.identity = Some(identity);
+                tracing::info!("the certificate of the front proxy has been read again");
+            }
+            Err(error) => tracing::warn!(
+                error,
+                "a new certificate of the front proxy cannot be used, the one before it is shown"
+            ),
         }
     }
 
@@ -225,6 +268,7 @@ impl Following {
                 reference.clone(),
                 &self.within,
                 self.identity.as_ref(),
+                self.rejects_redirects,
                 &self.upgraded,
                 &self.told,
             ));
@@ -260,6 +304,10 @@ impl Following {
         }
         self.within.served.set(Picture::new(groups, openapi, openapi_v2));
     }
+}
+
+fn same((chain, key): &Identity) -> Identity {
+    (chain.clone(), key.clone_key())
 }
 
 fn read(name: &str, stored: &[u8]) -> Option<Arc<Value>> {

@@ -60,12 +60,18 @@ impl Remote {
         reference: Reference,
         within: &Within,
         identity: Option<&Identity>,
+        rejects_redirects: bool,
         upgraded: &TaskTracker,
         told: &Arc<Notify>,
     ) -> Self {
         let upstream = Arc::new(Upstream::new(reference, within.resolver.clone(), identity));
         Self {
-            proxy: Proxy::new(upstream.clone(), within.stop.clone(), upgraded.clone()),
+            proxy: Proxy::new(
+                upstream.clone(),
+                rejects_redirects,
+                within.stop.clone(),
+                upgraded.clone(),
+            ),
             upstream,
             registered: ArcSwap::from_pointee(registered),
             within: within.clone(),
@@ -91,6 +97,12 @@ impl Remote {
             // Somebody has had a hand in it: perhaps since something is the matter.
             self.moved.notify_one();
         }
+    }
+
+    /// From now on the server is shown this certificate.
+    pub(super) fn identify(&self, identity: &Identity) {
+        self.upstream.identify(identity);
+        self.moved.notify_one();
     }
 
     pub(super) fn documents(&self) -> Documents {

@@ -25,7 +25,7 @@ pub struct Asked {
 }
 
 /// Makes the objects of a resource. They have to say their names, and in namespaces their namespace; `kind` and `apiVersion` are
-/// added. Selectors are applied, and tables made, to what it answers.
+/// added. Selectors are applied, and pages and tables made, of what it answers.
 #[async_trait]
 pub trait Computed: fmt::Debug + Send + Sync + 'static {
     /// The objects.
@@ -85,16 +85,8 @@ impl<C: Computed> VirtualResource for Computing<C> {
         match info.verb.as_str() {
             "list" => {
                 let objects = self.computed.list(&asked).await?;
-                let mut values = objects
-                    .iter()
-                    .map(|object| self.whole(object))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let key = |value: &Value| {
-                    let part = |name: &str| value["metadata"][name].as_str().unwrap_or_default().to_owned();
-                    (part("namespace"), part("name"))
-                };
-                values.sort_by_cached_key(key);
-                registry.show_all(&request, &self.resource, values)
+                let values: Result<Vec<_>, _> = objects.iter().map(|object| self.whole(object)).collect();
+                registry.show_all(&request, &self.resource, values?)
             }
             "get" => {
                 let object = self.computed.get(&asked, &info.name).await?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::user::MASTERS_GROUP;
 use trimtab_apiserver_auth::{Attributes, Decision, UserInfo};
-use trimtab_apiserver_core::auth::{Authenticator, Credentials, Decider, FrontProxy, NotAuthenticated};
+use trimtab_apiserver_core::auth::{Authenticator, Credentials, Decider, NotAuthenticated};
 use trimtab_apiserver_core::extensions::{CallError, Endpoint};
 
 use super::cache::Cache;
@@ -22,28 +22,17 @@ const KEPT: Duration = Duration::from_secs(10);
 /// So many answers are kept of each kind.
 const MOST: usize = 4096;
 /// How long the API server has to answer; Kubernetes' `DelegatingAuthenticationOptions` has it so.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// What everyone may ask.
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
-/// Where the API server says whom it believes.
-const TRUST: &str = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
 
-/// The API server that is asked. Its account needs the rights of the ClusterRole `system:auth-delegator`, and of the Role
-/// `extension-apiserver-authentication-reader` in `kube-system`.
+/// The API server that is asked. Its account needs the rights of the ClusterRole `system:auth-delegator`, those of the Role
+/// `extension-apiserver-authentication-reader` in `kube-system`, and to get namespaces if what it stores is in some.
 #[derive(Clone, Debug)]
 pub struct Delegation {
-    endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     tokens: Arc<Cache<String, Option<UserInfo>>>,
     decisions: Arc<Cache<Question, Decision>>,
-}
-
-/// Whom an API server believes, and so do the servers behind it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trusted {
-    /// The authorities of clients' certificates (PEM); may be empty.
-    pub clients: String,
-    /// Its front proxy, if it has one: the aggregator itself.
-    pub proxy: Option<FrontProxy>,
 }
 
 /// An API server that cannot be asked.
@@ -113,51 +102,11 @@ impl Delegation {
         })
     }
 
-    /// Whom the API server believes, as it says now.
-    ///
-    /// # Errors
-    ///
-    /// [`DelegationError`].
-    pub async fn trusted(&self) -> Result<Trusted, DelegationError> {
-        let end = Instant::now() + PATIENCE;
-        let found = self.endpoint.call(Method::GET, TRUST, &Value::Null, end).await;
-        trusted(&found.map_err(DelegationError::Trust)?["data"])
-    }
-
     async fn review(&self, path: &str, review: &Value) -> Result<Value, CallError> {
         let end = Instant::now() + PATIENCE;
         let answer = self.endpoint.call(Method::POST, path, review, end).await?;
         Ok(answer["status"].clone())
     }
-}
-
-fn trusted(data: &Value) -> Result<Trusted, DelegationError> {
-    let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
-    let names = |name: &str| -> Result<Vec<String>, DelegationError> {
-        match text(name).as_str() {
-            "" => Ok(Vec::new()),
-            list => {
-                let read = serde_json::from_str(list);
-                read.map_err(|error| DelegationError::Unreadable(format!("{name}: {error}")))
-            }
-        }
-    };
-    let authorities = text("requestheader-client-ca-file");
-    let proxy = match authorities.is_empty() {
-        true => None,
-        false => Some(FrontProxy {
-            authorities,
-            allowed_names: names("requestheader-allowed-names")?,
-            username_headers: names("requestheader-username-headers")?,
-            uid_headers: names("requestheader-uid-headers")?,
-            group_headers: names("requestheader-group-headers")?,
-            extra_prefixes: names("requestheader-extra-headers-prefix")?,
-        }),
-    };
-    Ok(Trusted {
-        clients: text("client-ca-file"),
-        proxy,
-    })
 }
 
 /// A user as a TokenReview tells of one.
@@ -294,35 +243,6 @@ fn review(user: &UserInfo, request: &Attributes) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_behind_another_believes_whom_that_believes() {
-        let data = json!({
-            "client-ca-file": "c",
-            "requestheader-client-ca-file": "p",
-            "requestheader-allowed-names": "[\"front\"]",
-            "requestheader-username-headers": "[\"X-Remote-User\"]",
-            "requestheader-group-headers": "[\"X-Remote-Group\"]",
-            "requestheader-extra-headers-prefix": "[]",
-        });
-        let found = trusted(&data).expect("is read");
-        let proxy = found.proxy.expect("there is one");
-        assert_eq!((found.clients.as_str(), proxy.authorities.as_str()), ("c", "p"));
-        assert_eq!(
-            (proxy.allowed_names, proxy.uid_headers),
-            (vec!["front".to_owned()], vec![])
-        );
-        assert_eq!(
-            trusted(&json!({"client-ca-file": ""})).ok(),
-            Some(Trusted::default())
-        );
-        let bad = json!({"requestheader-client-ca-file": "p", "requestheader-allowed-names": "["});
-        let bad = trusted(&bad)
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
-        assert!(bad.contains("requestheader-allowed-names"), "{bad}");
-    }
 
     #[test]
     fn reviews_say_who_asks_for_what() {

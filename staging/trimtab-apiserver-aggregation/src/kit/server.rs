@@ -4,25 +4,30 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use trimtab_apimachinery_meta::ApiError;
 use trimtab_apiserver_auth::UserInfo;
 use trimtab_apiserver_auth::certs::{self, Authority, CertError, Pair};
+use trimtab_apiserver_core::admission::{Chain, NamespaceLifecycle};
 use trimtab_apiserver_core::api::{ApiRequest, ApiResponse};
 use trimtab_apiserver_core::limits::Limits;
-use trimtab_apiserver_core::registry::{Registry, VirtualResource, keys};
+use trimtab_apiserver_core::registry::{Admission, Registry, VirtualResource, keys};
 use trimtab_apiserver_core::server::{ApiService, Extension, ExtensionParts, StartError};
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{self as storage, Config, MemoryStore, Store};
 
+use super::admission::Namespaces;
 use super::computed::{Computed, Computing, VERBS};
 use super::definition::{Definition, DefinitionError};
 use super::delegation::{Delegation, DelegationError};
 use super::kept::{Storage, View};
+use super::observed::{self, Observed, Shared, memory};
 
 /// The priorities that APIServices are written with: those of custom resources, so that versions go by their names.
 const PRIORITIES: (i64, i64) = (1000, 100);
@@ -53,6 +58,8 @@ pub struct Builder {
     registries: Vec<Arc<Registry>>,
     /// Knows all resources, and has no store of its own.
     front: Registry,
+    /// What is written passes this.
+    admission: Chain,
     broken: Option<DefinitionError>,
     bind: Option<SocketAddr>,
     service: Option<(String, String)>,
@@ -66,6 +73,8 @@ pub struct Builder {
 pub struct ExtensionServer {
     extension: Extension,
     stores: Vec<Arc<dyn Store>>,
+    /// Follows whom to believe.
+    _following: AbortOnDropHandle<()>,
     authority: String,
     service: Option<(String, String)>,
 }
@@ -118,7 +127,8 @@ impl Builder {
         self.behind(&definition, registry)
     }
 
-    /// Serves a resource whose objects are computed when somebody asks: get and list.
+    /// Serves a resource whose objects are computed when somebody asks: get and list. A watch is refused with 405, as nobody
+    /// knows what has happened meanwhile; see [`Builder::observed`].
     #[must_use]
     pub fn computed<C: Computed>(mut self, definition: Definition, computed: C) -> Self {
         let computed = Arc::new(computed);
@@ -140,6 +150,41 @@ impl Builder {
             }
             Err(error) => self.broken = self.broken.or(Some(error)),
         }
+        self
+    }
+
+    /// Serves a resource whose objects are computed and can be watched: get, list and watch, as clients' caches need it. All
+    /// objects are computed whenever anybody asks, and while anybody watches `every` so often; what differs from before is what
+    /// has happened. They are computed for nobody in particular.
+    #[must_use]
+    pub fn observed<C: Computed>(mut self, definition: Definition, computed: C, every: Duration) -> Self {
+        let registry = Arc::new(Registry::new(memory(), []));
+        let defined = definition
+            .define(registry.resources(), Some(&observed::VERBS))
+            .and_then(|_| definition.define(self.front.resources(), Some(&observed::VERBS)));
+        let served = match defined {
+            Ok(served) => served,
+            Err(error) => {
+                self.broken = self.broken.or(Some(error));
+                return self;
+            }
+        };
+        let Some(first) = served.first() else { return self };
+        let observed = Arc::new(Observed::new(computed, first.clone(), registry.clone(), every));
+        for resource in &served {
+            let shared = Arc::new(Shared(observed.clone()));
+            self.front
+                .add_virtual(&resource.group, &resource.version, &resource.plural, "", shared);
+        }
+        self.registries.push(registry);
+        self
+    }
+
+    /// Shows this what is written to what is stored or kept, in the order in which such are added. Before them all nothing is
+    /// made in namespaces that are not there, or that are being deleted, as the API server in front says at each creation.
+    #[must_use]
+    pub fn admission(mut self, plugin: impl Admission + 'static) -> Self {
+        self.admission = self.admission.then(plugin);
         self
     }
 
@@ -178,8 +223,8 @@ impl Builder {
         self
     }
 
-    /// Starts the server. It is ready when this returns. Whom to believe it asks the API server once: start it again when that has
-    /// got other authorities.
+    /// Starts the server. It is ready when this returns. Whom to believe the API server says, also when that becomes somebody
+    /// else while this runs.
     ///
     /// # Errors
     ///
@@ -200,17 +245,22 @@ impl Builder {
             let listener = listener.map_err(|source| StartError::Listen { address, source })?;
             serving = Some((listener, pair));
         }
+        let admission = Arc::new(self.admission);
+        self.registries
+            .iter()
+            .for_each(|registry| registry.set_admission(admission.clone()));
         let extension = Extension::start(ExtensionParts {
             registry: Arc::new(self.front),
             authenticator: Arc::new(self.delegation.clone()),
-            decider: Arc::new(self.delegation),
-            clients: trusted.clients,
-            front_proxy: trusted.proxy,
+            decider: Arc::new(self.delegation.clone()),
+            trusted,
             serving,
             limits: self.limits,
         })?;
         let stores = self.registries.iter().map(|registry| registry.store().clone());
+        let following = self.delegation.follow(extension.believing());
         Ok(ExtensionServer {
+            _following: AbortOnDropHandle::new(tokio::spawn(following)),
             extension,
             stores: stores.collect(),
             authority,
@@ -278,8 +328,10 @@ impl ExtensionServer {
     /// A server that asks this API server who sends a request, and whether they may.
     pub fn builder(delegation: Delegation) -> Builder {
         let nothing = Arc::new(MemoryStore::new(Config::default()));
+        let namespaces = Arc::new(Namespaces(delegation.clone()));
         Builder {
             delegation,
+            admission: Chain::default().then(NamespaceLifecycle::new(namespaces)),
             registries: Vec::new(),
             front: Registry::new(nothing, []),
             broken: None,

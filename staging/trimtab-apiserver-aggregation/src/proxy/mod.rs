@@ -37,15 +37,23 @@ fn unavailable() -> Response<Body> {
 pub(crate) struct Proxy {
     upstream: Arc<Upstream>,
     places: Arc<Semaphore>,
+    /// Whether a redirect is refused.
+    rejects_redirects: bool,
     stop: CancellationToken,
     /// Connections that have become something else.
     upgraded: TaskTracker,
 }
 
 impl Proxy {
-    pub(crate) fn new(upstream: Arc<Upstream>, stop: CancellationToken, upgraded: TaskTracker) -> Self {
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        rejects_redirects: bool,
+        stop: CancellationToken,
+        upgraded: TaskTracker,
+    ) -> Self {
         Self {
             upstream,
+            rejects_redirects,
             places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
             stop,
             upgraded,
@@ -134,7 +142,7 @@ impl Proxy {
                 return Ok(plain_text(503, why));
             }
         }
-        if code.is_redirection() && response.headers().contains_key(LOCATION) {
+        if self.rejects_redirects && code.is_redirection() && response.headers().contains_key(LOCATION) {
             // Whoever follows it would show this server's clients to anybody.
             let why = "the backend attempted to redirect this request, which is not permitted";
             return Ok(plain_text(502, why));

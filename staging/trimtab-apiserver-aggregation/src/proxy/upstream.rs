@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -37,7 +38,7 @@ pub(crate) struct Upstream {
     reference: Reference,
     resolver: Arc<dyn Resolver>,
     /// Or why there can be none.
-    clients: Result<Clients, String>,
+    clients: ArcSwap<Result<Clients, String>>,
     circuit: Circuit,
     /// Told when a request of somebody has not been answered.
     doubt: Notify,
@@ -78,12 +79,18 @@ impl Upstream {
         identity: Option<&Identity>,
     ) -> Self {
         Self {
-            clients: Clients::new(&reference, identity),
+            clients: ArcSwap::from_pointee(Clients::new(&reference, identity)),
             reference,
             resolver,
             circuit: Circuit::default(),
             doubt: Notify::new(),
         }
+    }
+
+    /// From now on it is shown this certificate, by connections of their own.
+    pub(crate) fn identify(&self, identity: &Identity) {
+        self.clients
+            .store(Arc::new(Clients::new(&self.reference, Some(identity))));
     }
 
     /// Waits until a request that was no probe has not been answered.
@@ -140,7 +147,8 @@ impl Upstream {
         end: Option<Instant>,
         probes: bool,
     ) -> Result<Response<Incoming>, SendError> {
-        let clients = self.clients.as_ref();
+        let clients = self.clients.load_full();
+        let clients = clients.as_ref().as_ref();
         let clients = clients.map_err(|why| SendError::Unusable(why.clone()))?;
         if !probes && !self.circuit.allows() {
             return Err(SendError::Open);

@@ -1,6 +1,7 @@
 //! What the tests share: an API server with an aggregator, a server behind it, and requests to either.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,16 +30,19 @@ use trimtab_apiserver_auth::certs::Authority;
 use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_core::auth::FrontProxy;
 use trimtab_apiserver_core::extensions::{Body, ServerTrust, outward_config};
+use trimtab_apiserver_core::server as core;
 use trimtab_apiserver_core::{ApiServer, ApiService};
-use trimtab_apiserver_storage::{Config as StoreConfig, MemoryStore};
+use trimtab_apiserver_storage::{Config as StoreConfig, MemoryStore, Store};
 
 pub(crate) const GROUP: &str = "samples.test";
 pub(crate) const APISERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An API server with an aggregator, for which alice is no one in particular.
 pub(crate) struct World {
     pub(crate) server: ApiServer,
+    /// That of its front proxy, as it was at first.
+    authority: Authority,
     dir: TempDir,
 }
 
@@ -70,10 +74,50 @@ impl Computed for WhoAsks {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new(StoreConfig::default()))).await
+    }
+
+    /// One that keeps its objects here.
+    pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
+        Self::with(store, |_, builder, config| (builder, config)).await
+    }
+
+    /// One whose front proxy's authority, certificate and key are in files.
+    pub(crate) async fn from_files() -> Self {
+        let store = Arc::new(MemoryStore::new(StoreConfig::default()));
+        Self::with(store, |dir, builder, mut config| {
+            let [ca, certificate, key] = proxy_files(dir);
+            config.proxy_client_files = Some((certificate, key));
+            (builder.authority_files(None, Some(ca)), config)
+        })
+        .await
+    }
+
+    /// One that passes redirects on.
+    pub(crate) async fn redirecting() -> Self {
+        let store = Arc::new(MemoryStore::new(StoreConfig::default()));
+        Self::with(store, |_, builder, mut config| {
+            config.rejects_redirects = false;
+            (builder, config)
+        })
+        .await
+    }
+
+    async fn with(
+        store: Arc<dyn Store>,
+        change: impl FnOnce(&Path, core::Builder, Config) -> (core::Builder, Config),
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let authority = Authority::generate().expect("made");
         let client = authority.client("front", "").expect("made");
         let mut config = Config::default();
+        for (file, text) in
+            proxy_files(dir.path())
+                .iter()
+                .zip([authority.certificate(), &client.certificate, &client.key])
+        {
+            std::fs::write(file, text).expect("written");
+        }
         config.proxy_client = Some((client.certificate, client.key));
         let one = |text: &str| vec![text.to_owned()];
         let proxy = FrontProxy {
@@ -87,8 +131,9 @@ impl World {
         let tokens = "alice-token,alice,alice-uid\nroot-token,root,root-uid,\"system:masters\"\n";
         let file = dir.path().join("tokens");
         std::fs::write(&file, tokens).expect("written");
-        let store = Arc::new(MemoryStore::new(StoreConfig::default()));
-        let server = ApiServer::builder(store)
+        let builder = ApiServer::builder(store);
+        let (builder, config) = change(dir.path(), builder, config);
+        let server = builder
             .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .front_proxy(proxy)
             .tokens(StaticTokens::from_file(&file).expect("tokens"))
@@ -97,7 +142,19 @@ impl World {
             .await
             .expect("starts");
         std::fs::write(dir.path().join("kubeconfig"), server.kubeconfig()).expect("written");
-        Self { server, dir }
+        Self {
+            server,
+            authority,
+            dir,
+        }
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn delegation(&self) -> Delegation {
@@ -186,6 +243,11 @@ impl World {
         };
         send(self.server.service().for_user(root), method, path, headers, body).await
     }
+}
+
+/// Where the front proxy's authority, its certificate and its key are.
+pub(crate) fn proxy_files(dir: &Path) -> [PathBuf; 3] {
+    ["front-ca", "front-certificate", "front-key"].map(|name| dir.join(name))
 }
 
 /// A resource of [`GROUP`] whose objects have a text and what they want.

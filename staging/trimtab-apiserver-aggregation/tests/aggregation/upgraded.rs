@@ -26,6 +26,16 @@ async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, h
             let missing = answer.status(StatusCode::NOT_FOUND).body(Full::default());
             return Ok(missing.expect("an answer"));
         }
+        "/apis/samples.test/v1/redirect" => {
+            let answer = answer
+                .status(StatusCode::TEMPORARY_REDIRECT)
+                .header("location", "/else");
+            return Ok(answer.body("elsewhere".into()).expect("an answer"));
+        }
+        "/apis/samples.test/v1/unchanged" => {
+            let answer = answer.status(StatusCode::NOT_MODIFIED).body(Full::default());
+            return Ok(answer.expect("an answer"));
+        }
         "/openapi/v2" => {
             let old = r#"{"swagger": "2.0", "paths": {"/apis/samples.test/v1/things": {"get": {"description": "old"}}}}"#;
             return Ok(Response::new(Full::from(old)));
@@ -96,6 +106,31 @@ async fn serve() -> (u16, String) {
         }
     });
     (port, authority.certificate().to_owned())
+}
+
+#[tokio::test]
+async fn redirects_are_refused_unless_they_are_to_be_passed_on() {
+    let path = "/apis/samples.test/v1/redirect";
+    for (world, code, text) in [
+        (
+            World::new().await,
+            502,
+            "the backend attempted to redirect this request, which is not permitted",
+        ),
+        (World::redirecting().await, 307, "elsewhere"),
+    ] {
+        let (port, authority) = serve().await;
+        world.register(port, &authority).await;
+        world.reason("v1.samples.test", "Passed").await;
+        let answer = world.get(path).await;
+        assert_eq!((answer.code.as_u16(), answer.text.as_str()), (code, text));
+        // What leads nowhere is no redirect.
+        assert_eq!(
+            world.get("/apis/samples.test/v1/unchanged").await.code.as_u16(),
+            304
+        );
+        world.server.shutdown().await.expect("stops");
+    }
 }
 
 #[tokio::test]

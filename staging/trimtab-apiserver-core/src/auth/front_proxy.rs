@@ -23,6 +23,15 @@ pub struct FrontProxy {
     pub extra_prefixes: Vec<String>,
 }
 
+/// Whom a server believes by the certificates that are shown to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// The authorities of clients' certificates (PEM); may be empty.
+    pub clients: String,
+    /// Its front proxy, if it has one.
+    pub proxy: Option<FrontProxy>,
+}
+
 impl FrontProxy {
     /// Whether it is read who asks in this header (lower case).
     pub(crate) fn reads(&self, header: &str) -> bool {

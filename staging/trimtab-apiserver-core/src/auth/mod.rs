@@ -25,7 +25,7 @@ use trimtab_apiserver_auth::tokens::StaticTokens;
 use trimtab_apiserver_auth::{Attributes, Decision, UserInfo};
 
 pub use escalation::Escalation;
-pub use front_proxy::FrontProxy;
+pub use front_proxy::{FrontProxy, Trusted};
 pub use policy::Rbac;
 
 use crate::admission::{Reader, StoreReader};

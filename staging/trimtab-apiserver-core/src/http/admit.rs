@@ -148,11 +148,10 @@ impl Api {
         let token = token
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, t)| t.trim().to_owned());
-        let proxied = self
-            .front_proxy
-            .as_ref()
-            .zip(peer.proxy.as_ref())
-            .and_then(|(front, proxy)| front.user(proxy, &head.headers));
+        let proxied = peer.proxy.as_ref().and_then(|proxy| {
+            let believed = self.believed.now();
+            believed.trusted.proxy.as_ref()?.user(proxy, &head.headers)
+        });
         // A proxy that does not say who asks is nobody itself, unless its certificate is a client's as well.
         let nobody = proxied.is_none() && peer.user.is_none() && peer.proxy.is_some();
         if nobody && token.is_none() {

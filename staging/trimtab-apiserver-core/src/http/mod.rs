@@ -51,13 +51,14 @@ use self::negotiate::{Encoding, InProtobuf, Offer, Written};
 use self::respond::Style;
 use crate::api::{ApiRequest, ApiResponse, BodyFormat, RequestInfo};
 use crate::audit::{Audit, Record};
-use crate::auth::{Authenticator, Authorizer, Decider, FrontProxy};
+use crate::auth::{Authenticator, Authorizer, Decider};
 use crate::discovery::Discovery;
 use crate::extensions::Served;
 use crate::flow::{Classified, Flow, Permit};
 use crate::metrics::{HealthMetrics, Metrics};
 use crate::openapi::OpenApi;
 use crate::registry::Registry;
+use crate::serving::Believed;
 
 pub(crate) use self::respond::Body;
 pub(crate) use self::yaml::to_yaml;
@@ -77,7 +78,7 @@ pub(crate) struct Api {
     /// Whose keys are published, if anybody's are.
     issuer: Option<Arc<Issuer>>,
     anonymous: bool,
-    front_proxy: Option<FrontProxy>,
+    believed: Arc<Believed>,
     flow: Arc<Flow>,
     audit: Option<Arc<Audit>>,
     request_timeout: Duration,
@@ -106,8 +107,8 @@ pub(crate) struct Parts {
     /// Whose keys are published, if anybody's are.
     pub(crate) issuer: Option<Arc<Issuer>>,
     pub(crate) anonymous: bool,
-    /// Which proxies are believed.
-    pub(crate) front_proxy: Option<FrontProxy>,
+    /// Whose certificates are believed, and which proxies.
+    pub(crate) believed: Arc<Believed>,
     pub(crate) flow: Arc<Flow>,
     pub(crate) audit: Option<Arc<Audit>>,
     /// How long a request may take that does not last.
@@ -174,7 +175,7 @@ impl Api {
             decider,
             issuer,
             anonymous,
-            front_proxy,
+            believed,
             flow,
             audit,
             request_timeout,
@@ -198,7 +199,7 @@ impl Api {
             decider,
             issuer,
             anonymous,
-            front_proxy,
+            believed,
             flow,
             audit,
             request_timeout,
@@ -264,7 +265,11 @@ impl Api {
         let code = response.status().as_u16();
         self.metrics
             .request(&asked(&head, &target), code, start.elapsed(), size);
-        response
+        match head.method {
+            // HTTP/1.1 leaves it out below; a stream of HTTP/2 would be broken by it.
+            Method::HEAD => respond::without_body(response),
+            _ => response,
+        }
     }
 
     /// Answers a request that may be made.

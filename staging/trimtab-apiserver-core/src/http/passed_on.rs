@@ -38,6 +38,8 @@ impl Api {
     /// Takes away all headers by which somebody has said, or could say, who asks: whoever believes this server is to be told by
     /// it alone.
     fn forget_who(&self, headers: &mut HeaderMap) {
+        let believed = self.believed.now();
+        let front_proxy = believed.trusted.proxy.as_ref();
         let forgotten: Vec<HeaderName> = headers
             .keys()
             .filter(|name| {
@@ -45,7 +47,7 @@ impl Api {
                 name == AUTHORIZATION.as_str()
                     || name.starts_with("impersonate-")
                     || name.starts_with("x-remote-")
-                    || self.front_proxy.as_ref().is_some_and(|proxy| proxy.reads(name))
+                    || front_proxy.is_some_and(|proxy| proxy.reads(name))
             })
             .cloned()
             .collect();

@@ -10,12 +10,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::{Stream, StreamExt as _};
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY,
 };
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::{Body as _, Frame};
 use serde_json::Value;
 use trimtab_apimachinery_meta::{ApiError, StatusReason};
 
@@ -351,6 +351,15 @@ pub(crate) fn finish(response: &mut Response<Body>, warnings: &[String], audit_i
             response.headers_mut().append(http::header::WARNING, text);
         }
     }
+}
+
+/// The same answer to a request that asks for its head alone.
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Empty::new().map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Warnings as they are told: each once, since who is called twice says the same twice; and if they are long together,

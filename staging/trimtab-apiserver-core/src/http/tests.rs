@@ -300,3 +300,31 @@ async fn what_fails_in_the_middle_is_cut_off() {
         "as long as nothing has been sent it is a status"
     );
 }
+
+#[tokio::test]
+async fn a_head_alone_says_how_long_the_body_would_be() {
+    let client = Client::new().await;
+    for path in [
+        "/api/v1/namespaces/default",
+        "/api",
+        "/healthz",
+        "/api/v1/namespaces/none",
+    ] {
+        let ask = |method: &str| {
+            let request = Request::builder().method(method).uri(path);
+            client
+                .service
+                .clone()
+                .oneshot(request.body(Full::<Bytes>::default()).unwrap())
+        };
+        let (whole, head) = (ask("GET").await.unwrap(), ask("HEAD").await.unwrap());
+        assert_eq!(head.status(), whole.status(), "{path}");
+        let length = head.headers()["content-length"].to_str().unwrap().to_owned();
+        let body = whole.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(length, body.len().to_string(), "{path}");
+        assert!(
+            head.into_body().collect().await.unwrap().to_bytes().is_empty(),
+            "{path}"
+        );
+    }
+}

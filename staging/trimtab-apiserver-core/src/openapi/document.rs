@@ -12,12 +12,7 @@ pub(super) fn v3(table: &Resources, group: &str, version: &str) -> Value {
     let mut paths = Map::new();
     for resource in table.iter().filter(|r| r.group == group && r.version == version) {
         let object = define(&mut definitions, resource);
-        add_paths(
-            &mut paths,
-            resource,
-            &|r: &Value| json!({"application/json": {"schema": r}}),
-            &object,
-        );
+        add_paths(&mut paths, resource, Form::New, &object);
     }
     json!({
         "openapi": "3.0.0",
@@ -33,7 +28,7 @@ pub(super) fn v2(table: &Resources) -> Value {
     let mut paths = Map::new();
     for resource in table.iter() {
         let object = define(&mut definitions, resource);
-        add_paths(&mut paths, resource, &|r: &Value| r.clone(), &object);
+        add_paths(&mut paths, resource, Form::Old, &object);
     }
     json!({
         "swagger": "2.0",
@@ -85,13 +80,44 @@ fn definition_name(resource: &Resource) -> String {
     parts.join(".")
 }
 
-/// Adds the paths of a resource. `content` wraps a schema as the format wants it.
-fn add_paths(
-    paths: &mut Map<String, Value>,
-    resource: &Resource,
-    content: &dyn Fn(&Value) -> Value,
-    object: &Value,
-) {
+/// Which format a document is in.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// Swagger 2.0.
+    Old,
+    /// OpenAPI 3.
+    New,
+}
+
+impl Form {
+    /// A parameter of this type, with what else there is to say of it.
+    fn parameter(self, name: &str, place: &str, is_required: bool, mut type_: Value) -> Value {
+        let mut parameter = json!({"name": name, "in": place});
+        if is_required {
+            parameter["required"] = true.into();
+        }
+        match self {
+            Self::New => parameter["schema"] = type_,
+            Self::Old => {
+                if let (Some(all), Some(type_)) = (parameter.as_object_mut(), type_.as_object_mut()) {
+                    all.append(type_);
+                }
+            }
+        }
+        parameter
+    }
+
+    /// What is answered when all is well.
+    fn answer(self, schema: &Value) -> Value {
+        match self {
+            Self::New => json!({"description": "OK", "content": {"application/json": {"schema": schema}}}),
+            Self::Old => json!({"description": "OK", "schema": schema}),
+        }
+    }
+}
+
+/// Adds the paths of a resource.
+fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, form: Form, object: &Value) {
     let root = if resource.group.is_empty() {
         format!("/api/{}", resource.version)
     } else {
@@ -110,14 +136,21 @@ fn add_paths(
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind":
                 {"group": resource.group, "version": resource.version, "kind": resource.kind},
-            "responses": {"200": {"description": "OK", "content": content(object)}},
+            "responses": {"200": form.answer(object)},
         });
         if has_body {
-            operation["parameters"] = json!([
-                query("dryRun", "string"),
-                query("fieldManager", "string"),
-                query("fieldValidation", "string"),
-            ]);
+            let query = |name| {
+                form.parameter(
+                    name,
+                    "query",
+                    false,
+                    json!({"type": "string", "uniqueItems": true}),
+                )
+            };
+            operation["parameters"] = ["dryRun", "fieldManager", "fieldValidation"]
+                .map(query)
+                .to_vec()
+                .into();
         }
         operation
     };
@@ -133,15 +166,13 @@ fn add_paths(
         if operations.is_empty() {
             return;
         }
+        let in_path = |name: &str| form.parameter(name, "path", true, json!({"type": "string"}));
         let mut parameters = Vec::new();
         if named {
-            parameters
-                .push(json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string"}}));
+            parameters.push(in_path("name"));
         }
         if path.contains("{namespace}") {
-            parameters.push(
-                json!({"name": "namespace", "in": "path", "required": true, "schema": {"type": "string"}}),
-            );
+            parameters.push(in_path("namespace"));
         }
         operations.insert("parameters".into(), parameters.into());
         paths.insert(path, operations.into());
@@ -166,10 +197,6 @@ fn add_paths(
             false,
         );
     }
-}
-
-fn query(name: &str, type_: &str) -> Value {
-    json!({"name": name, "in": "query", "schema": {"type": type_, "uniqueItems": true}})
 }
 
 /// As `createAppsV1NamespacedDeployment`.
@@ -197,4 +224,37 @@ fn capital(text: &str) -> String {
     chars
         .next()
         .map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use trimtab_apiserver_kinds::builtin;
+
+    use super::*;
+    use crate::registry::ResourceTable;
+
+    #[test]
+    fn each_format_has_parameters_and_answers_where_it_wants_them() {
+        let table = ResourceTable::new(builtin::all());
+        let path = "/api/v1/namespaces/{namespace}/configmaps/{name}";
+        let [old, new] = [v2(&table.snapshot()), v3(&table.snapshot(), "", "v1")];
+        let put = |document: &Value| document["paths"][path]["put"].clone();
+        assert_eq!(
+            put(&old)["parameters"][0],
+            json!({"name": "dryRun", "in": "query", "type": "string", "uniqueItems": true})
+        );
+        assert_eq!(
+            put(&new)["parameters"][0],
+            json!({"name": "dryRun", "in": "query", "schema": {"type": "string", "uniqueItems": true}})
+        );
+        assert_eq!(
+            old["paths"][path]["parameters"][0],
+            json!({"name": "name", "in": "path", "required": true, "type": "string"})
+        );
+        let reference = &put(&old)["responses"]["200"]["schema"]["$ref"];
+        assert_eq!(reference, "#/definitions/io.k8s.api.core.v1.ConfigMap");
+        assert_eq!(put(&old)["responses"]["200"].get("content"), None);
+        let reference = &put(&new)["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(reference, "#/components/schemas/io.k8s.api.core.v1.ConfigMap");
+    }
 }

@@ -122,11 +122,12 @@ fn path_item(item: &Value) -> Message {
 fn operation(of: &Value) -> Message {
     let mut out = Message::default();
     out.text(5, &of["operationId"]);
-    for parameter in of["parameters"].as_array().into_iter().flatten() {
+    let parameters = of["parameters"].as_array().into_iter().flatten();
+    for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
         let mut query = Message::default();
         query.text(2, &parameter["in"]);
         query.text(4, &parameter["name"]);
-        query.text(6, &parameter["schema"]["type"]);
+        query.text(6, &parameter["type"]);
         // ParametersItem { Parameter { NonBodyParameter { QueryParameterSubSchema }}}
         let mut inner = query;
         for field in [3, 2, 1] {

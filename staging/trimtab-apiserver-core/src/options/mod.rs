@@ -296,6 +296,10 @@ impl ServerOptions {
         if let Some(ca) = client_ca {
             builder = builder.client_ca(ca);
         }
+        builder = builder.authority_files(
+            self.client_ca_file.clone(),
+            self.authentication.requestheader_client_ca_file.clone(),
+        );
         if let Some(issuer) = issuer {
             builder = builder.issuer(issuer);
         }

@@ -54,7 +54,10 @@ impl Change for ScaleChange {
             ));
         }
         let mut new = current.clone();
-        meta::copy(&mut new, &scale, "resourceVersion");
+        // Custom resources may not be updated without one, but their scales may: the object's own holds then.
+        if !self.resource.custom || !meta::text(&scale, "resourceVersion").is_empty() {
+            meta::copy(&mut new, &scale, "resourceVersion");
+        }
         set_path(&mut new, &self.paths.spec_replicas, replicas.into());
         Ok(new)
     }

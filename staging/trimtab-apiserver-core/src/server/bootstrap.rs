@@ -5,16 +5,32 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::ApiError;
+use trimtab_apiserver_storage::{MIGRATION, RangeRequest, Store};
 
 use crate::allocators::{InvalidRange, IpRange};
 use crate::api::ApiRequest;
 use crate::registry::Registry;
+
+use super::StartError;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// The range of cluster IPs unless another is chosen.
 pub(super) fn default_range() -> Result<IpRange, InvalidRange> {
     IpRange::new(IpAddr::from([10, 0, 0, 0]), 16)
+}
+
+/// Refuses a store into which a migration has not ended: clients would see some of their objects, and the migration others
+/// than it has written.
+pub(super) async fn check_whole(store: &dyn Store) -> Result<(), StartError> {
+    let Some(mark) = store.range(RangeRequest::key(MIGRATION)).await?.kvs.pop() else {
+        return Ok(());
+    };
+    let read: Value = serde_json::from_slice(&mark.value).unwrap_or_default();
+    let from = read["from"]
+        .as_str()
+        .map_or_else(|| mark.value.escape_ascii().to_string(), str::to_owned);
+    Err(StartError::Migrating { from })
 }
 
 /// Writes what is missing; what is there is left as it is.

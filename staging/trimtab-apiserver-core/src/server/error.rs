@@ -29,6 +29,15 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// Everything is being moved into the store, and is not all there.
+    #[error(
+        "a migration into this store has not ended, and it is not whole: run `trimtab migrate --from {from} --to etcd` again \
+         with the same --etcd-* flags, without --ahead and with nothing running on the source; it goes on where it was"
+    )]
+    Migrating {
+        /// The data dir that it is of.
+        from: String,
+    },
     /// The range of service addresses makes no sense.
     #[error(transparent)]
     ServiceRange(#[from] InvalidRange),

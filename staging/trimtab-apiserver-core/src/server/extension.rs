@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use trimtab_apiserver_auth::certs::Pair;
 use trimtab_apiserver_auth::{Attributes, Decision, UserInfo};
 
 use super::{ApiService, GRACE, StartError};
-use crate::auth::{Authenticator, Authorizer, Decider, FrontProxy};
+use crate::auth::{Authenticator, Authorizer, Decider, Trusted};
 use crate::flow::Flow;
 use crate::http::{Api, Parts};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::serving;
+use crate::serving::{self, Believed};
 
 /// What such a server is made of.
 #[derive(Debug)]
@@ -28,10 +27,8 @@ pub struct ExtensionParts {
     pub authenticator: Arc<dyn Authenticator>,
     /// Says whether they may.
     pub decider: Arc<dyn Decider>,
-    /// Authorities whose client certificates are believed (PEM).
-    pub clients: String,
-    /// Which proxies are believed.
-    pub front_proxy: Option<FrontProxy>,
+    /// Whose certificates are believed.
+    pub trusted: Trusted,
     /// The certificate that it shows; without one, and a listener, it answers in this process alone.
     pub serving: Option<(TcpListener, Pair)>,
     /// What it allows its clients. They are plain limits: who is served first is decided before.
@@ -43,10 +40,15 @@ pub struct ExtensionParts {
 pub struct Extension {
     api: Arc<Api>,
     registry: Arc<Registry>,
+    believed: Arc<Believed>,
     address: Option<SocketAddr>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
+
+/// Changes whose certificates such a server believes.
+#[derive(Clone, Debug)]
+pub struct Believing(Arc<Believed>);
 
 /// Whoever asks this server itself to be somebody else may not: they do so at the server before it.
 #[derive(Debug)]
@@ -72,8 +74,7 @@ impl Extension {
             registry,
             authenticator,
             decider,
-            clients,
-            front_proxy,
+            trusted,
             serving,
             mut limits,
         } = parts;
@@ -82,22 +83,8 @@ impl Extension {
         let metrics = Metrics::new(&Arc::default(), &Arc::default())
             .with_store(registry.store().clone())
             .with_caches(registry.clone());
-        let cas: Vec<&str> = [clients.as_str()]
-            .into_iter()
-            .filter(|pem| !pem.is_empty())
-            .collect();
-        let peers = match &front_proxy {
-            Some(proxy) => serving::Peers::apart(&cas, &proxy.authorities).map_err(StartError::Tls)?,
-            None => serving::Peers::default(),
-        };
-        let mut all = cas;
-        all.extend(front_proxy.as_ref().map(|proxy| proxy.authorities.as_str()));
-        let listening = serving.map(|(listener, pair)| {
-            let config = serving::server_config(&pair.certificate, &pair.key, &all);
-            let config = config.map_err(StartError::Tls)?;
-            Ok::<_, StartError>((listener, TlsAcceptor::from(Arc::new(config))))
-        });
-        let listening = listening.transpose()?;
+        let (listener, pair) = serving.unzip();
+        let believed = Arc::new(Believed::new(trusted, pair).map_err(StartError::Tls)?);
         let api = Arc::new(Api::new(Parts {
             registry: registry.clone(),
             authenticator,
@@ -105,7 +92,7 @@ impl Extension {
             decider: Some(decider),
             issuer: None,
             anonymous: true,
-            front_proxy: front_proxy.clone(),
+            believed: believed.clone(),
             flow: Arc::new(Flow::new(limits.in_flight, &[], &[])),
             audit: None,
             request_timeout: limits.request_timeout,
@@ -114,15 +101,12 @@ impl Extension {
             flags: std::collections::BTreeMap::new(),
             stop: stop.clone(),
         }));
-        let address = listening
-            .as_ref()
-            .and_then(|(listener, _)| listener.local_addr().ok());
-        let task = listening.map(|(listener, tls)| {
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let task = listener.map(|listener| {
             let served = serving::serve(
                 listener,
-                tls,
+                believed.clone(),
                 api.clone(),
-                Arc::new(peers),
                 limits,
                 stop.clone(),
                 GRACE,
@@ -132,6 +116,7 @@ impl Extension {
         Ok(Self {
             api,
             registry,
+            believed,
             address,
             stop,
             task,
@@ -148,6 +133,11 @@ impl Extension {
         &self.registry
     }
 
+    /// What changes whose certificates it believes.
+    pub fn believing(&self) -> Believing {
+        Believing(self.believed.clone())
+    }
+
     /// The server as a service in this process, whose requests come from `user`.
     pub fn service(&self, user: UserInfo) -> ApiService {
         ApiService::new(self.api.clone()).for_user(user)
@@ -159,6 +149,17 @@ impl Extension {
         if let Some(task) = self.task.take() {
             let _ = task.await; // a task that panicked has said so
         }
+    }
+}
+
+impl Believing {
+    /// From now on these are believed. Connections of others end once what is asked on them has been answered.
+    ///
+    /// # Errors
+    ///
+    /// A text that says why they cannot be; it is as before then.
+    pub fn set(&self, trusted: Trusted) -> Result<(), String> {
+        self.0.set(trusted)
     }
 }
 

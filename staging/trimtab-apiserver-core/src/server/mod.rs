@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use trimtab_apiserver_auth::certs::{self, Authority, Pair};
 use trimtab_apiserver_auth::service_account::Issuer;
@@ -31,7 +30,7 @@ use crate::admission::{Chain, Plugins, Quotas, Reader, StoreReader};
 use crate::allocators::{IpRange, PortRange, ServiceAllocators};
 use crate::ambient::{Ambient, Clock, Entropy};
 use crate::audit::Audit;
-use crate::auth::{self, FrontProxy, Mode};
+use crate::auth::{self, FrontProxy, Mode, Trusted};
 use crate::crd::{self, controller::Terminating};
 use crate::extensions::{Extensions, Served, Within};
 use crate::flow::{self, Flow};
@@ -39,13 +38,13 @@ use crate::http::{Api, Parts};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::serving;
+use crate::serving::{self, Believed};
 use crate::webhook::{Clients, ServiceAddresses};
 
-use self::trust::Trust;
+use self::trust::{AuthorityFiles, Trust};
 
 pub use error::StartError;
-pub use extension::{Extension, ExtensionParts};
+pub use extension::{Believing, Extension, ExtensionParts};
 pub use service::ApiService;
 
 /// How long requests may take to finish when the server stops.
@@ -88,6 +87,7 @@ pub struct Builder {
     plugins: Plugins,
     bootstrap_tokens: bool,
     front_proxy: Option<FrontProxy>,
+    authority_files: AuthorityFiles,
     issuer: Option<Issuer>,
     limits: Limits,
     audit: Option<Arc<Audit>>,
@@ -184,6 +184,13 @@ impl Builder {
         self
     }
 
+    /// Reads the authorities of [`Builder::client_ca`] and [`Builder::front_proxy`] again when these files change, while it runs.
+    #[must_use]
+    pub fn authority_files(mut self, clients: Option<PathBuf>, proxies: Option<PathBuf>) -> Self {
+        self.authority_files = AuthorityFiles { clients, proxies };
+        self
+    }
+
     /// Issues service account tokens by this issuer, instead of by one with a key of its own.
     #[must_use]
     pub fn issuer(mut self, issuer: Issuer) -> Self {
@@ -239,6 +246,7 @@ impl Builder {
     ///
     /// [`StartError`]; nothing is left running then.
     pub async fn start(self) -> Result<ApiServer, StartError> {
+        bootstrap::check_whole(&*self.store).await?;
         let range = match self.service_range {
             Some(range) => range,
             None => bootstrap::default_range()?,
@@ -369,18 +377,27 @@ impl Builder {
             None => None,
         };
         // Without a listener nobody shows certificates.
+        let clients = std::iter::once(authority.certificate()).chain(self.client_ca.as_deref());
+        let trusted = Trusted {
+            clients: clients.collect::<Vec<_>>().join("\n"),
+            proxy: self.front_proxy,
+        };
+        let shown = listener.is_some().then_some(pair);
+        let believed = Arc::new(Believed::new(trusted, shown).map_err(StartError::Tls)?);
         if listener.is_some() {
-            let clients = std::iter::once(authority.certificate()).chain(self.client_ca.as_deref());
-            let trust = Trust {
-                clients: clients.collect::<Vec<_>>().join("\n"),
-                proxy: self.front_proxy.clone(),
-            };
+            let follow = self.authority_files.follow(
+                authority.certificate().to_owned(),
+                self.client_ca.clone(),
+                believed.clone(),
+            );
+            let trust = Trust(believed.clone());
             trust.write(&registry).await;
             let (registry, stop) = (registry.clone(), stop.clone());
             tasks.push(tokio::spawn(async move {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => {}
+                    () = follow => {}
                     () = trust.keep(registry) => {}
                 }
             }));
@@ -416,7 +433,7 @@ impl Builder {
             decider: None,
             issuer: Some(auth.issuer),
             anonymous: self.anonymous,
-            front_proxy: self.front_proxy.clone(),
+            believed: believed.clone(),
             flow,
             audit: self.audit,
             request_timeout: self.limits.request_timeout,
@@ -432,22 +449,10 @@ impl Builder {
             _ => authority.certificate().to_owned(),
         };
         if let Some(listener) = listener {
-            let mut cas: Vec<&str> = std::iter::once(authority.certificate())
-                .chain(self.client_ca.as_deref())
-                .collect();
-            let peers = match &self.front_proxy {
-                Some(proxy) => serving::Peers::apart(&cas, &proxy.authorities).map_err(StartError::Tls)?,
-                None => serving::Peers::default(),
-            };
-            cas.extend(self.front_proxy.as_ref().map(|proxy| proxy.authorities.as_str()));
-            let config =
-                serving::server_config(&pair.certificate, &pair.key, &cas).map_err(StartError::Tls)?;
-            let tls = TlsAcceptor::from(Arc::new(config));
             tasks.push(tokio::spawn(serving::serve(
                 listener,
-                tls,
+                believed,
                 api.clone(),
-                Arc::new(peers),
                 self.limits,
                 stop.clone(),
                 GRACE,
@@ -515,6 +520,7 @@ impl ApiServer {
             plugins: Plugins::default(),
             bootstrap_tokens: false,
             front_proxy: None,
+            authority_files: AuthorityFiles::default(),
             issuer: None,
             limits: Limits::default(),
             audit: None,

@@ -1,6 +1,7 @@
 //! Serving over TLS: the listener, connections, and a stop that lets requests finish.
 
 mod activity;
+mod believed;
 mod gathered;
 mod kubeconfig;
 mod peers;
@@ -20,18 +21,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
+use self::believed::withdrawn;
 use self::gathered::{Ended, gathered};
 use self::watched::Watched;
 use crate::http::{Api, Peer};
 use crate::limits::{Limits, Patience};
 
+pub(crate) use believed::Believed;
 pub(crate) use kubeconfig::kubeconfig;
-pub(crate) use peers::Peers;
-pub(crate) use tls::server_config;
 
 /// An HTTP/2 connection with open requests is asked for a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -45,9 +45,8 @@ const MOST_RESETS: usize = 20;
 /// Serves connections until `stop`; then lets requests finish, for `grace` at most.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    believed: Arc<Believed>,
     api: Arc<Api>,
-    peers: Arc<Peers>,
     limits: Limits,
     stop: CancellationToken,
     grace: Duration,
@@ -67,10 +66,10 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (tls, api, peers) = (tls.clone(), api.clone(), peers.clone());
+                let (believed, api) = (believed.clone(), api.clone());
                 let (stop, limits) = (stop.clone(), limits.clone());
                 connections.spawn(async move {
-                    connection(stream, tls, api, &peers, limits, stop).await;
+                    connection(stream, &believed, api, limits, stop).await;
                     drop(place);
                 });
             }
@@ -93,9 +92,8 @@ pub(crate) async fn serve(
 
 async fn connection(
     stream: TcpStream,
-    tls: TlsAcceptor,
+    believed: &Believed,
     api: Arc<Api>,
-    peers: &Peers,
     limits: Limits,
     stop: CancellationToken,
 ) {
@@ -107,6 +105,9 @@ async fn connection(
         idle,
         write,
     } = limits.patience;
+    let mut changes = believed.subscribe();
+    let now = changes.borrow_and_update().clone();
+    let Some(tls) = &now.tls else { return };
     let handshake = tokio::time::timeout(handshake, tls.accept(stream));
     let stream = tokio::select! {
         biased;
@@ -117,11 +118,13 @@ async fn connection(
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         },
     };
-    let shown = stream.get_ref().1.peer_certificates();
+    let shown = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
     let peer = Peer {
         address,
-        ..shown.map(|chain| peers.of(chain)).unwrap_or_default()
+        ..shown.as_deref().map(|chain| now.peer(chain)).unwrap_or_default()
     };
+    drop(now);
+    let withdrawn = withdrawn(changes, shown, peer.clone());
     let activity = Activity::new();
     let requests = activity.clone();
     let service = service_fn(move |request| {
@@ -150,7 +153,7 @@ async fn connection(
         tokio::select! {
             biased;
             ended = poll_fn(|cx| sender.poll(cx, |cx| served.as_mut().poll(cx))) => ended,
-            () = either(stop.cancelled(), activity.idle_for(idle)) => {
+            () = either(either(stop.cancelled(), withdrawn), activity.idle_for(idle)) => {
                 // What is being answered is answered to its end.
                 served.as_mut().graceful_shutdown();
                 poll_fn(|cx| sender.poll(cx, |cx| served.as_mut().poll(cx))).await
@@ -171,7 +174,7 @@ async fn connection(
         let ended = tokio::select! {
             biased;
             ended = served.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = either(stop.cancelled(), withdrawn) => {
                 served.as_mut().graceful_shutdown();
                 served.await
             }

@@ -11,21 +11,21 @@ use super::tls::client_verifier;
 use crate::http::Peer;
 
 /// Tells clients from proxies. All certificates have passed the handshake, by one authority or another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Peers {
-    /// Verifiers of clients and of proxies, when there may be proxies.
-    apart: Option<[Option<Arc<dyn ClientCertVerifier>>; 2]>,
+    /// Verifiers of clients and of proxies, where there may be some.
+    apart: [Option<Arc<dyn ClientCertVerifier>>; 2],
 }
 
 impl Peers {
-    /// Peers of which some may be proxies, by their authorities (PEM).
+    /// Peers of which some may be proxies, by their authorities (PEM; empty for none).
     ///
     /// # Errors
     ///
     /// A text that says why the authorities cannot be used.
     pub(crate) fn apart(clients: &[&str], proxies: &str) -> Result<Self, String> {
         Ok(Self {
-            apart: Some([client_verifier(clients)?, client_verifier(&[proxies])?]),
+            apart: [client_verifier(clients)?, client_verifier(&[proxies])?],
         })
     }
 
@@ -41,12 +41,7 @@ impl Peers {
                 None
             }
         };
-        let Some([clients, proxies]) = &self.apart else {
-            return Peer {
-                user,
-                ..Peer::default()
-            };
-        };
+        let [clients, proxies] = &self.apart;
         let by = |verifier: &Option<Arc<dyn ClientCertVerifier>>| {
             let verified = verifier
                 .as_ref()
@@ -89,12 +84,14 @@ mod tests {
         assert_eq!(who(&apart, alice()), (name("alice"), None));
         assert_eq!(who(&apart, front()), (None, name("front")));
         assert_eq!(who(&same, front()), (name("front"), name("front")));
-        assert_eq!(who(&Peers::default(), front()), (name("front"), None));
+        let no_proxies = Peers::apart(&[clients.certificate()], "").expect("usable");
+        assert_eq!(who(&no_proxies, alice()), (name("alice"), None));
+        assert_eq!(who(&no_proxies, front()), (None, None));
         let alone = Peers::apart(&[], proxies.certificate()).expect("usable");
         assert_eq!(who(&alone, alice()), (None, None));
         assert_eq!(who(&alone, front()), (None, name("front")));
         let pair = clients.serving(&["localhost".to_owned()]).expect("made");
-        let nobody = crate::serving::server_config(&pair.certificate, &pair.key, &[]);
+        let nobody = crate::serving::tls::server_config(&pair.certificate, &pair.key, &[]);
         assert!(nobody.is_ok(), "nobody is asked for a certificate then");
     }
 }

@@ -9,8 +9,8 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The server's TLS configuration from PEM texts. Clients may show a certificate of one of `client_cas`, and need
-/// not; any other is refused.
+/// The server's TLS configuration from PEM texts. Clients may show a certificate of one of `client_cas` (of which those
+/// count that are not empty), and need not; any other is refused.
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ fn verifier(
 
 fn roots(cas: &[&str]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for ca in cas {
+    for ca in cas.iter().filter(|ca| !ca.is_empty()) {
         for certificate in certificates(ca).map_err(|e| format!("the client CA cannot be used: {e}"))? {
             roots
                 .add(certificate)

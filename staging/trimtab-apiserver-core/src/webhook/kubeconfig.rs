@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::{Stream, TryFutureExt as _, stream};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -259,6 +261,49 @@ impl Endpoint {
         serde_json::from_slice(&answer).map_err(|error| CallError::of(&name, &url, error))
     }
 
+    /// Begins a watch of something below the server's address: what happens, a document each, until the server has had enough, or
+    /// until `end`.
+    ///
+    /// Dropping the future, or the stream, ends the call.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], whatever goes wrong, also in the stream.
+    pub async fn watch(
+        &self,
+        path: &str,
+        end: Instant,
+    ) -> Result<impl Stream<Item = Result<Value, CallError>> + Send + use<>, CallError> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let began = timeout_at(end, self.begin(Method::GET, &url, Bytes::new())).await;
+        let began = began.unwrap_or_else(|_| Err(CallError::of("Get", &url, "context deadline exceeded")));
+        let body = began?.into_body();
+        Ok(stream::try_unfold(
+            (body, Vec::new()),
+            move |(mut body, mut read)| {
+                let url = url.clone();
+                let next = async move {
+                    loop {
+                        if let Some(last) = read.iter().position(|byte| *byte == b'\n') {
+                            let line: Vec<u8> = read.drain(..=last).collect();
+                            let event = serde_json::from_slice(&line).map_err(|error| error.to_string())?;
+                            return Ok(Some((event, (body, read))));
+                        }
+                        let frame = match timeout_at(end, body.frame()).await {
+                            Ok(Some(frame)) => frame.map_err(|error| explain(&error))?,
+                            Ok(None) | Err(_) => return Ok(None),
+                        };
+                        read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                        if read.len() > MOST_ANSWER {
+                            return Err(format!("an event is larger than {MOST_ANSWER} bytes"));
+                        }
+                    }
+                };
+                next.map_err(move |why: String| CallError::of("Get", &url, why))
+            },
+        ))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -267,6 +312,25 @@ impl Endpoint {
         most: usize,
         end: Instant,
     ) -> Result<Bytes, CallError> {
+        let name = go_name(&method);
+        let failed = |why: String| CallError::of(&name, url, why);
+        let called = async {
+            let body = self.begin(method, url, json).await?.into_body();
+            // A connection whose answer has been read to its end can be used again.
+            match Limited::new(body, most).collect().await {
+                Ok(body) => Ok(body.to_bytes()),
+                // Nobody looks at what comes back of what is posted.
+                Err(_) if most == TOLD_MOST => Ok(Bytes::new()),
+                Err(error) => Err(failed(explain(&*error))),
+            }
+        };
+        timeout_at(end, called)
+            .await
+            .unwrap_or_else(|_| Err(failed("context deadline exceeded".to_owned())))
+    }
+
+    /// Sends a request, and answers with what comes back if that says that all is well.
+    async fn begin(&self, method: Method, url: &str, json: Bytes) -> Result<Response<Incoming>, CallError> {
         let name = go_name(&method);
         let failed = |why: String| CallError::of(&name, url, why);
         let mut request = Request::builder()
@@ -280,30 +344,19 @@ impl Endpoint {
         if let Some(token) = self.token.header().map_err(failed)? {
             request.headers_mut().insert(AUTHORIZATION, token);
         }
-        let called = async {
-            let response = self.client.request(request).await;
-            let response = response.map_err(|error| failed(explain(&error)))?;
-            let code = response.status().as_u16();
-            // A connection whose answer has been read to its end can be used again.
-            let body = Limited::new(response.into_body(), most).collect().await;
-            if (200..=206).contains(&code) {
-                return match body {
-                    Ok(body) => Ok(body.to_bytes()),
-                    // Nobody looks at what comes back of what is posted.
-                    Err(_) if most == TOLD_MOST => Ok(Bytes::new()),
-                    Err(error) => Err(failed(explain(&*error))),
-                };
-            }
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-            Err(CallError::status(
-                code,
-                &body,
-                String::from_utf8_lossy(&body).trim(),
-            ))
-        };
-        timeout_at(end, called)
-            .await
-            .unwrap_or_else(|_| Err(failed("context deadline exceeded".to_owned())))
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| failed(explain(&error)))?;
+        let code = response.status().as_u16();
+        if (200..=206).contains(&code) {
+            return Ok(response);
+        }
+        let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        Err(CallError::status(
+            code,
+            &body,
+            String::from_utf8_lossy(&body).trim(),
+        ))
     }
 }
 

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use trimtab_apiserver_storage::{
-    Compare, Error as StoreError, EtcdStore, Op, Revision, Snapshot, SnapshotEntry, Store as _, Txn,
+    Compare, Error as StoreError, EtcdStore, MIGRATION, Op, Revision, Snapshot, SnapshotEntry, Store as _,
+    Txn,
 };
 
 use super::raise::{SCRATCH, compact, raise};
-use super::{MARK, Migrated, OURS, entries_of, mark, now};
+use super::{Migrated, OURS, entries_of, mark, now};
 use crate::backup::Told;
 use crate::error::{Error, Result};
 use crate::inventory::Inventory;
@@ -72,14 +73,14 @@ pub(super) async fn run(
     let fence = claim(store, from, revision, revision + headroom, told).await?;
     raise(store, fence.base, told).await?;
     let mut passes = 0;
+    let mut unknown = BTreeSet::new();
     loop {
         let found = entries_of(store.snapshot().await?, "comparing", told).await?;
         let steps = differences(&entries, &found);
         if steps.is_empty() {
             break;
         }
-        // What this migration had left there went in the first pass.
-        if passes > 0 && steps.iter().any(|step| step.put.is_none()) {
+        if passes > 0 && steps.iter().any(|step| is_others(step, &unknown)) {
             return Err(disturbed());
         }
         passes += 1;
@@ -89,7 +90,7 @@ pub(super) async fn run(
                 steps.len()
             )));
         }
-        write(store, fence.revision, steps, told).await?;
+        unknown = write(store, fence.revision, steps, told).await?;
     }
     let source = Inventory::of(Snapshot::new(revision, entries.clone()), |_, _| ()).await?;
     let target = compare(store, &source, &entries, told).await?;
@@ -97,7 +98,7 @@ pub(super) async fn run(
     if headroom == 0 {
         // Before the mark goes: who watches from before must begin anew, also when this ends here.
         compact(store, begins).await?;
-        let done = [MARK, SCRATCH].map(|name| Op::Delete { key: key(name) });
+        let done = [MIGRATION, SCRATCH].map(|name| Op::Delete { key: key(name) });
         fenced(store, fence.revision, Vec::new(), done.to_vec()).await?;
     }
     Ok(Migrated {
@@ -142,7 +143,7 @@ async fn claim(
             let Some(old) = old.filter(|old| old.from == from) else {
                 return Err(Error::Usage(format!(
                     "a migration of something else into this etcd has not ended ({}): finish it, or delete what is below \
-                     the prefix and the key {MARK}",
+                     the prefix and the key {MIGRATION}",
                     value.escape_ascii()
                 )));
             };
@@ -161,12 +162,22 @@ async fn claim(
     };
     let value = serde_json::to_vec(&value).map_err(|e| Error::Usage(e.to_string()))?;
     let put = Op::Put {
-        key: key(MARK),
+        key: key(MIGRATION),
         value: value.into(),
         ttl: None,
     };
     let revision = fenced(store, seen, Vec::new(), vec![put]).await?;
     Ok(Fence { revision, base })
+}
+
+/// Whether what has to be done in a later pass is what somebody else has done. What was there before went in the first pass, and
+/// what was acknowledged stays, unless it expires.
+fn is_others(step: &Step, unknown: &BTreeSet<Bytes>) -> bool {
+    match &step.put {
+        None => true,
+        Some((_, Some(_))) => false,
+        Some((_, None)) => !unknown.contains(&step.key),
+    }
 }
 
 /// What has to be done so that what was found becomes what is wanted; both are in the order of their keys.
@@ -211,13 +222,19 @@ fn is_over(entry: &SnapshotEntry, time: u64) -> bool {
     entry.expires.is_some_and(|end| end <= time)
 }
 
-async fn write(store: &EtcdStore, mark: Revision, steps: Vec<Step>, told: &mut Told<'_>) -> Result<()> {
+/// Answers with the keys of which it is not known whether they are written.
+async fn write(
+    store: &EtcdStore,
+    mark: Revision,
+    steps: Vec<Step>,
+    told: &mut Told<'_>,
+) -> Result<BTreeSet<Bytes>> {
+    let mut unknown = BTreeSet::new();
     let of = steps.len();
     let mut done = 0;
     let mut writes = stream::iter(batches(steps))
         .map(|batch| async move {
-            let size = batch.len();
-            let first = batch.first().map(|step| step.key.clone()).unwrap_or_default();
+            let keys: Vec<Bytes> = batch.iter().map(|step| step.key.clone()).collect();
             let time = now();
             let asked = batch
                 .iter()
@@ -225,21 +242,27 @@ async fn write(store: &EtcdStore, mark: Revision, steps: Vec<Step>, told: &mut T
                 .collect();
             let ops = batch.into_iter().map(|step| op(step, time)).collect();
             match fenced(store, mark, asked, ops).await {
+                Ok(_) => Ok((keys.len(), Vec::new())),
                 // The next pass finds out.
-                Ok(_) | Err(Error::Store(StoreError::Unknown(_))) => Ok(size),
+                Err(Error::Store(StoreError::Unknown(_))) => Ok((keys.len(), keys)),
                 Err(Error::Store(source)) => Err(Error::Key {
-                    key: first.escape_ascii().to_string(),
+                    key: keys
+                        .first()
+                        .map(|key| key.escape_ascii().to_string())
+                        .unwrap_or_default(),
                     source,
                 }),
                 Err(error) => Err(error),
             }
         })
         .buffered(UNDER_WAY);
-    while let Some(size) = writes.next().await {
-        done += size?;
+    while let Some(batch) = writes.next().await {
+        let (size, not_known) = batch?;
+        unknown.extend(not_known);
+        done += size;
         told(format!("writing: {done} of {of} keys"));
     }
-    Ok(())
+    Ok(unknown)
 }
 
 /// Does something as long as the mark is of a revision. Answers with the revision that it made.
@@ -249,7 +272,7 @@ async fn fenced(
     mut compare: Vec<Compare>,
     success: Vec<Op>,
 ) -> Result<Revision> {
-    compare.push(Compare::ModRevision(key(MARK), revision));
+    compare.push(Compare::ModRevision(key(MIGRATION), revision));
     let txn = Txn {
         compare,
         success,
@@ -395,6 +418,25 @@ mod tests {
             shown,
             ["put a@0", "put c@32", "put f@37", "put t@36", "delete more@35"]
         );
+    }
+
+    #[test]
+    fn what_others_have_done_is_told_apart_from_what_was_not_acknowledged() {
+        let unknown = BTreeSet::from([Bytes::from("lost")]);
+        for (key, put, wanted) in [
+            ("lost", Some(None), false),
+            ("changed", Some(None), true),
+            ("event", Some(Some(7)), false),
+            ("more", None, true),
+            ("lost", None, true),
+        ] {
+            let step = Step {
+                key: key.into(),
+                found: 3,
+                put: put.map(|expires| ("v".into(), expires)),
+            };
+            assert_eq!(is_others(&step, &unknown), wanted, "{key} {put:?}");
+        }
     }
 
     #[test]

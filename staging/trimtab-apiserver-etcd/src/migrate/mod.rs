@@ -17,7 +17,7 @@ use clap::Args;
 use futures::TryStreamExt as _;
 use trimtab_apiserver_storage::embedded::{Stopped, Vacant};
 use trimtab_apiserver_storage::{
-    EmbeddedStore, EtcdConfig, EtcdStore, RangeRequest, Revision, Snapshot, Store,
+    EmbeddedStore, EtcdConfig, EtcdStore, MIGRATION, RangeRequest, Revision, Snapshot, Store,
 };
 
 use crate::access::Access;
@@ -27,8 +27,6 @@ use crate::inventory::Inventory;
 
 /// What keys of API servers begin with; `--etcd-prefix` says what stands in etcd in its place.
 const OURS: &str = "/registry";
-/// Beside what is copied, not below it: says that a migration into this etcd has begun and has not ended.
-const MARK: &str = "/registry.trimtab-migration";
 
 /// The command line of a migration.
 #[derive(Clone, Debug, Args)]
@@ -209,7 +207,7 @@ impl MigrateOptions {
 
 /// The mark of a migration into an etcd, if one has not ended, with its revision.
 async fn mark(store: &EtcdStore) -> Result<Option<(Bytes, Revision)>> {
-    let found = store.range(RangeRequest::key(MARK)).await?.kvs.pop();
+    let found = store.range(RangeRequest::key(MIGRATION)).await?.kvs.pop();
     Ok(found.map(|kv| (kv.value, kv.mod_revision)))
 }
 

@@ -71,6 +71,16 @@ impl Home {
         self.dir.join(UNFINISHED_FILE)
     }
 
+    /// Refuses a directory in which a store was to be made that is not there: an empty one in its place would look like it.
+    pub(super) fn check_finished(&self) -> Result<()> {
+        let unfinished = self.unfinished();
+        if !self.store().exists() && unfinished.exists() {
+            let path = unfinished.display().to_string();
+            return Err(Error::Unfinished { path });
+        }
+        Ok(())
+    }
+
     /// Whether nothing is there beyond what an interrupted restore leaves.
     pub(super) fn is_vacant(&self) -> Result<bool> {
         let entries = std::fs::read_dir(&self.dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);

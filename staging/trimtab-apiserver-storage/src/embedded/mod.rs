@@ -87,6 +87,7 @@ impl EmbeddedStore {
 
     /// Opens and reads the file in a directory.
     fn load(home: &Home) -> Result<(Engine, State, Vec<Garbage>)> {
+        home.check_finished()?;
         let file = home.store();
         let path = file.display().to_string();
         let disk = FileDisk::open(&file, home.doubt()).map_err(|e| io_error(&path, &e))?;

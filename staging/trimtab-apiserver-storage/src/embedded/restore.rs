@@ -1,11 +1,11 @@
 //! A closed store to and from backups: read without being opened for service, and made anew.
 
 use std::io::{BufReader, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::EmbeddedStore;
-use super::disk::FileDisk;
+use super::disk::{FileDisk, private};
 use super::engine::{Engine, io_error};
 use super::home::{Home, Known};
 use super::medium::Medium;
@@ -71,9 +71,21 @@ impl EmbeddedStore {
     }
 }
 
-/// A directory in which nothing is yet, kept from other processes until a store has been made in it.
+/// A directory in which nothing is yet, kept from other processes until a store has been made in it. Should this process be
+/// killed, a file is left there for which no store is opened before one has been made.
 #[derive(Debug)]
-pub struct Vacant(Home);
+pub struct Vacant(Unfinished, Home);
+
+/// The file that is not the store yet. It goes when it is given up.
+#[derive(Debug)]
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It is not there any more if it has become the store.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
 
 impl Vacant {
     /// Makes the directory if need be, and locks it.
@@ -84,11 +96,15 @@ impl Vacant {
     /// process has it open.
     pub fn find(dir: impl AsRef<Path>) -> Result<Self, backup::Error> {
         let home = Home::open(dir.as_ref())?;
-        if home.is_vacant()? {
-            Ok(Self(home))
-        } else {
-            Err(backup::Error::NotEmpty(dir.as_ref().display().to_string()))
+        if !home.is_vacant()? {
+            return Err(backup::Error::NotEmpty(dir.as_ref().display().to_string()));
         }
+        let file = home.unfinished();
+        let made = private().truncate(true).open(&file).map(drop);
+        let made = made.and_then(|()| home.sync());
+        let unfinished = Unfinished(file);
+        made.map_err(|error| io_error(&unfinished.0.display().to_string(), &error))?;
+        Ok(Self(unfinished, home))
     }
 
     /// Makes a store that begins at revision `start`, which is after those of all keys. `next` hands over some of the `of`
@@ -105,15 +121,11 @@ impl Vacant {
         mut next: impl FnMut() -> Result<Option<Vec<SnapshotEntry>>, backup::Error>,
         mut progress: impl FnMut(u64),
     ) -> Result<(), backup::Error> {
-        let Self(home) = self;
-        let unfinished = home.unfinished();
-        let name = unfinished.display().to_string();
+        let Self(unfinished, home) = self;
+        let name = unfinished.0.display().to_string();
         let failed = |error: std::io::Error| io_error(&name, &error);
-        if unfinished.exists() {
-            std::fs::remove_file(&unfinished).map_err(failed)?;
-        }
         let written = (|| {
-            let mut engine = open(&unfinished, &home)?.0;
+            let mut engine = open(&unfinished.0, &home)?.0;
             engine.set_start(start)?;
             let (mut part, mut size, mut keys) = (Vec::new(), 0, 0);
             while let Some(entries) = next()? {
@@ -131,7 +143,7 @@ impl Vacant {
             progress(keys);
             drop(engine);
             // As the server will.
-            let (_engine, state, _) = open(&unfinished, &home)?;
+            let (_engine, state, _) = open(&unfinished.0, &home)?;
             let (found, wanted) = (Known::of(&state), keys_at(of, start));
             if found != wanted {
                 return Err(backup::Error::Store(contract::Error::Corrupt {
@@ -141,18 +153,16 @@ impl Vacant {
             }
             Ok(found)
         })();
-        let known = match written {
-            Ok(known) => known,
-            Err(error) => {
-                drop(std::fs::remove_file(&unfinished));
-                return Err(error);
-            }
-        };
-        std::fs::rename(&unfinished, home.store())
-            .and_then(|()| home.sync())
-            .and_then(|()| home.closed_at(known))
-            .map_err(failed)?;
-        Ok(())
+        let done = written.and_then(|known| {
+            let named = std::fs::rename(&unfinished.0, home.store());
+            let synced = named
+                .and_then(|()| home.sync())
+                .and_then(|()| home.closed_at(known));
+            Ok(synced.map_err(failed)?)
+        });
+        // Before others may look.
+        drop(unfinished);
+        done
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use futures::StreamExt as _;
 use futures::future::join_all;
 use trimtab_apiserver_storage::backup::{self, save};
-use trimtab_apiserver_storage::embedded::Phase;
+use trimtab_apiserver_storage::embedded::{Phase, Vacant};
 use trimtab_apiserver_storage::{
     Config, EmbeddedStore, Error, MemoryStore, Op, RangeRequest, Revision, Snapshot, SnapshotEntry, Store,
     WatchRequest,
@@ -228,8 +228,17 @@ async fn a_restore_touches_nothing_that_is_there() {
     assert!(why(&new, &damaged).contains("it is damaged at byte"));
     assert!(why(&new, &bytes[..bytes.len() - 3]).contains("it is cut off after"));
     assert!(!new.exists());
-    // What an interrupted restore has left is not in the way.
+    // What an interrupted restore has left is not in the way of another, and no empty store is made in its place.
     std::fs::create_dir(&new).expect("makes");
+    std::fs::write(new.join("store.redb.restoring"), "").expect("writes");
+    let refused = EmbeddedStore::open(&new, config())
+        .expect_err("is not whole")
+        .to_string();
+    assert!(refused.contains("was cut off. Run it again"), "{refused}");
+    // Whoever gives up leaves nothing.
+    let given_up = Vacant::find(&new).expect("nothing is there");
+    drop(given_up);
+    assert!(!new.join("store.redb.restoring").exists());
     std::fs::write(new.join("store.redb.restoring"), "half of it").expect("writes");
     let mut phases = Vec::new();
     let restored = EmbeddedStore::restore(&new, Cursor::new(&bytes), 0, |phase, keys, of| {

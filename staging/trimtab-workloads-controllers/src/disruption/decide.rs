@@ -23,8 +23,8 @@ pub(super) struct Scale {
     pub(super) wanted: i32,
     /// Whether some pods have no controller.
     pub(super) unmanaged: bool,
-    /// A pod of which nobody knows how many its controller wants.
-    pub(super) unknown: Option<String>,
+    /// Why it is not known how many some controller wants.
+    pub(super) failure: Option<String>,
 }
 
 /// What is to be said.
@@ -61,8 +61,7 @@ pub(super) fn decide(
         (None, Some(least)) => (true, scale.wanted, of_scale(least)),
         (None, None) => (false, 0, 0),
     };
-    if let Some(pod) = scale.unknown.as_ref().filter(|_| by_scale) {
-        let failure = format!("found no controllers for pod {pod:?}");
+    if let Some(failure) = scale.failure.clone().filter(|_| by_scale) {
         plan.status.disruptions_allowed = Some(0);
         say(
             &mut plan.status,
@@ -161,7 +160,7 @@ mod tests {
         let odd = Scale {
             wanted: 5,
             unmanaged: true,
-            unknown: Some("p0".to_owned()),
+            failure: Some("found no controllers for pod \"p0\"".to_owned()),
         };
         let evicted = json!({"disruptedPods": {"p0": at(950).to_string(), "p1": at(800).to_string()}});
         #[rustfmt::skip]

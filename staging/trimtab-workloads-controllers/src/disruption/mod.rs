@@ -1,24 +1,25 @@
 //! The controller of disruption budgets: how many pods may be taken now, in the status that evictions go by.
 
 mod decide;
-
-use std::collections::HashMap;
+mod scale;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as Selector, OwnerReference};
-use trimtab_apimachinery_meta::{ObjectKey, owner};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Selector;
+use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::{Cached, Delta};
 use trimtab_client_coordination::events::Note;
 use trimtab_controller_runtime::predicate::Predicate;
 use trimtab_controller_runtime::source::{Caches, Source, Watch};
 use trimtab_controller_runtime::{Manager, Next, Reconcile, Reconciled, Result, Turn};
 
+use crate::resources::Recent;
 use crate::workload::clock::{Clock, until};
 use crate::workload::pods::{Facts, facts};
 use crate::workload::template;
-use decide::{Scale, decide};
+use decide::decide;
+use scale::scale;
 
 /// The controller's name.
 pub(crate) const NAME: &str = "disruption-controller";
@@ -33,7 +34,10 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         _ => true,
     });
     manager
-        .controller::<PodDisruptionBudget, _>(Budgets { clock: options.clock })
+        .controller::<PodDisruptionBudget, _>(Budgets {
+            clock: options.clock,
+            served: Recent::default(),
+        })
         .named(NAME)
         .reporting_as("controllermanager")
         .source(Source::watch_related(Watch::new().when(matters), of_pod))
@@ -89,6 +93,7 @@ fn scaled<T: Reconciled>() -> Source<ObjectKey> {
 
 struct Budgets {
     clock: Clock,
+    served: Recent,
 }
 
 impl Reconcile<PodDisruptionBudget> for Budgets {
@@ -108,7 +113,7 @@ impl Reconcile<PodDisruptionBudget> for Budgets {
                 .as_ref()
                 .is_some_and(|selector| belonging.is_selected_by(selector))
         });
-        let scale = scale(turn, &pods)?;
+        let scale = scale(turn, &self.served, &pods).await?;
         let seen: Vec<_> = pods.iter().map(facts).collect();
         let seen: Vec<&Facts> = seen.iter().map(|facts| &**facts).collect();
         let now = self.clock.now();
@@ -145,76 +150,6 @@ impl Reconcile<PodDisruptionBudget> for Budgets {
             None => Next::Done,
         })
     }
-}
-
-/// How many pods their controllers want, all together.
-fn scale(turn: &Turn<PodDisruptionBudget>, pods: &[Cached<Pod>]) -> Result<Scale> {
-    let mut known: HashMap<String, i32> = HashMap::new();
-    let mut scale = Scale::default();
-    for pod in pods {
-        let meta = pod.meta()?;
-        let Some(controller) = owner::controller_of(&meta) else {
-            scale.unmanaged = true;
-            continue;
-        };
-        match wanted(turn, pod.namespace(), controller)? {
-            Some((uid, count)) => drop(known.insert(uid, count)),
-            None => scale.unknown = Some(pod.name().to_owned()),
-        }
-    }
-    scale.wanted = known.into_values().sum();
-    Ok(scale)
-}
-
-/// Who wants a pod in the end, and how many of its sort: a Deployment for its ReplicaSets.
-fn wanted(
-    turn: &Turn<PodDisruptionBudget>,
-    namespace: &str,
-    by: &OwnerReference,
-) -> Result<Option<(String, i32)>> {
-    let key = ObjectKey {
-        namespace: namespace.to_owned(),
-        name: by.name.clone(),
-    };
-    let group = by.api_version.split_once('/').map_or("", |(group, _)| group);
-    match (group, &*by.kind) {
-        ("apps", "ReplicaSet") => {
-            let Some(set) = turn
-                .store::<ReplicaSet>()?
-                .get(&key)
-                .filter(|set| set.uid() == *by.uid)
-            else {
-                return Ok(None);
-            };
-            let meta = set.meta()?;
-            match owner::controller_of(&meta).filter(|above| above.kind == "Deployment") {
-                Some(above) => of::<Deployment>(turn, namespace, above),
-                None => of::<ReplicaSet>(turn, namespace, by),
-            }
-        }
-        ("apps", "StatefulSet") => of::<StatefulSet>(turn, namespace, by),
-        ("apps", "Deployment") => of::<Deployment>(turn, namespace, by),
-        ("", "ReplicationController") => of::<ReplicationController>(turn, namespace, by),
-        _ => Ok(None),
-    }
-}
-
-fn of<T: Reconciled>(
-    turn: &Turn<PodDisruptionBudget>,
-    namespace: &str,
-    by: &OwnerReference,
-) -> Result<Option<(String, i32)>> {
-    let key = ObjectKey {
-        namespace: namespace.to_owned(),
-        name: by.name.clone(),
-    };
-    let object = turn
-        .store::<T>()?
-        .get(&key)
-        .filter(|object| object.uid() == *by.uid);
-    let Some(object) = object else { return Ok(None) };
-    let replicas = object.read(["spec", "replicas"])?.unwrap_or(1);
-    Ok(Some((by.uid.clone(), replicas)))
 }
 
 /// A selector as events of kube-controller-manager spell it.

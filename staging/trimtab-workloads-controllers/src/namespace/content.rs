@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams};
-use kube::{Client, Error};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Time};
+use kube::api::{DeleteParams, DynamicObject, ListParams};
+use kube::core::Request;
+use kube::{Client, Error, Resource as _};
+use serde::Deserialize;
 
 use super::findings::Findings;
 use crate::live::{self, LiveError, patiently};
@@ -14,8 +16,28 @@ use crate::workload::clock::Clock;
 
 /// How many resources of one namespace are emptied at a time.
 const AT_A_TIME: usize = 8;
-/// Objects per page of those that are left.
-const PAGE: u32 = 500;
+
+/// What emptying needs to know of an object: whole metadata, managed fields included, would be fifty times as much, and of
+/// a whole namespace at once.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Left {
+    name: String,
+    deletion_timestamp: Option<Time>,
+    #[serde(default)]
+    finalizers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    metadata: Left,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    metadata: ListMeta,
+    items: Option<Vec<Item>>, // `null`, where there is none
+}
 
 /// Deletes all that is in the namespace. Pods go first: what they use outlives them.
 pub(super) async fn delete_all(client: &Client, namespace: &str) -> Findings {
@@ -79,11 +101,11 @@ async fn try_to_empty(client: &Client, resource: &Resource, namespace: &str) -> 
         let all_at_once =
             resource.can("deletecollection") && delete_collection(client, resource, namespace).await?;
         if !all_at_once {
-            for name in untouched.iter().filter_map(|object| object.name.as_deref()) {
+            for object in untouched {
                 let address = live::Address {
                     resource,
                     namespace,
-                    name,
+                    name: &object.name,
                 };
                 match address.delete(client, &DeleteParams::background()).await {
                     Err(error) if error.code() == 405 => break,
@@ -97,18 +119,18 @@ async fn try_to_empty(client: &Client, resource: &Resource, namespace: &str) -> 
 }
 
 /// What there is to say of objects that are still there.
-fn of_those_left(left: &[ObjectMeta], resource: &Resource, namespace: &str) -> Findings {
+fn of_those_left(left: &[Left], resource: &Resource, namespace: &str) -> Findings {
     let mut found = Findings::default();
     if left.is_empty() {
         return found;
     }
-    for finalizer in left.iter().flat_map(|object| object.finalizers.iter().flatten()) {
+    for finalizer in left.iter().flat_map(|object| &object.finalizers) {
         *found.finalizers.entry(finalizer.clone()).or_default() += 1;
     }
     let name = format!("{}.{}", resource.api.plural, resource.api.group);
     found.remaining = BTreeMap::from([(name, left.len())]);
     let now = Clock::System.now();
-    let has_time = |object: &ObjectMeta| object.deletion_timestamp.as_ref().is_some_and(|end| end.0 > now);
+    let has_time = |object: &Left| object.deletion_timestamp.as_ref().is_some_and(|end| end.0 > now);
     if found.finalizers.is_empty() && !left.iter().any(has_time) {
         found.failures.push(format!(
             "unexpected items still remain in namespace: {namespace} for gvr: {resource}"
@@ -117,16 +139,18 @@ fn of_those_left(left: &[ObjectMeta], resource: &Resource, namespace: &str) -> F
     found
 }
 
-/// The metadata of all objects of a resource in the namespace.
-async fn list(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<ObjectMeta>, LiveError> {
-    let api = live::api(client, resource, namespace);
+/// All objects of a resource in the namespace.
+async fn list(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<Left>, LiveError> {
+    let path = DynamicObject::url_path(&resource.api, Some(namespace));
     let mut objects = Vec::new();
-    let mut page = ListParams::default().limit(PAGE);
+    let mut params = ListParams::default().limit(live::PER_PAGE);
     loop {
-        let listed = patiently(api.list_metadata(&page)).await?;
-        objects.extend(listed.items.into_iter().map(|item| item.metadata));
-        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
+        let request = Request::new(path.clone()).list_metadata(&params);
+        let request = request.map_err(Error::BuildRequest)?;
+        let page = patiently(client.request::<Page>(request)).await?;
+        objects.extend(page.items.into_iter().flatten().map(|item| item.metadata));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
             None => return Ok(objects),
         }
     }

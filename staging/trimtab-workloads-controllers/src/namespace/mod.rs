@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Client;
 use kube::api::Api;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use trimtab_client_cache::informer::Selection;
-use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
+use trimtab_client_workqueue::{Exponential, WorkQueue};
 
 use crate::context::{Context, InvalidController};
 use crate::live::{LiveError, patiently, post_params};
@@ -48,19 +48,24 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
     let queue = WorkQueue::builder()
         .backoff(Exponential::new(SOONEST, LATEST)?)
         .build()?;
-    let (keys, delay) = (queue.clone(), options.namespace_delay);
+    let emptier = Arc::new(Emptier {
+        client,
+        delay: options.namespace_delay,
+        going: Mutex::default(),
+    });
     let namespaces = informers.informer::<Namespace>(Selection::all());
+    let (keys, known) = (queue.clone(), emptier.clone());
     let registration = namespaces.add_handler(move |delta| {
-        if delta.object().decode().is_ok_and(|namespace| is_ours(&namespace)) {
-            let _refused_when_stopping = keys.add_with(delta.key().name.clone(), Add::after(delay));
+        let namespace = delta.object().decode();
+        if namespace.is_ok_and(|namespace| is_ours(&namespace) && known.begin(&namespace.metadata)) {
+            let _refused_when_stopping = keys.add(delta.key().name.clone());
         }
     });
     if stop.run_until_cancelled(registration.synced()).await.is_some() {
         let _nobody_waits = synced.send(());
-        let left = Arc::<Left>::default();
         let pool = Pool::start(NAME, queue, WORKERS, move |name: String| {
-            let (client, left) = (client.clone(), left.clone());
-            async move { process(&client, &left, &name).await }
+            let emptier = emptier.clone();
+            async move { emptier.process(&name).await }
         });
         stop.cancelled().await;
         registration.leave().await;
@@ -76,68 +81,117 @@ fn is_ours(namespace: &Namespace) -> bool {
         && finalizers.is_some_and(|finalizers| !finalizers.is_empty())
 }
 
-/// How many objects were left in a namespace when it was last looked at.
-type Left = Mutex<HashMap<String, usize>>;
-
-async fn process(client: &Client, left: &Left, name: &str) -> Outcome {
-    let began = Instant::now();
-    let outcome = match empty(client, name).await {
-        Ok(0) => Outcome::Done,
-        Ok(count) => {
-            tracing::debug!(namespace = name, count, "some content remains");
-            let before = left.lock().insert(name.to_owned(), count);
-            return match before.is_none_or(|before| count < before) {
-                true => Outcome::After((began.elapsed() * REST).clamp(SOONEST, LATEST)),
-                false => Outcome::Retry,
-            };
-        }
-        Err(error) if error.code() == 404 => Outcome::Done,
-        Err(error) if error.is_conflict() => Outcome::Retry,
-        Err(error) => {
-            tracing::warn!(namespace = name, %error, "emptying failed, trying again");
-            Outcome::Retry
-        }
-    };
-    if matches!(outcome, Outcome::Done) {
-        left.lock().remove(name);
-    }
-    outcome
+struct Emptier {
+    client: Client,
+    /// How long a namespace is kept, whatever is in it.
+    delay: Duration,
+    /// The namespaces that are being deleted.
+    going: Mutex<HashMap<String, Going>>,
 }
 
-/// Deletes what is in the namespace, says in its status how far that came, and lets it go if nothing is left. How many
-/// objects are, or kinds of them that could not be looked at.
-async fn empty(client: &Client, name: &str) -> Result<usize, LiveError> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    let Some(mut namespace) = patiently(api.get_opt(name)).await? else {
-        return Ok(0);
-    };
-    if !is_ours(&namespace) {
-        return Ok(0);
+#[derive(Clone)]
+struct Going {
+    uid: Option<String>,
+    /// When its deletion was first seen.
+    since: Instant,
+    /// How much was left the last time.
+    left: Option<usize>,
+}
+
+/// What was found of a namespace.
+enum Found {
+    /// This many objects, or kinds of them that could not be looked at.
+    Content(usize),
+    /// Nothing, but it is not to go yet.
+    Empty,
+    /// There is no such namespace, or none to be emptied, any more.
+    Gone,
+}
+
+impl Emptier {
+    /// Whether the namespace is to be emptied from now on. One that is being emptied comes back by itself: most of its
+    /// changes are what is said here of how far that is.
+    fn begin(&self, namespace: &ObjectMeta) -> bool {
+        let name = namespace.name.clone().unwrap_or_default();
+        let mut going = self.going.lock();
+        let is_known = going.get(&name).is_some_and(|known| known.uid == namespace.uid);
+        if !is_known {
+            let begun = Going {
+                uid: namespace.uid.clone(),
+                since: Instant::now(),
+                left: None,
+            };
+            going.insert(name, begun);
+        }
+        !is_known
     }
-    if namespace
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        != Some("Terminating")
-    {
-        namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
-        namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
+
+    async fn process(&self, name: &str) -> Outcome {
+        let began = Instant::now();
+        let Some(going) = self.going.lock().get(name).cloned() else {
+            return Outcome::Done;
+        };
+        let goes_at = going.since + self.delay;
+        match self.empty(name, began >= goes_at).await {
+            Ok(Found::Gone) => {}
+            Ok(Found::Empty) => return Outcome::After(goes_at.saturating_duration_since(Instant::now())),
+            Ok(Found::Content(count)) => {
+                tracing::debug!(namespace = name, count, "some content remains");
+                if let Some(going) = self.going.lock().get_mut(name) {
+                    going.left = Some(count);
+                }
+                return match going.left.is_none_or(|before| count < before) {
+                    true => Outcome::After((began.elapsed() * REST).clamp(SOONEST, LATEST)),
+                    false => Outcome::Retry,
+                };
+            }
+            Err(error) if error.code() == 404 => {}
+            Err(error) if error.is_conflict() => return Outcome::Retry,
+            Err(error) => {
+                tracing::warn!(namespace = name, %error, "emptying failed, trying again");
+                return Outcome::Retry;
+            }
+        }
+        let mut known = self.going.lock();
+        if known.get(name).is_some_and(|now| now.uid == going.uid) {
+            known.remove(name); // and not another one of its name, whose deletion was seen meanwhile
+        }
+        Outcome::Done
     }
-    let found = content::delete_all(client, name).await;
-    if found.tell(
-        namespace.status.get_or_insert_default(),
-        &Time(Clock::System.now()),
-    ) {
-        namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
+
+    /// Deletes what is in the namespace, says in its status how far that came, and lets it go if nothing is left and it
+    /// `may_go`.
+    async fn empty(&self, name: &str, may_go: bool) -> Result<Found, LiveError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let Some(mut namespace) = patiently(api.get_opt(name)).await? else {
+            return Ok(Found::Gone);
+        };
+        if !is_ours(&namespace) {
+            return Ok(Found::Gone);
+        }
+        let status = namespace.status.get_or_insert_default();
+        if status.phase.as_deref() != Some("Terminating") {
+            status.phase = Some("Terminating".to_owned());
+            namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
+        }
+        let found = content::delete_all(&self.client, name).await;
+        let now = Time(Clock::System.now());
+        if found.tell(namespace.status.get_or_insert_default(), &now) {
+            namespace = patiently(api.replace_status(name, &post_params(), &namespace)).await?;
+        }
+        if !found.is_empty() {
+            return Ok(Found::Content(found.count().max(1)));
+        }
+        if !may_go {
+            return Ok(Found::Empty);
+        }
+        if let Some(finalizers) = namespace.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
+            finalizers.retain(|finalizer| finalizer != FINALIZER);
+        }
+        tracing::info!(namespace = name, "empty");
+        let params = post_params();
+        let finalized = api.replace_subresource("finalize", name, &params, &namespace);
+        let _finalized: Namespace = patiently(finalized).await?;
+        Ok(Found::Gone)
     }
-    if !found.is_empty() {
-        return Ok(found.count().max(1));
-    }
-    if let Some(finalizers) = namespace.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
-        finalizers.retain(|finalizer| finalizer != FINALIZER);
-    }
-    tracing::info!(namespace = name, "empty");
-    let params = post_params();
-    let finalized = api.replace_subresource("finalize", name, &params, &namespace);
-    patiently(finalized).await.map(|_: Namespace| 0)
 }

@@ -11,13 +11,12 @@ pub(super) enum Heard {
     Nothing,
 }
 
-/// What is to be done.
+/// What is said of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Plan {
-    /// The conditions, if they are to be others.
-    pub(super) conditions: Option<Vec<NodeCondition>>,
-    /// The taints, if they are to be others.
-    pub(super) taints: Option<Vec<Taint>>,
+pub(super) struct Said {
+    pub(super) conditions: Vec<NodeCondition>,
+    /// Whether the conditions are others than it has.
+    pub(super) is_new: bool,
     /// Whether the node is ready.
     pub(super) ready: bool,
     /// Whether it was until now.
@@ -32,9 +31,11 @@ const BY_CONDITION: [(&str, &str); 4] = [
     ("PIDPressure", "pid-pressure"),
     ("NetworkUnavailable", "network-unavailable"),
 ];
+/// Those of a node that is not ready: it says so, or it says nothing.
+const BY_HEALTH: [&str; 2] = ["not-ready", "unreachable"];
 
-/// Decides.
-pub(super) fn decide(node: &Node, heard: Heard, now: Timestamp) -> Plan {
+/// What is to be said of the node.
+pub(super) fn say(node: &Node, heard: Heard, now: Timestamp) -> Said {
     let before = node
         .status
         .as_ref()
@@ -47,19 +48,30 @@ pub(super) fn decide(node: &Node, heard: Heard, now: Timestamp) -> Plan {
             forget(&mut conditions, type_, now);
         }
     }
-    let taints = taints(node, &conditions, now);
     let ready = status_of(&conditions, "Ready") == Some("True");
+    Said {
+        is_new: conditions != before,
+        conditions,
+        ready,
+        lost: was_ready && !ready,
+    }
+}
+
+/// The node's taints, if they are to be others. `evicts` says whether the pods of one that is not ready are to be evicted, by
+/// whether they are already.
+pub(super) fn taint(
+    node: &Node,
+    conditions: &[NodeCondition],
+    evicts: impl FnOnce(bool) -> bool,
+    now: Timestamp,
+) -> Option<Vec<Taint>> {
     let there = node
         .spec
         .as_ref()
         .and_then(|spec| spec.taints.clone())
         .unwrap_or_default();
-    Plan {
-        conditions: (conditions != before).then_some(conditions),
-        taints: (taints != there).then_some(taints),
-        ready,
-        lost: was_ready && !ready,
-    }
+    let taints = taints(&there, node, conditions, evicts, now);
+    (taints != there).then_some(taints)
 }
 
 fn status_of<'a>(conditions: &'a [NodeCondition], type_: &str) -> Option<&'a str> {
@@ -89,37 +101,52 @@ fn forget(conditions: &mut Vec<NodeCondition>, type_: &str, now: Timestamp) {
 }
 
 /// The taints that follow from conditions, after those that are others'. Those that are there stay as they are.
-fn taints(node: &Node, conditions: &[NodeCondition], now: Timestamp) -> Vec<Taint> {
-    let spec = node.spec.as_ref();
-    let there = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
+fn taints(
+    there: &[Taint],
+    node: &Node,
+    conditions: &[NodeCondition],
+    evicts: impl FnOnce(bool) -> bool,
+    now: Timestamp,
+) -> Vec<Taint> {
+    let health = |taint: &&Taint| {
+        let name = taint.key.strip_prefix(PREFIX);
+        name.is_some_and(|name| BY_HEALTH.contains(&name))
+    };
     let mut wanted: Vec<(&str, &str)> = Vec::new();
-    match status_of(conditions, "Ready") {
-        Some("True") => {}
-        Some("False") => wanted.extend([("not-ready", "NoSchedule"), ("not-ready", "NoExecute")]),
-        Some(_) => wanted.extend([("unreachable", "NoSchedule"), ("unreachable", "NoExecute")]),
+    let not_ready = match status_of(conditions, "Ready") {
+        Some("True") => None,
+        Some("False") => Some(BY_HEALTH[0]),
+        Some(_) => Some(BY_HEALTH[1]),
         // It has just come, and tells of itself in a moment.
-        None => wanted.extend(
+        None => {
+            let kept = there
+                .iter()
+                .filter(|taint| taint.key == "node.kubernetes.io/not-ready");
+            wanted.extend(kept.map(|taint| (BY_HEALTH[0], &*taint.effect)));
+            None
+        }
+    };
+    if let Some(name) = not_ready {
+        wanted.push((name, "NoSchedule"));
+        if evicts(
             there
                 .iter()
-                .filter(|taint| taint.key == "node.kubernetes.io/not-ready")
-                .map(|taint| {
-                    (
-                        "not-ready",
-                        if taint.effect == "NoExecute" {
-                            "NoExecute"
-                        } else {
-                            "NoSchedule"
-                        },
-                    )
-                }),
-        ),
+                .filter(health)
+                .any(|taint| taint.effect == "NoExecute"),
+        ) {
+            wanted.push((name, "NoExecute"));
+        }
     }
     for (type_, taint) in BY_CONDITION {
         if status_of(conditions, type_) == Some("True") {
             wanted.push((taint, "NoSchedule"));
         }
     }
-    if spec.is_some_and(|spec| spec.unschedulable == Some(true)) {
+    if node
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.unschedulable == Some(true))
+    {
         wanted.push(("unschedulable", "NoSchedule"));
     }
     let is_ours = |taint: &Taint| {
@@ -127,7 +154,7 @@ fn taints(node: &Node, conditions: &[NodeCondition], now: Timestamp) -> Vec<Tain
             return false;
         };
         let by_condition = BY_CONDITION.iter().any(|(_, known)| *known == name) || name == "unschedulable";
-        let by_health = matches!(name, "not-ready" | "unreachable");
+        let by_health = BY_HEALTH.contains(&name);
         (by_condition && taint.effect == "NoSchedule") || (by_health && taint.effect != "PreferNoSchedule")
     };
     let is_wanted = |taint: &Taint| {
@@ -184,37 +211,36 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "True"}]);
         let tainted = json!({"taints": [{"key": "own", "effect": "NoExecute"}, {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]});
         #[rustfmt::skip]
-        let cases: Vec<(&str, Value, Value, Heard, &[&str])> = vec![
-            ("well", ready.clone(), json!({}), Heard::Lately, &[]),
-            ("closed", ready.clone(), json!({"unschedulable": true}), Heard::Lately, &["unschedulable:NoSchedule"]),
-            ("well again", ready.clone(), tainted.clone(), Heard::Lately, &["own:NoExecute"]),
-            ("not ready", json!([{"type": "Ready", "status": "False"}]), json!({}), Heard::Lately, &["not-ready:NoSchedule", "not-ready:NoExecute"]),
-            ("silent", ready.clone(), json!({}), Heard::Nothing, &["unreachable:NoSchedule", "unreachable:NoExecute"]),
-            ("full", json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]), json!({}), Heard::Lately, &["disk-pressure:NoSchedule"]),
-            ("new", json!([]), tainted, Heard::Lately, &["own:NoExecute", "not-ready:NoExecute"]),
+        let cases: Vec<(&str, Value, Value, Heard, bool, &[&str])> = vec![
+            ("well", ready.clone(), json!({}), Heard::Lately, true, &[]),
+            ("closed", ready.clone(), json!({"unschedulable": true}), Heard::Lately, true, &["unschedulable:NoSchedule"]),
+            ("well again", ready.clone(), tainted.clone(), Heard::Lately, true, &["own:NoExecute"]),
+            ("not ready", json!([{"type": "Ready", "status": "False"}]), json!({}), Heard::Lately, true, &["not-ready:NoSchedule", "not-ready:NoExecute"]),
+            ("silent", ready.clone(), json!({}), Heard::Nothing, true, &["unreachable:NoSchedule", "unreachable:NoExecute"]),
+            ("silent, as too many are", ready.clone(), tainted.clone(), Heard::Nothing, false, &["own:NoExecute", "unreachable:NoSchedule"]),
+            ("full", json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]), json!({}), Heard::Lately, true, &["disk-pressure:NoSchedule"]),
+            ("new", json!([]), tainted, Heard::Lately, false, &["own:NoExecute", "not-ready:NoExecute"]),
         ];
-        for (why, conditions, spec, heard, expected) in cases {
+        for (why, conditions, spec, heard, evicts, expected) in cases {
             let node = node(conditions, spec);
-            let plan = decide(&node, heard, at(1000));
+            let said = say(&node, heard, at(1000));
+            let taints = taint(&node, &said.conditions, |_| evicts, at(1000));
             let there = node.spec.clone().and_then(|spec| spec.taints).unwrap_or_default();
-            assert_eq!(words(&plan.taints.clone().unwrap_or(there)), expected, "{why}");
+            assert_eq!(words(&taints.clone().unwrap_or(there)), expected, "{why}");
             // What is done is done.
             let mut after = node.clone();
-            if let (Some(spec), Some(taints)) = (&mut after.spec, plan.taints) {
+            if let (Some(spec), Some(taints)) = (&mut after.spec, taints) {
                 spec.taints = Some(taints);
             }
-            if let (Some(status), Some(conditions)) = (&mut after.status, plan.conditions) {
-                status.conditions = Some(conditions);
+            if let Some(status) = &mut after.status {
+                status.conditions = Some(said.conditions);
             }
-            let again = decide(&after, heard, at(1001));
-            assert_eq!(
-                (again.taints, again.conditions, again.lost),
-                (None, None, false),
-                "{why}"
-            );
+            let again = say(&after, heard, at(1001));
+            let taints = taint(&after, &again.conditions, |_| evicts, at(1001));
+            assert_eq!((taints, again.is_new, again.lost), (None, false, false), "{why}");
         }
-        let lost = decide(&node(ready, json!({})), Heard::Nothing, at(1000));
-        let conditions = lost.conditions.unwrap_or_default();
+        let lost = say(&node(ready, json!({})), Heard::Nothing, at(1000));
+        let conditions = lost.conditions;
         assert!(lost.lost && !lost.ready);
         assert_eq!(conditions[0].reason.as_deref(), Some("NodeStatusUnknown"));
         assert_eq!(conditions[1].reason.as_deref(), Some("NodeStatusNeverUpdated"));

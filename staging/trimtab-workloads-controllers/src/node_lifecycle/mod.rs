@@ -3,6 +3,7 @@
 
 mod decide;
 mod eviction;
+mod zones;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +25,8 @@ use trimtab_controller_runtime::{Manager, Next, Reconcile, Result, Turn};
 use crate::live::patiently;
 use crate::workload::clock::{Clock, later, until};
 use crate::workload::pods::facts;
-use decide::{Heard, decide};
+use decide::{Heard, say, taint};
+use zones::{Zones, zone_of};
 
 pub(crate) use eviction::{NAME as EVICTION, describe as describe_eviction};
 
@@ -35,6 +37,8 @@ pub(crate) const NAME: &str = "node-lifecycle-controller";
 const WORKERS: usize = 8;
 /// Where nodes say that they live.
 const LEASES: &str = "kube-node-lease";
+/// How often a node that is not ready is looked at: whether it is given up depends on the others. kube-controller-manager's figure.
+const PERIOD: Duration = Duration::from_secs(5);
 /// The index of pods by their node.
 const BY_NODE: &str = "node-of-pod";
 
@@ -47,6 +51,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
             clock: options.clock,
             grace: options.node_monitor_grace,
             heard: Mutex::default(),
+            zones: Zones::default(),
         })
         .named(NAME)
         .reporting_as("node-controller")
@@ -64,13 +69,24 @@ struct Nodes {
     grace: Duration,
     /// What each node said last, and when that was heard: by this clock, since theirs may differ.
     heard: Mutex<HashMap<String, (String, Timestamp)>>,
+    zones: Zones,
 }
 
 impl Reconcile<Node> for Nodes {
     async fn reconcile(&self, turn: &mut Turn<Node>) -> Result<Next> {
         let name = turn.key().name.clone();
+        let nodes = turn.store::<Node>()?;
+        let decoded = || {
+            nodes
+                .list()
+                .iter()
+                .filter_map(|node| node.decode().ok())
+                .collect()
+        };
+        self.zones.begin(decoded);
         let Some(node) = turn.latest() else {
             self.heard.lock().remove(&name);
+            self.zones.forget(&name);
             return Ok(Next::Done);
         };
         let now = self.clock.now();
@@ -83,27 +99,27 @@ impl Reconcile<Node> for Nodes {
             true => Heard::Nothing,
             false => Heard::Lately,
         };
-        let plan = decide(&node, heard, now);
-        if let Some(taints) = plan.taints {
+        let said = say(&node, heard, now);
+        let zone = zone_of(&node);
+        self.zones.learn(&name, &zone, said.ready);
+        let evicts = |already| self.zones.evicts(&zone, already, now);
+        if let Some(taints) = taint(&node, &said.conditions, evicts, now) {
             turn.merge_latest(json!({"spec": {"taints": taints}})).await?;
         }
-        if let Some(conditions) = &plan.conditions {
+        if said.is_new {
             let mut status = node.status.clone().unwrap_or_default();
-            status.conditions = Some(conditions.clone());
+            status.conditions = Some(said.conditions);
             turn.put_status(node.status.as_ref(), &status)?;
         }
-        if plan.lost {
+        if said.lost {
             let message = format!("Node {name} status is now: NodeNotReady");
             turn.event(Note::normal("NodeNotReady", "Monitor", message));
         }
-        if !plan.ready {
+        if !said.ready {
             self.mark_pods(turn, &name, now).await?;
+            return Ok(Next::After(PERIOD));
         }
-        Ok(match heard {
-            Heard::Lately => Next::After(until(later(since, self.grace), now)),
-            // Its next word is a change of its status.
-            Heard::Nothing => Next::Done,
-        })
+        Ok(Next::After(until(later(since, self.grace), now)))
     }
 }
 

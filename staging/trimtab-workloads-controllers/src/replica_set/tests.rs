@@ -225,19 +225,52 @@ fn any_pod() -> impl Strategy<Value = Facts> {
         Phase::Succeeded,
         Phase::Failed,
     ]);
-    (0..100_u32, phases, any::<bool>(), any::<bool>(), 0..3_usize).prop_map(
-        |(uid, phase, ready, deleting, node)| Facts {
-            uid: uid.to_string().into(),
-            phase,
-            deleting,
-            ready: ready.then(|| at(NOW - i64::from(uid))),
-            node: ["", "n", "m"][node].into(),
-            ..pod("p")
-        },
+    let times = (0..100_i64, 0..20_i64);
+    (
+        0..100_u32,
+        phases,
+        any::<bool>(),
+        any::<bool>(),
+        0..3_usize,
+        times,
+        0..3_i32,
     )
+        .prop_map(
+            |(uid, phase, ready, deleting, node, (age, until_ready), restarts)| Facts {
+                uid: uid.to_string().into(),
+                phase,
+                deleting,
+                created: at(NOW - age),
+                ready: ready.then(|| at(NOW - age + until_ready)),
+                node: ["", "n", "m"][node].into(),
+                restarts,
+                ..pod("p")
+            },
+        )
 }
 
 proptest! {
+    /// Which pods go does not depend on how they are listed: they are all worth more or less than each other.
+    #[test]
+    fn the_same_pods_go_in_whatever_order_they_come(
+        listed in prop::collection::vec((any_pod(), any::<u64>()), 21..120),
+        share in 1..10_usize,
+    ) {
+        let named = |(n, (pod, _)): (usize, &(Facts, u64))| Facts { uid: n.to_string().into(), ..pod.clone() };
+        let pods: Vec<_> = listed.iter().enumerate().map(named).collect();
+        let mut shuffled: Vec<_> = pods.iter().zip(&listed).collect();
+        shuffled.sort_by_key(|(_, (_, place))| *place);
+        let shuffled: Vec<_> = shuffled.into_iter().map(|(pod, _)| pod.clone()).collect();
+        let wanted = (pods.len() / 10 * share) as i32;
+        let gone = |pods: &[Facts]| -> std::collections::BTreeSet<_> {
+            match decided(wanted, pods) {
+                Change::Delete(places) => places.into_iter().map(|at| pods[at].uid.clone()).collect(),
+                Change::Nothing | Change::Create(_) => Default::default(),
+            }
+        };
+        prop_assert_eq!(gone(&pods), gone(&shuffled));
+    }
+
     /// *Exact*: once it is done there are as many active pods as are wanted, and none was deleted that did not count.
     #[test]
     fn there_are_as_many_as_are_wanted(wanted in 0..20_i32, pods in prop::collection::vec(any_pod(), 0..20)) {

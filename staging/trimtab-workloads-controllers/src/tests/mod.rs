@@ -263,6 +263,30 @@ async fn a_namespace_is_emptied_then_let_go() {
     set.shut_down().await.expect("nothing to do");
 }
 
+/// Other servers of the cluster may let objects in until they know.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_is_emptied_at_once_and_looked_at_again_before_it_goes() {
+    let server = Server::default();
+    server.put(
+        "namespaces/ns",
+        json!({"finalizers": ["example.com/keeps-it-for-this-test"]}),
+    );
+    server.hold("ns");
+    server.put("configmaps/early", json!({}));
+    let set = started(&server, "namespace").await;
+    server.delete("namespaces/ns", "Background");
+    sleep(Duration::from_secs(1)).await;
+    assert!(server.names("configmaps").is_empty(), "{:?}", server.log());
+
+    sleep(Duration::from_secs(3)).await;
+    server.put("configmaps/late", json!({}));
+    assert!(server.is_held("ns"), "before the delay is over");
+    sleep(Duration::from_secs(2)).await;
+    assert!(server.names("configmaps").is_empty(), "{:?}", server.log());
+    assert!(!server.is_held("ns"), "{:?}", server.log());
+    set.shut_down().await.expect("nothing to do");
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_namespace_has_its_service_account_while_it_lives() {
     let server = Server::default();

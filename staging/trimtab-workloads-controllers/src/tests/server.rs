@@ -240,6 +240,7 @@ impl State {
             .filter(|(id, _)| within(id))
             .map(|(_, object)| object)
             .collect();
+        let items = (!items.is_empty()).then_some(items); // `null` where there is none, as lists of metadata have it
         json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items})
     }
 

@@ -144,6 +144,14 @@ impl Cluster {
         created.expect("it is created")
     }
 
+    /// Applies an object of any kind to a cluster of this test's own. A custom resource is served then.
+    pub(crate) async fn apply(&self, object: &Value) {
+        let Place::Here(env) = &self.place else {
+            panic!("the cluster is others'");
+        };
+        env.apply(&object.to_string()).await.expect("it is applied");
+    }
+
     pub(crate) async fn merge<K: Kind>(&self, name: &str, patch: Value) -> K {
         let patched = self
             .api()

@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, R
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use trimtab_workloads_controllers::install_storage_class;
@@ -122,6 +123,83 @@ async fn budgets_and_quotas_count_what_is_there() {
     cluster
         .until::<ResourceQuota>("all", |quota| all(quota) == ["0", "0", "0"])
         .await;
+    cluster.end().await;
+}
+
+/// A kind of one's own, by its plural; with a size that the scale subresource tells, or without.
+async fn define(cluster: &Cluster, plural: &str, kind: &str, subresources: Value) -> Api<DynamicObject> {
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.example.com")}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List")},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": subresources,
+            "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    cluster.apply(&definition).await;
+    let resource =
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", kind), plural);
+    Api::namespaced_with(cluster.client(), "default", &resource)
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_and_quotas_know_kinds_of_ones_own() {
+    let Some(cluster) = Cluster::alone(&["disruption", "resourcequota"]).await else {
+        return;
+    };
+    let scale = json!({"scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}});
+    let widgets = define(&cluster, "widgets", "Widget", scale).await;
+    let gadgets = define(&cluster, "gadgets", "Gadget", json!({})).await;
+    for (kind, api) in [("Widget", &widgets), ("Gadget", &gadgets)] {
+        let name = kind.to_lowercase();
+        let object = json!({"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": name}, "spec": {"size": 4}});
+        let object = serde_json::from_value(object).expect("an object");
+        let made = api
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("it is created");
+        let mut pod = image_pod(&format!("{name}-0"), &name, "1");
+        pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "example.com/v1", "kind": kind, "name": name,
+            "uid": made.metadata.uid, "controller": true}]);
+        cluster.create::<Pod>(pod).await;
+        let budget = json!({"metadata": {"name": name}, "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": name}}}});
+        cluster.create::<PodDisruptionBudget>(budget).await;
+    }
+    let numbers = |budget: &PodDisruptionBudget| {
+        let status = budget.status.clone().unwrap_or_default();
+        (
+            status.expected_pods,
+            status.desired_healthy,
+            status.current_healthy,
+        )
+    };
+    cluster
+        .until::<PodDisruptionBudget>("widget", |budget| numbers(budget) == (Some(4), Some(2), Some(1)))
+        .await;
+    let why = |budget: &PodDisruptionBudget| {
+        let conditions = budget.status.clone().unwrap_or_default().conditions;
+        conditions.and_then(|conditions| Some(conditions.first()?.message.clone()))
+    };
+    let expected = Some("gadgets.example.com does not implement the scale subresource");
+    cluster
+        .until::<PodDisruptionBudget>("gadget", |budget| why(budget).as_deref() == expected)
+        .await;
+
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"count/widgets.example.com": "3", "count/nothings.example.com": "3"}}});
+    cluster.create::<ResourceQuota>(quota).await;
+    let used = |quota: &ResourceQuota| {
+        let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
+        used.map(|used| used.values().map(|amount| amount.0.clone()).collect::<Vec<_>>())
+    };
+    for left in ["1", "0"] {
+        let expected = vec!["0".to_owned(), left.to_owned()];
+        cluster
+            .until::<ResourceQuota>("few", |quota| used(quota).as_ref() == Some(&expected))
+            .await;
+        if left == "1" {
+            widgets
+                .delete("widget", &DeleteParams::default())
+                .await
+                .expect("it is deleted");
+        }
+    }
     cluster.end().await;
 }
 

@@ -12,7 +12,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-use trimtab_apiserver_storage::{Config, EmbeddedStore, MemoryStore};
+use trimtab_apiserver_storage::{Config, EmbeddedStore, MIGRATION, MemoryStore, Op, Store as _, Txn};
 
 use super::{ApiServer, ApiService, Builder};
 use crate::crd::conversion::tests as conversion;
@@ -50,6 +50,36 @@ async fn send(
         .collect();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (code, warnings, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_store_that_is_being_filled_is_not_served() {
+    let store = Arc::new(MemoryStore::new(Config::default()));
+    let mark = Op::Put {
+        key: MIGRATION.into(),
+        value: r#"{"from": "/data", "base": 7}"#.into(),
+        ttl: None,
+    };
+    let write = |op| Txn {
+        success: vec![op],
+        ..Txn::default()
+    };
+    store.txn(write(mark)).await.expect("writes");
+    let refused = ApiServer::builder(store.clone())
+        .start()
+        .await
+        .expect_err("is not whole");
+    let text = refused.to_string();
+    assert!(
+        text.contains("`trimtab migrate --from /data --to etcd` again"),
+        "{text}"
+    );
+    assert_eq!(store.revision().await.ok(), Some(2), "nothing is written");
+    let gone = Op::Delete {
+        key: MIGRATION.into(),
+    };
+    store.txn(write(gone)).await.expect("writes");
+    ApiServer::builder(store).start().await.expect("starts");
 }
 
 #[tokio::test]
