@@ -74,21 +74,21 @@ pub(super) fn change(
     }
 }
 
-/// What is lost with a pod that has so many related ones on its node: the one that is worth least goes first. What has no node
-/// is worth less than what has one, what is pending less than what runs, what is not ready less than what is; then those that
-/// are cheapest by their own word, those with most company, those that are ready for the shortest time, by its magnitude,
-/// those that restarted most and those that are there for the shortest time.
+/// What is lost with a pod that has so many related ones on its node: the least goes first. What has no node goes before what
+/// has one, what is pending before what runs, what is not ready before what is, then the cheapest by their own word, those with
+/// most company, those that are ready for the shortest time, by its magnitude, those that restarted most, and those that are
+/// there for the shortest time, by its magnitude too.
 ///
-/// kube-controller-manager leaves times of one magnitude to the UIDs at once, unless they are equal, and then goes on: by that
-/// there can be three of which each goes before the next.
-fn worth(pod: &Facts, company: usize, now: Timestamp) -> impl Ord {
+/// kube-controller-manager looks at restarts and at ages only where two are ready since the same second. That puts some three
+/// pods in a circle, so here they count within the whole magnitude.
+fn worth(pod: &Facts, company: usize, now: Timestamp) -> impl Ord + '_ {
     let age = |since: Timestamp| magnitude(now.duration_since(since).as_nanos());
     (
-        !pod.node.is_empty(),
-        pod.phase,
-        (pod.is_ready(), pod.cost, Reverse(company)),
-        (pod.ready.map(age), Reverse(pod.restarts), age(pod.created)),
-        pod.uid.clone(),
+        (!pod.node.is_empty(), pod.phase, pod.is_ready(), pod.cost),
+        Reverse(company),
+        pod.ready.map(age),
+        Reverse(pod.restarts),
+        (age(pod.created), &pod.uid),
     )
 }
 
