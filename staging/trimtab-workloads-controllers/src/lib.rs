@@ -13,7 +13,9 @@
 //!   used until it no longer is.
 //! - those of ReplicaSets, ReplicationControllers, Deployments, StatefulSets, DaemonSets, Jobs and CronJobs make and end pods, as
 //!   decisions without I/O that turns of the framework carry out; `workload` has what they share.
-//! - `endpointslice-controller` and `endpoints-controller` say where the pods of Services are.
+//! - `endpointslice-controller` and `endpoints-controller` say where the pods of Services are, and
+//!   `endpointslice-mirroring-controller` says in slices what people write into Endpoints themselves.
+//! - `ephemeral-volume-controller` makes the claims that pods declare in place.
 //! - `node-lifecycle-controller`, `taint-eviction-controller`, `pod-garbage-collector-controller` and `disruption-controller` see
 //!   to what happens to nodes, to pods when it does, and how much of it may happen at once.
 //! - `resourcequota-controller` counts what is used, and `clusterrole-aggregation-controller` adds up roles.

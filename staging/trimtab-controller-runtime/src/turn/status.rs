@@ -112,7 +112,7 @@ impl<K: Reconciled> Turn<K> {
     }
 
     /// Has an annotation of the object written with its status, in one request: for what a controller notes on an object that others
-    /// specify. API servers count an annotation of a Deployment that is written otherwise as a new generation of it.
+    /// specify. It is written even if the status stays as it was. API servers count an annotation of a Deployment that is written otherwise as a new generation of it.
     pub fn annotate_with_status(&mut self, name: &str, value: &str) {
         self.annotations.insert(name.to_owned(), value.into());
     }

@@ -210,8 +210,9 @@ mod tests {
     fn nodes_are_tainted_by_what_they_say_or_do_not() {
         let ready = json!([{"type": "Ready", "status": "True"}]);
         let tainted = json!({"taints": [{"key": "own", "effect": "NoExecute"}, {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]});
+        type Case<'a> = (&'a str, Value, Value, Heard, bool, &'a [&'a str]);
         #[rustfmt::skip]
-        let cases: Vec<(&str, Value, Value, Heard, bool, &[&str])> = vec![
+        let cases: Vec<Case<'_>> = vec![
             ("well", ready.clone(), json!({}), Heard::Lately, true, &[]),
             ("closed", ready.clone(), json!({"unschedulable": true}), Heard::Lately, true, &["unschedulable:NoSchedule"]),
             ("well again", ready.clone(), tainted.clone(), Heard::Lately, true, &["own:NoExecute"]),

@@ -164,8 +164,9 @@ mod tests {
     /// How many nodes are given up in so many seconds, by zones of so many nodes that are ready and that are not.
     #[test]
     fn the_fewer_are_left_the_fewer_are_given_up() {
+        type Case<'a> = (&'a str, &'a [(usize, usize)], i64, &'a [usize]);
         #[rustfmt::skip]
-        let cases: [(&str, &[(usize, usize)], i64, &[usize]); 9] = [
+        let cases: [Case<'_>; 9] = [
             ("one of three", &[(2, 1)], 60, &[1]),
             ("the usual rate", &[(90, 40)], 60, &[7]),
             ("the last of a few", &[(1, 2)], 60, &[2]),
