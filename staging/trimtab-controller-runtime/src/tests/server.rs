@@ -224,7 +224,13 @@ impl State {
         }
         let spec = new["spec"].clone();
         match part {
-            Some(part) => merge(&mut new[part], &patch[part]),
+            Some(part) => {
+                merge(&mut new[part], &patch[part]);
+                let is_built_in = id.0 != "widgets";
+                if is_built_in && let Some(annotations) = patch["metadata"].get("annotations") {
+                    merge(&mut new["metadata"]["annotations"], annotations);
+                }
+            }
             None => merge(&mut new, &patch),
         }
         if existing.is_some() && new["spec"] != spec {

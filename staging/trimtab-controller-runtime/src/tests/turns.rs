@@ -219,6 +219,12 @@ impl Reconcile<Service> for Balancer {
                 ingress: Some(vec![address]),
             });
         })?;
+        if turn
+            .latest()
+            .is_some_and(|service| service.annotations().is_empty())
+        {
+            turn.annotate_with_status("example.com/balanced-by", "us");
+        }
         let other = turn.status_as(|_: &mut NodeStatus| {});
         assert!(matches!(other, Err(Error::Invalid(_))), "{other:?}");
         Ok(Next::Done)
@@ -240,10 +246,14 @@ async fn built_in_kinds_have_a_status_too() {
         stop.cancel();
     });
     ended.expect("a clean end");
-    let status = server.get("services", "s").expect("there")["status"].clone();
+    let service = server.get("services", "s").expect("there");
     assert_eq!(
-        status,
+        service["status"],
         json!({"conditions": [], "unknown": 1, "loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})
+    );
+    assert_eq!(
+        service["metadata"]["annotations"],
+        json!({"example.com/balanced-by": "us"})
     );
     assert_eq!(server.log(), ["PATCH services/s/status 200"]);
 }

@@ -111,8 +111,10 @@ impl<K: Reconciled> Turn<K> {
         Ok(())
     }
 
-    /// Has an annotation of the object written with its status, in one request: for what a controller notes on an object that others
-    /// specify. It is written even if the status stays as it was. API servers count an annotation of a Deployment that is written otherwise as a new generation of it.
+    /// Has an annotation of the object written with its status, in one request: for what a controller notes on an object that
+    /// others specify. It is written even if the status stays as it was. API servers take annotations with the status of
+    /// built-in kinds, and count one of a Deployment that is written otherwise as a new generation of it. Of custom resources
+    /// they ignore all but the status: [`Turn::merge_latest`] is for those.
     pub fn annotate_with_status(&mut self, name: &str, value: &str) {
         self.annotations.insert(name.to_owned(), value.into());
     }
