@@ -3,6 +3,7 @@
 //! | what | becomes |
 //! |---|---|
 //! | `uid`, `resourceVersion`, `generation`, `managedFields`, `selfLink` of the metadata | nothing |
+//! | `resourceVersion` of a reference by UID | nothing |
 //! | `observedGeneration` | `current` or `behind`, where the object has a generation |
 //! | the UID of an object that is there, wherever it is written | that object's kind, namespace and name |
 //! | the UID of an owner that is not there | `nobody` |
@@ -127,6 +128,9 @@ fn scrub_service(object: &mut Value) {
 fn scrub(value: &mut Value, known: &BTreeMap<String, String>, generation: &Value) {
     match value {
         Value::Object(fields) => {
+            if fields.contains_key("uid") {
+                fields.remove("resourceVersion");
+            }
             for (field, value) in fields {
                 if field == "observedGeneration" && !generation.is_null() {
                     *value = if value == generation { "current" } else { "behind" }.into();
@@ -169,7 +173,8 @@ mod tests {
             json!({"kind": "Pod", "metadata": {"name": format!("w-{}", suffixes[0]), "generateName": "w-", "uid": uids[1],
                 "ownerReferences": [{"name": "a", "uid": uids[0]}]}, "spec": {"colour": "red", "volume": format!("kube-api-access-{}", suffixes[1])}}),
             json!({"kind": "Pod", "metadata": {"name": format!("w-{}", suffixes[1]), "generateName": "w-", "uid": uids[2],
-                "ownerReferences": [{"name": "gone", "uid": "of one that is gone"}]}, "spec": {"colour": "blue"}}),
+                "ownerReferences": [{"name": "gone", "uid": "of one that is gone"}]},
+                "spec": {"colour": "blue", "ref": {"name": "a", "uid": uids[0], "resourceVersion": uids[1]}}}),
         ];
         normalised(&objects)
     }
@@ -193,5 +198,9 @@ mod tests {
             .map(|pod| one[*pod]["metadata"]["ownerReferences"][0]["uid"].as_str())
             .collect();
         assert_eq!(owners, [Some("Toy n/a"), Some("nobody")]);
+        assert_eq!(
+            one["Pod w-<1>"]["spec"]["ref"],
+            json!({"name": "a", "uid": "Toy n/a"})
+        );
     }
 }
