@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::{Request, Status};
 use kube::{Client, Error, Resource as _};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::resources::Resource;
 
@@ -75,24 +75,40 @@ pub(crate) async fn delete_all(
     .await
 }
 
-/// How many objects of a resource there are in a namespace: what the server says is left after the first one.
-pub(crate) async fn count(client: &Client, resource: &Resource, namespace: &str) -> Result<u64, LiveError> {
+/// A page of the objects of a resource in a namespace, of which only metadata is sent, and of that only read what `T` has; with
+/// how many are left, where the server says so, and the token of the next page, if there is one.
+pub(crate) async fn page<T: DeserializeOwned>(
+    client: &Client,
+    resource: &Resource,
+    namespace: &str,
+    params: &ListParams,
+) -> Result<(Vec<T>, Option<i64>, Option<String>), LiveError> {
     #[derive(Deserialize)]
-    struct Page {
+    struct Page<T> {
         metadata: ListMeta,
-        items: Option<Vec<IgnoredAny>>, // `null`, where there is none
+        items: Option<Vec<T>>, // `null`, where there is none
     }
 
     let path = DynamicObject::url_path(&resource.api, Some(namespace));
+    let request = Request::new(path).list_metadata(params);
+    let request = request.map_err(Error::BuildRequest)?;
+    let page: Page<T> = patiently(client.request(request)).await?;
+    let next = page.metadata.continue_.filter(|token| !token.is_empty());
+    Ok((
+        page.items.unwrap_or_default(),
+        page.metadata.remaining_item_count,
+        next,
+    ))
+}
+
+/// How many objects of a resource there are in a namespace: what the server says is left after the first one.
+pub(crate) async fn count(client: &Client, resource: &Resource, namespace: &str) -> Result<u64, LiveError> {
     let mut params = ListParams::default().limit(1);
     let mut count = 0;
     loop {
-        let request = Request::new(path.clone()).list_metadata(&params);
-        let request = request.map_err(Error::BuildRequest)?;
-        let page: Page = patiently(client.request(request)).await?;
-        count += page.items.map_or(0, |items| items.len()) as u64;
-        let left = page.metadata.remaining_item_count;
-        match (left, page.metadata.continue_.filter(|token| !token.is_empty())) {
+        let (items, left, next) = page::<IgnoredAny>(client, resource, namespace, &params).await?;
+        count += items.len() as u64;
+        match (left, next) {
             (Some(left), _) => return Ok(count + u64::try_from(left).unwrap_or_default()),
             // This one does not count for others.
             (None, Some(token)) => params = ListParams::default().limit(PER_PAGE).continue_token(&token),

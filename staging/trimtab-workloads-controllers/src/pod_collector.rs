@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
@@ -20,7 +19,7 @@ use trimtab_controller_runtime::{Keyed, Manager, Next, Reconcile, Result, Turn};
 
 use crate::live::{LiveError, patiently};
 use crate::workload::clock::{Clock, later};
-use crate::workload::pods::facts;
+use crate::workload::pods::{disruption_target, facts};
 
 /// The controller's name.
 pub(crate) const NAME: &str = "pod-garbage-collector-controller";
@@ -130,8 +129,8 @@ async fn take(
     let uid = pod.uid().into_owned();
     if why == Why::Orphaned && !facts(pod).has_ended() {
         let generation = pod.meta().ok().and_then(|meta| meta.generation);
-        let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "lastTransitionTime": Time(now), "observedGeneration": generation, "message": "PodGC: node no longer exists"});
+        let message = "PodGC: node no longer exists";
+        let target = disruption_target(generation, "DeletionByPodGC", message, now);
         let status = json!({"phase": "Failed", "conditions": [target]});
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid}, "status": status}));
         match patiently(api.patch_status(pod.name(), &PatchParams::default(), &patch)).await {

@@ -1,9 +1,9 @@
 //! How many pods the controllers of a budget's pods want.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::autoscaling::v1::Scale as ScaleObject;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -22,7 +22,8 @@ pub(super) async fn scale(
     served: &Recent,
     pods: &[Cached<Pod>],
 ) -> Result<Scale> {
-    let mut known: HashMap<String, i32> = HashMap::new();
+    let mut found: HashMap<String, Wanted> = HashMap::new();
+    let mut wanted_by: HashMap<String, i32> = HashMap::new();
     let mut scale = Scale::default();
     for pod in pods {
         let meta = pod.meta()?;
@@ -30,15 +31,15 @@ pub(super) async fn scale(
             scale.unmanaged = true;
             continue;
         };
-        if known.contains_key(&controller.uid) {
-            continue;
-        }
-        let wanted = match wanted(turn, pod.namespace(), controller)? {
-            Wanted::Unknown => asked(turn, served, pod.namespace(), controller).await?,
-            wanted => wanted,
+        let wanted = match found.entry(controller.uid.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(match wanted(turn, pod.namespace(), controller)? {
+                Wanted::Unknown => asked(turn, served, pod.namespace(), controller).await?,
+                wanted => wanted,
+            }),
         };
         match wanted {
-            Wanted::Pods { by, count } => drop(known.insert(by, count)),
+            Wanted::Pods { by, count } => drop(wanted_by.insert(by.clone(), *count)),
             Wanted::Unknown => {
                 scale.failure = Some(format!("found no controllers for pod {:?}", pod.name()));
             }
@@ -47,7 +48,7 @@ pub(super) async fn scale(
             }
         }
     }
-    scale.wanted = known.into_values().sum();
+    scale.wanted = wanted_by.into_values().sum();
     Ok(scale)
 }
 
@@ -78,9 +79,7 @@ async fn asked(
         return Ok(Wanted::Without(name.trim_end_matches('.').to_owned()));
     }
     let api = live::api(turn.client(), resource, namespace);
-    let request = kube::core::Request::new(api.resource_url()).get_subresource("scale", &by.name);
-    let request = request.map_err(|error| Error::other(Refused::BuildRequest(error)))?;
-    let found: ScaleObject = match patiently(turn.client().request(request)).await {
+    let found = match patiently(api.get_scale(&by.name)).await {
         Ok(found) => found,
         Err(LiveError::Server(Refused::Api(status))) if status.code == 404 => return Ok(Wanted::Unknown),
         Err(error) => return Err(Error::other(error)),

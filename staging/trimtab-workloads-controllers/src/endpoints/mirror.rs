@@ -14,8 +14,8 @@ use trimtab_controller_runtime::source::{Source, Watch};
 use trimtab_controller_runtime::{Manager, Next, Reconcile, Result, Turn};
 
 use super::slices::{Family, Groups, MANAGED_BY, Plan, SERVICE};
+use super::{carry_out, managed};
 use crate::workload::template;
-use crate::workload::words::is_ending;
 
 /// The controller's name.
 pub(crate) const NAME: &str = "endpointslice-mirroring-controller";
@@ -35,6 +35,7 @@ const OWN: [&str; 2] = [
 ];
 /// How many addresses of a subset are mirrored. kube-controller-manager's figure.
 const MOST: usize = 1000;
+/// By whether their addresses are of version 6.
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
 /// Describes the controller.
@@ -55,14 +56,13 @@ struct Mirror;
 
 impl Reconcile<Endpoints> for Mirror {
     async fn reconcile(&self, turn: &mut Turn<Endpoints>) -> Result<Next> {
-        let (Some(endpoints), Some(uid)) = (
-            turn.latest(),
-            turn.latest().and_then(|there| there.metadata.uid.clone()),
-        ) else {
+        let Some(endpoints) = turn.latest() else {
             return Ok(Next::Done); // what it owns is collected
         };
-        let mut mirrored = turn.store::<EndpointSlice>()?.owned_by(&uid);
-        mirrored.retain(|slice| slice.label(MANAGED_BY).is_some_and(|by| by == MANAGER));
+        let Some(uid) = &endpoints.metadata.uid else {
+            return Ok(Next::Done);
+        };
+        let mirrored = managed(turn, uid, MANAGER)?;
         let service = turn.store::<Service>()?.get(turn.key());
         let by_hand = service.is_some_and(|service| {
             let selector: Option<serde_json::Value> = service.read(["spec", "selector"]).ok().flatten();
@@ -80,19 +80,8 @@ impl Reconcile<Endpoints> for Mirror {
             let message = format!("Skipped {invalid} invalid IP addresses when mirroring to EndpointSlices");
             turn.event(Note::warning("InvalidIPAddress", "Mirror", message));
         }
-        if !turn.is_deleting() {
-            match turn.create_all(plan.create).await.failure {
-                Err(error) if is_ending(&error) => return Ok(Next::Done),
-                outcome => outcome?,
-            }
-        }
-        let patches = plan
-            .update
-            .into_iter()
-            .map(|(at, patch)| (mirrored[at].clone(), patch));
-        turn.merge_all(patches.collect()).await.failure?;
-        let surplus: Vec<_> = plan.delete.into_iter().map(|at| mirrored[at].clone()).collect();
-        turn.delete_all(&surplus).await.failure.map(|()| Next::Done)
+        carry_out(turn, plan, &mirrored).await?;
+        Ok(Next::Done)
     }
 }
 
@@ -108,27 +97,28 @@ fn is_mirrored(meta: &ObjectMeta) -> bool {
 
 /// Which slices there are to be, and how many addresses are none.
 fn decide(endpoints: &Endpoints, there: &[Arc<EndpointSlice>]) -> (Plan, usize) {
-    let blank = blank(endpoints);
     let (mut plan, mut invalid) = (Plan::default(), 0);
-    for family in FAMILIES {
-        let mut groups = Groups::new();
-        for subset in endpoints.subsets.iter().flatten() {
-            let of_family = addresses(subset, &mut invalid, family);
-            if !of_family.is_empty() {
-                let ports = ports(subset);
-                let group = groups
-                    .entry(json!(ports).to_string())
-                    .or_insert((ports, Vec::new()));
-                group.1.extend(of_family);
+    let mut by_family = FAMILIES.map(|_| Groups::new());
+    for subset in endpoints.subsets.iter().flatten() {
+        let ports = ports(subset);
+        let key = json!(ports).to_string();
+        for (address, ready) in addresses(subset) {
+            match address.ip.parse::<IpAddr>() {
+                Ok(ip) => {
+                    let groups = &mut by_family[usize::from(ip.is_ipv6())];
+                    let group = groups.entry(key.clone());
+                    let group = group.or_insert_with(|| (ports.clone(), Vec::new()));
+                    group.1.push(endpoint(address, ready));
+                }
+                Err(_) => invalid += 1,
             }
         }
-        let places = (0..there.len())
-            .filter(|at| there[*at].address_type == family)
-            .collect();
-        let blank = &blank;
-        Family { blank, family, there }.decide(places, groups, false, &mut plan);
     }
-    (plan, invalid / FAMILIES.len())
+    let blank = &blank(endpoints);
+    for (family, groups) in FAMILIES.into_iter().zip(by_family) {
+        Family { blank, family, there }.decide(groups, false, &mut plan);
+    }
+    (plan, invalid)
 }
 
 fn blank(endpoints: &Endpoints) -> ObjectMeta {
@@ -159,23 +149,11 @@ fn ports(subset: &EndpointSubset) -> Vec<EndpointPort> {
     ports.collect()
 }
 
-/// The endpoints of a subset in a family; counts the addresses that are of none.
-fn addresses(subset: &EndpointSubset, invalid: &mut usize, family: &str) -> Vec<Endpoint> {
+/// The addresses of a subset that are mirrored, and whether they are ready.
+fn addresses(subset: &EndpointSubset) -> impl Iterator<Item = (&EndpointAddress, bool)> {
     let ready = subset.addresses.iter().flatten().map(|address| (address, true));
-    let unready = subset
-        .not_ready_addresses
-        .iter()
-        .flatten()
-        .map(|address| (address, false));
-    let mut found = Vec::new();
-    for (address, ready) in ready.chain(unready).take(MOST) {
-        match address.ip.parse::<IpAddr>() {
-            Ok(ip) if ip.is_ipv6() == (family == "IPv6") => found.push(endpoint(address, ready)),
-            Ok(_) => {}
-            Err(_) => *invalid += 1,
-        }
-    }
-    found
+    let unready = subset.not_ready_addresses.iter().flatten();
+    ready.chain(unready.map(|address| (address, false))).take(MOST)
 }
 
 fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {

@@ -18,7 +18,7 @@ use trimtab_client_cache::{Cached, Delta};
 use trimtab_client_coordination::events::Note;
 use trimtab_controller_runtime::predicate::Predicate;
 use trimtab_controller_runtime::source::{Caches, Source, Watch};
-use trimtab_controller_runtime::{Keyed, Manager, Next, Reconcile, Result, Turn};
+use trimtab_controller_runtime::{Keyed, Manager, Next, Reconcile, Reconciled, Result, Subject, Turn};
 
 use crate::workload::template;
 use crate::workload::words::{is_ending, words_of};
@@ -119,6 +119,34 @@ fn pods_of<S: trimtab_controller_runtime::Subject>(
     Ok(selected.map(|pod| seen(&pod)).collect())
 }
 
+/// The slices of an owner that are for a controller of this name to keep.
+fn managed<S: Subject>(turn: &Turn<S>, owner: &str, by: &str) -> Result<Vec<Cached<EndpointSlice>>> {
+    let mut slices = turn.store::<EndpointSlice>()?.owned_by(owner);
+    slices.retain(|slice| slice.label(slices::MANAGED_BY).is_some_and(|label| label == by));
+    Ok(slices)
+}
+
+/// Makes, changes and deletes slices. False: nothing more can be made in the namespace.
+async fn carry_out<K: Reconciled>(
+    turn: &mut Turn<K>,
+    plan: slices::Plan,
+    there: &[Cached<EndpointSlice>],
+) -> Result<bool> {
+    if !turn.is_deleting() {
+        match turn.create_all(plan.create).await.failure {
+            Err(error) if is_ending(&error) => return Ok(false),
+            outcome => outcome?,
+        }
+    }
+    let patches = plan
+        .update
+        .into_iter()
+        .map(|(at, patch)| (there[at].clone(), patch));
+    turn.merge_all(patches.collect()).await.failure?;
+    let surplus: Vec<_> = plan.delete.into_iter().map(|at| there[at].clone()).collect();
+    turn.delete_all(&surplus).await.failure.map(|()| true)
+}
+
 struct Slices;
 
 impl Reconcile<Service> for Slices {
@@ -137,36 +165,18 @@ impl Reconcile<Service> for Slices {
         };
         let namespace = turn.key().namespace.clone();
         let pods = pods_of(turn, &namespace, selector)?;
-        let owned = turn.store::<EndpointSlice>()?.owned_by(&cached.uid());
-        let managed: Vec<_> = owned
-            .into_iter()
-            .filter(|slice| {
-                slice
-                    .label(slices::MANAGED_BY)
-                    .is_some_and(|by| by == slices::MANAGER)
-            })
-            .collect();
+        let managed = managed(turn, &cached.uid(), slices::MANAGER)?;
         let decoded = managed
             .iter()
             .map(Cached::decode)
             .collect::<Result<Vec<_>, _>>()?;
         let plan = slices::decide(&service, &pods, &decoded, zone);
-        if !turn.is_deleting() {
-            let written = turn.create_all(plan.create).await;
-            match written.failure {
-                Err(error) if is_ending(&error) => return Ok(Next::Done),
-                outcome => outcome?,
-            }
+        let homeless = plan.homeless;
+        if !carry_out(turn, plan, &managed).await? {
+            return Ok(Next::Done);
         }
-        let patches = plan
-            .update
-            .into_iter()
-            .map(|(at, patch)| (managed[at].clone(), patch));
-        turn.merge_all(patches.collect()).await.failure?;
-        let surplus: Vec<_> = plan.delete.into_iter().map(|at| managed[at].clone()).collect();
-        turn.delete_all(&surplus).await.failure?;
         // A pod whose node is not known yet has no endpoint until it is.
-        Ok(if plan.homeless { Next::Again } else { Next::Done })
+        Ok(if homeless { Next::Again } else { Next::Done })
     }
 }
 

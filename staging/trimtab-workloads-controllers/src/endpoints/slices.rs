@@ -69,14 +69,12 @@ pub(super) fn decide(
                 group.1.push(endpoint);
             }
         }
-        let of_family = |at: &usize| there[*at].address_type == family;
-        let places = (0..there.len()).filter(of_family).collect();
         let family = Family {
             blank: &blank,
             family,
             there,
         };
-        family.decide(places, groups, true, &mut plan);
+        family.decide(groups, true, &mut plan);
     }
     plan
 }
@@ -93,8 +91,10 @@ pub(super) struct Family<'a> {
 pub(super) type Groups = BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)>;
 
 impl Family<'_> {
-    /// Decides about the slices at these places; if there are no endpoints and there is `always` to be one, it says so.
-    pub(super) fn decide(&self, places: Vec<usize>, groups: Groups, always: bool, plan: &mut Plan) {
+    /// Decides about the slices of the family; if there are no endpoints and there is `always` to be one, it says so.
+    pub(super) fn decide(&self, groups: Groups, always: bool, plan: &mut Plan) {
+        let of_family = |at: &usize| self.there[*at].address_type == self.family;
+        let places: Vec<usize> = (0..self.there.len()).filter(of_family).collect();
         let before = (plan.create.len(), places.len());
         let ports_of = |at: usize| json!(self.there[at].ports.clone().unwrap_or_default()).to_string();
         let mut spare: Vec<usize> = places

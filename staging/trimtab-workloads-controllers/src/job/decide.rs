@@ -197,6 +197,10 @@ impl Work<'_> {
         list.unwrap_or_default()
     }
 
+    fn is_listed(&self, pod: &Seen, succeeded: bool) -> bool {
+        self.listed(succeeded).iter().any(|uid| **uid == *pod.facts.uid)
+    }
+
     /// Turns those that were let go into numbers.
     fn count_released(&mut self) {
         let tracked: BTreeSet<&str> = self
@@ -228,12 +232,8 @@ impl Work<'_> {
     /// Pods that are not in the status yet.
     fn uncounted(&self, is: impl Fn(&Seen) -> bool) -> impl Iterator<Item = &Seen> {
         self.pods.iter().copied().filter(move |pod| {
-            pod.tracked
-                && self.has_valid_index(pod)
-                && ![true, false]
-                    .iter()
-                    .any(|succeeded| self.listed(*succeeded).iter().any(|uid| **uid == *pod.facts.uid))
-                && is(pod)
+            let listed = self.is_listed(pod, true) || self.is_listed(pod, false);
+            pod.tracked && self.has_valid_index(pod) && !listed && is(pod)
         })
     }
 
@@ -255,11 +255,10 @@ impl Work<'_> {
             self.before.completed_indexes.as_deref().unwrap_or_default(),
             self.end,
         );
-        let failed = |pod: &Seen| self.listed(false).iter().any(|uid| **uid == *pod.facts.uid);
         let new = self
             .pods
             .iter()
-            .filter(|pod| pod.tracked && pod.facts.phase == Phase::Succeeded && !failed(pod));
+            .filter(|pod| pod.tracked && pod.facts.phase == Phase::Succeeded && !self.is_listed(pod, false));
         before.with(new.filter_map(|pod| pod.index).filter(|index| *index < self.end))
     }
 

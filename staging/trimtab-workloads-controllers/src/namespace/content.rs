@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Time};
-use kube::api::{DeleteParams, DynamicObject, ListParams};
-use kube::core::Request;
-use kube::{Client, Error, Resource as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Client, Error};
 use serde::Deserialize;
 
 use super::findings::Findings;
-use crate::live::{self, LiveError, patiently};
+use crate::live::{self, LiveError};
 use crate::resources::{Resource, Resources};
 use crate::workload::clock::Clock;
 
@@ -31,12 +30,6 @@ struct Left {
 #[derive(Deserialize)]
 struct Item {
     metadata: Left,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    metadata: ListMeta,
-    items: Option<Vec<Item>>, // `null`, where there is none
 }
 
 /// Deletes all that is in the namespace. Pods go first: what they use outlives them.
@@ -141,15 +134,12 @@ fn of_those_left(left: &[Left], resource: &Resource, namespace: &str) -> Finding
 
 /// All objects of a resource in the namespace.
 async fn list(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<Left>, LiveError> {
-    let path = DynamicObject::url_path(&resource.api, Some(namespace));
     let mut objects = Vec::new();
     let mut params = ListParams::default().limit(live::PER_PAGE);
     loop {
-        let request = Request::new(path.clone()).list_metadata(&params);
-        let request = request.map_err(Error::BuildRequest)?;
-        let page = patiently(client.request::<Page>(request)).await?;
-        objects.extend(page.items.into_iter().flatten().map(|item| item.metadata));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+        let (items, _, next) = live::page::<Item>(client, resource, namespace, &params).await?;
+        objects.extend(items.into_iter().map(|item| item.metadata));
+        match next {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(objects),
         }

@@ -42,13 +42,13 @@ pub(super) fn say(node: &Node, heard: Heard, now: Timestamp) -> Said {
         .and_then(|status| status.conditions.clone())
         .unwrap_or_default();
     let mut conditions = before.clone();
-    let was_ready = status_of(&before, "Ready") == Some("True");
+    let was_ready = is_ready(&before);
     if heard == Heard::Nothing && status_of(&before, "Ready") != Some("Unknown") {
         for type_ in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
             forget(&mut conditions, type_, now);
         }
     }
-    let ready = status_of(&conditions, "Ready") == Some("True");
+    let ready = is_ready(&conditions);
     Said {
         is_new: conditions != before,
         conditions,
@@ -72,6 +72,11 @@ pub(super) fn taint(
         .unwrap_or_default();
     let taints = taints(&there, node, conditions, evicts, now);
     (taints != there).then_some(taints)
+}
+
+/// Whether conditions say that a node is ready.
+pub(super) fn is_ready(conditions: &[NodeCondition]) -> bool {
+    status_of(conditions, "Ready") == Some("True")
 }
 
 fn status_of<'a>(conditions: &'a [NodeCondition], type_: &str) -> Option<&'a str> {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -19,7 +18,7 @@ use super::on_node;
 use crate::live::patiently;
 use crate::workload::clock::{Clock, seconds_later, until};
 use crate::workload::nodes::{Place, place_of, tolerates};
-use crate::workload::pods::facts;
+use crate::workload::pods::{disruption_target, facts};
 
 /// The controller's name.
 pub(crate) const NAME: &str = "taint-eviction-controller";
@@ -144,8 +143,8 @@ impl Reconcile<Keyed<ObjectKey>> for Evictions {
             &*pod.decode()?,
             Note::normal("TaintManagerEviction", "Evict", message),
         );
-        let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-            "lastTransitionTime": Time(now), "observedGeneration": pod.meta()?.generation, "message": "Taint manager: deleting due to NoExecute taint"});
+        let message = "Taint manager: deleting due to NoExecute taint";
+        let target = disruption_target(pod.meta()?.generation, "DeletionByTaintManager", message, now);
         let patch =
             Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [target]}}));
         let api: Api<Pod> = Api::namespaced(turn.client().clone(), pod.namespace());

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 
+use super::decide::is_ready;
 use crate::workload::clock::later;
 
 /// One node of a zone is given up in this time; `--node-eviction-rate`, 0.1 a second.
@@ -56,12 +57,6 @@ pub(super) fn zone_of(node: &Node) -> String {
         .join("/")
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 impl Zones {
     /// Takes note, the first time, of the nodes that there are: one that is looked at before the others would seem to be the
     /// only one.
@@ -73,7 +68,11 @@ impl Zones {
         inner.begun = true;
         for node in nodes() {
             let name = node.metadata.name.as_deref().unwrap_or_default();
-            inner.learn(name, &zone_of(&node), is_ready(&node));
+            let conditions = node
+                .status
+                .as_ref()
+                .and_then(|status| status.conditions.as_deref());
+            inner.learn(name, &zone_of(&node), is_ready(conditions.unwrap_or_default()));
         }
     }
 
@@ -115,11 +114,11 @@ impl Zones {
 
 impl Inner {
     fn learn(&mut self, name: &str, zone: &str, ready: bool) {
+        // First, so that the zone stays known if this is its only node.
+        *self.zones.entry(zone.to_owned()).or_default().count(ready) += 1;
         if let Some((before, was_ready)) = self.nodes.insert(name.to_owned(), (zone.to_owned(), ready)) {
             self.leave(&before, was_ready);
         }
-        let zone = self.zones.entry(zone.to_owned()).or_default();
-        *zone.count(ready) += 1;
     }
 
     fn leave(&mut self, zone: &str, was_ready: bool) {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use trimtab_client_cache::Cached;
 
 use super::clock::seconds_later;
@@ -43,6 +44,17 @@ pub(crate) struct Facts {
     pub(crate) cost: i32,
     /// The revision of what made it, of a StatefulSet or DaemonSet.
     pub(crate) revision: Box<str>,
+}
+
+/// The condition of a pod that is taken by somebody else than who wants it: why, in a word and in a sentence.
+pub(crate) fn disruption_target(
+    generation: Option<i64>,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Value {
+    json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": Time(now), "observedGeneration": generation})
 }
 
 #[derive(Default, Deserialize)]
