@@ -21,6 +21,7 @@ pub mod server;
 pub mod status;
 
 mod ambient;
+mod changes;
 mod crd;
 mod discovery;
 mod files;

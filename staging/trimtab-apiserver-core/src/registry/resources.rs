@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use trimtab_apiserver_kinds::resource::Resource;
 
 use super::codec::Converter;
+use crate::changes::{Changed, Changes};
 
 /// The served versions of a resource, each with its number in the order of all.
 type Versions = Vec<(u64, Arc<Resource>)>;
@@ -104,42 +103,12 @@ impl Resources {
     }
 }
 
-/// How often the table has changed.
-#[derive(Debug, Default)]
-struct Changed {
-    times: AtomicU64,
-    /// Wakes who waits longest first: `watch` of tokio wakes by chance, and what happens by chance does not happen again.
-    told: Notify,
-}
-
-/// Who waits for [changes of the table](ResourceTable::changes).
-#[derive(Clone, Debug)]
-pub struct Changes {
-    changed: Arc<Changed>,
-    seen: u64,
-}
-
-impl Changes {
-    /// Waits until the table has changed since this returned last, however often. Cancel-safe.
-    pub async fn changed(&mut self) {
-        loop {
-            let told = self.changed.told.notified();
-            let times = self.changed.times.load(Ordering::SeqCst);
-            if times != self.seen {
-                self.seen = times;
-                return;
-            }
-            told.await;
-        }
-    }
-}
-
 /// The table of served resources.
 #[derive(Debug)]
 pub struct ResourceTable {
     current: ArcSwap<Resources>,
     writing: Mutex<()>,
-    changed: Arc<Changed>,
+    changed: Changed,
 }
 
 impl ResourceTable {
@@ -152,7 +121,7 @@ impl ResourceTable {
         Self {
             current: ArcSwap::from_pointee(table),
             writing: Mutex::new(()),
-            changed: Arc::default(),
+            changed: Changed::default(),
         }
     }
 
@@ -204,15 +173,11 @@ impl ResourceTable {
         let mut next = Resources::clone(&self.current.load());
         change(&mut next);
         self.current.store(Arc::new(next));
-        self.changed.times.fetch_add(1, Ordering::SeqCst);
-        self.changed.told.notify_waiters();
+        self.changed.tell();
     }
 
     /// Tells of changes from now on: wait for one, then take a new snapshot.
     pub fn changes(&self) -> Changes {
-        Changes {
-            seen: self.changed.times.load(Ordering::SeqCst),
-            changed: self.changed.clone(),
-        }
+        self.changed.changes()
     }
 }

@@ -24,11 +24,11 @@ use super::cache::{Cache, CacheWatch, Change, Sight, Woken, encode, line, partia
 use super::codec::Codec;
 use super::item::{Item, Renderer};
 use super::list_options::ListOptions;
-use super::resources::Changes;
 use super::view::Filter;
 use super::{Answer, Call, Registry, ResourceTable, shape, storage};
 use crate::ambient::Entropy;
 use crate::api::{ApiRequest, ApiResponse, OutputShape, WatchEvent};
+use crate::changes::Changes;
 
 /// How often a quiet watch is told how far the server has come.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);

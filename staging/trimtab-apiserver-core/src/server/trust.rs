@@ -127,7 +127,7 @@ impl Trust {
 
     /// Keeps the ConfigMap as it is to be. It never ends.
     pub(super) async fn keep(self, registry: Arc<Registry>) {
-        let mut believed = self.0.subscribe();
+        let mut believed = self.0.changes();
         let key = format!("{}configmaps/{NAMESPACE}/{NAME}", keys::ROOT);
         loop {
             let watch = registry.store().watch(WatchRequest::prefix(key.clone())).await;
@@ -137,7 +137,7 @@ impl Trust {
                     // A change here or there, the end of the watch, or long enough without any.
                     tokio::select! {
                         biased;
-                        Ok(()) = believed.changed() => {}
+                        () = believed.changed() => {}
                         _ = changes.next() => {}
                         () = tokio::time::sleep(AGAIN) => {}
                     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use trimtab_apiserver_auth::certs::Pair;
 
 use super::peers::Peers;
 use super::tls::server_config;
 use crate::auth::Trusted;
+use crate::changes::{Changed, Changes};
 use crate::http::Peer;
 
 /// Whom a server believes.
@@ -17,7 +18,8 @@ use crate::http::Peer;
 pub(crate) struct Believed {
     /// What it shows itself; `None` where nobody shows anything.
     pair: Option<Pair>,
-    now: watch::Sender<Arc<Now>>,
+    now: ArcSwap<Now>,
+    changed: Changed,
 }
 
 /// Whom it believes at one moment.
@@ -45,7 +47,8 @@ impl Believed {
         let now = Now::new(trusted, pair.as_ref())?;
         Ok(Self {
             pair,
-            now: watch::Sender::new(Arc::new(now)),
+            now: ArcSwap::from_pointee(now),
+            changed: Changed::default(),
         })
     }
 
@@ -57,18 +60,19 @@ impl Believed {
     pub(crate) fn set(&self, trusted: Trusted) -> Result<(), String> {
         if self.now().trusted != trusted {
             let now = Now::new(trusted, self.pair.as_ref())?;
-            self.now.send_replace(Arc::new(now));
+            self.now.store(Arc::new(now));
+            self.changed.tell();
         }
         Ok(())
     }
 
     pub(crate) fn now(&self) -> Arc<Now> {
-        self.now.borrow().clone()
+        self.now.load_full()
     }
 
-    /// Tells of changes.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Now>> {
-        self.now.subscribe()
+    /// Tells of changes from now on.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changed.changes()
     }
 }
 
@@ -94,7 +98,8 @@ impl Now {
 
 /// Waits until somebody who has shown this chain is not believed to be the same any more.
 pub(super) async fn withdrawn(
-    mut changes: watch::Receiver<Arc<Now>>,
+    believed: &Believed,
+    mut changes: Changes,
     chain: Option<Vec<CertificateDer<'static>>>,
     peer: Peer,
 ) {
@@ -102,11 +107,11 @@ pub(super) async fn withdrawn(
         // Whoever has shown nothing has nothing to lose.
         return std::future::pending().await;
     };
-    while changes.changed().await.is_ok() {
-        let now = changes.borrow_and_update().peer(&chain);
+    loop {
+        changes.changed().await;
+        let now = believed.now().peer(&chain);
         if (now.user, now.proxy) != (peer.user.clone(), peer.proxy.clone()) {
             return;
         }
     }
-    std::future::pending().await
 }

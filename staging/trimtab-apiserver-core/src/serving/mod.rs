@@ -105,8 +105,8 @@ async fn connection(
         idle,
         write,
     } = limits.patience;
-    let mut changes = believed.subscribe();
-    let now = changes.borrow_and_update().clone();
+    let changes = believed.changes();
+    let now = believed.now();
     let Some(tls) = &now.tls else { return };
     let handshake = tokio::time::timeout(handshake, tls.accept(stream));
     let stream = tokio::select! {
@@ -124,7 +124,7 @@ async fn connection(
         ..shown.as_deref().map(|chain| now.peer(chain)).unwrap_or_default()
     };
     drop(now);
-    let withdrawn = withdrawn(changes, shown, peer.clone());
+    let withdrawn = withdrawn(believed, changes, shown, peer.clone());
     let activity = Activity::new();
     let requests = activity.clone();
     let service = service_fn(move |request| {

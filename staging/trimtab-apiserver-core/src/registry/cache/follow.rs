@@ -12,9 +12,9 @@ use trimtab_apiserver_storage::{Error, RangeRequest, Store, WatchRequest, WatchS
 
 use super::Cache;
 use super::change::Arrived;
+use crate::changes::Changes;
 use crate::registry::ResourceTable;
 use crate::registry::item::Item;
-use crate::registry::resources::Changes;
 
 /// How many objects are taken in before others get a turn.
 const LOAD_AT_ONCE: usize = 500;
