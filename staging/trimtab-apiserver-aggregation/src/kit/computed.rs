@@ -61,13 +61,12 @@ pub(super) struct Computing<C> {
     pub(super) resource: Arc<Resource>,
 }
 
-impl<C: Computed> Computing<C> {
-    fn whole(&self, object: &C::Object) -> Result<Value, ApiError> {
-        let mut value = serde_json::to_value(object).map_err(ApiError::internal)?;
-        value["kind"] = self.resource.kind.as_str().into();
-        value["apiVersion"] = self.resource.api_version().into();
-        Ok(value)
-    }
+/// An object that somebody has computed, with what is added.
+pub(super) fn whole(object: &impl Serialize, resource: &Resource) -> Result<Value, ApiError> {
+    let mut value = serde_json::to_value(object).map_err(ApiError::internal)?;
+    value["kind"] = resource.kind.as_str().into();
+    value["apiVersion"] = resource.api_version().into();
+    Ok(value)
 }
 
 #[async_trait]
@@ -85,14 +84,17 @@ impl<C: Computed> VirtualResource for Computing<C> {
         match info.verb.as_str() {
             "list" => {
                 let objects = self.computed.list(&asked).await?;
-                let values: Result<Vec<_>, _> = objects.iter().map(|object| self.whole(object)).collect();
+                let values: Result<Vec<_>, _> = objects
+                    .iter()
+                    .map(|object| whole(object, &self.resource))
+                    .collect();
                 registry.show_all(&request, &self.resource, values?)
             }
             "get" => {
                 let object = self.computed.get(&asked, &info.name).await?;
                 let object =
                     object.ok_or_else(|| ApiError::not_found(&self.resource.group_resource(), &info.name))?;
-                registry.show(&request, &self.resource, self.whole(&object)?)
+                registry.show(&request, &self.resource, whole(&object, &self.resource)?)
             }
             other => Err(named(other)),
         }

@@ -1,8 +1,8 @@
 //! The kit for writing a server of a part of the API.
 //!
 //! `definition` says what a resource is; its objects are stored, kept in somebody's own database (`kept`), or computed when
-//! somebody asks (`computed`), also so that they can be watched (`observed`). `delegation` asks the API server who sends a request and whether they may, `trust` whom to believe, and `admission` where things may be. `server` puts the parts
-//! together.
+//! somebody asks (`computed`), also so that they can be watched (`observed`). `delegation` asks the API server who sends a
+//! request and whether they may, `trust` whom to believe, and `admission` where things may be. `server` puts the parts together.
 
 mod admission;
 mod cache;

@@ -19,7 +19,7 @@ use trimtab_apiserver_core::registry::{Registry, VirtualResource, keys};
 use trimtab_apiserver_kinds::resource::Resource;
 use trimtab_apiserver_storage::{Config, MemoryStore, Op, RangeRequest, Txn};
 
-use super::computed::{Asked, Computed};
+use super::computed::{Asked, Computed, whole};
 
 /// What can be done with them.
 pub(super) const VERBS: [&str; 3] = ["get", "list", "watch"];
@@ -83,9 +83,7 @@ impl<C: Computed> Observed<C> {
         };
         let mut now: BTreeMap<Bytes, Bytes> = BTreeMap::new();
         for object in self.computed.list(&asked).await? {
-            let mut object = serde_json::to_value(object).map_err(ApiError::internal)?;
-            object["kind"] = self.resource.kind.as_str().into();
-            object["apiVersion"] = self.resource.api_version().into();
+            let object = whole(&object, &self.resource)?;
             let part = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
             let (namespace, name) = (part("namespace"), part("name"));
             if name.is_empty() || namespace.is_empty() == self.resource.namespaced() {

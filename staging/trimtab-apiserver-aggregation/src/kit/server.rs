@@ -110,14 +110,9 @@ impl Builder {
     #[must_use]
     pub fn kept<S: Storage>(mut self, definition: Definition, storage: S) -> Self {
         // Where its keys are follows from its names alone.
-        let resource = match definition.define(self.front.resources(), None) {
-            Ok(served) => served.into_iter().next(),
-            Err(error) => {
-                self.broken = self.broken.or(Some(error));
-                return self;
-            }
+        let Some(resource) = self.define(&definition, None, None).into_iter().next() else {
+            return self;
         };
-        let Some(resource) = resource else { return self };
         let view = View {
             storage: Arc::new(storage),
             prefix: keys::resource_prefix(&resource),
@@ -132,23 +127,9 @@ impl Builder {
     #[must_use]
     pub fn computed<C: Computed>(mut self, definition: Definition, computed: C) -> Self {
         let computed = Arc::new(computed);
-        match definition.define(self.front.resources(), Some(&VERBS)) {
-            Ok(served) => {
-                for resource in served {
-                    let computing = Computing {
-                        computed: computed.clone(),
-                        resource: resource.clone(),
-                    };
-                    self.front.add_virtual(
-                        &resource.group,
-                        &resource.version,
-                        &resource.plural,
-                        "",
-                        Arc::new(computing),
-                    );
-                }
-            }
-            Err(error) => self.broken = self.broken.or(Some(error)),
+        for resource in self.define(&definition, Some(&VERBS), None) {
+            let computed = computed.clone();
+            self.answered_by(&resource.clone(), Computing { computed, resource });
         }
         self
     }
@@ -159,22 +140,11 @@ impl Builder {
     #[must_use]
     pub fn observed<C: Computed>(mut self, definition: Definition, computed: C, every: Duration) -> Self {
         let registry = Arc::new(Registry::new(memory(), []));
-        let defined = definition
-            .define(registry.resources(), Some(&observed::VERBS))
-            .and_then(|_| definition.define(self.front.resources(), Some(&observed::VERBS)));
-        let served = match defined {
-            Ok(served) => served,
-            Err(error) => {
-                self.broken = self.broken.or(Some(error));
-                return self;
-            }
-        };
+        let served = self.define(&definition, Some(&observed::VERBS), Some(&registry));
         let Some(first) = served.first() else { return self };
         let observed = Arc::new(Observed::new(computed, first.clone(), registry.clone(), every));
         for resource in &served {
-            let shared = Arc::new(Shared(observed.clone()));
-            self.front
-                .add_virtual(&resource.group, &resource.version, &resource.plural, "", shared);
+            self.answered_by(resource, Shared(observed.clone()));
         }
         self.registries.push(registry);
         self
@@ -268,15 +238,40 @@ impl Builder {
         })
     }
 
+    /// Makes all versions of a resource known, behind this server's front as well if a registry is there; none of one that makes
+    /// no sense, which is told of when the server is started.
+    fn define(
+        &mut self,
+        definition: &Definition,
+        verbs: Option<&[&str]>,
+        behind: Option<&Registry>,
+    ) -> Vec<Arc<Resource>> {
+        let behind = behind.map(|registry| definition.define(registry.resources(), verbs));
+        let defined = match behind {
+            Some(Err(error)) => Err(error),
+            _ => definition.define(self.front.resources(), verbs),
+        };
+        defined.unwrap_or_else(|error| {
+            self.broken.get_or_insert(error);
+            Vec::new()
+        })
+    }
+
+    /// Has something answer for a version of a resource that has no subresources.
+    fn answered_by(&self, resource: &Resource, by: impl VirtualResource + 'static) {
+        self.front.add_virtual(
+            &resource.group,
+            &resource.version,
+            &resource.plural,
+            "",
+            Arc::new(by),
+        );
+    }
+
     /// Has a registry answer for all versions of a resource.
     fn behind(mut self, definition: &Definition, registry: Arc<Registry>) -> Self {
-        let defined = definition
-            .define(registry.resources(), None)
-            .and_then(|_| definition.define(self.front.resources(), None));
-        match defined {
-            Ok(served) => served.iter().for_each(|resource| self.lead(resource, &registry)),
-            Err(error) => self.broken = self.broken.or(Some(error)),
-        }
+        let served = self.define(definition, None, Some(&registry));
+        served.iter().for_each(|resource| self.lead(resource, &registry));
         if !self.registries.iter().any(|there| Arc::ptr_eq(there, &registry)) {
             self.registries.push(registry);
         }

@@ -189,6 +189,13 @@ impl World {
         assert_eq!(made.code, 201, "{}", made.text);
     }
 
+    /// Registers a server, and waits until it is available.
+    pub(crate) async fn registered(&self, server: &ExtensionServer) {
+        let port = server.address().expect("listens").port();
+        self.register(port, server.certificate_authority()).await;
+        self.reason(&format!("v1.{GROUP}"), "Passed").await;
+    }
+
     /// Waits until the condition of the APIService has this reason; answers its message.
     pub(crate) async fn reason(&self, name: &str, reason: &str) -> String {
         let path = format!("{APISERVICES}/{name}");
@@ -203,20 +210,11 @@ impl World {
 
     /// Asks until the answer is what is looked for.
     pub(crate) async fn eventually<T>(&self, path: &str, look: impl Fn(&Answer) -> Option<T>) -> T {
-        let end = Instant::now() + DEADLINE;
-        loop {
+        until(|| async {
             let answer = self.get(path).await;
-            if let Some(found) = look(&answer) {
-                return found;
-            }
-            assert!(
-                Instant::now() < end,
-                "gave up on {path}: {} {}",
-                answer.code,
-                answer.text
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
+            look(&answer).ok_or_else(|| format!("{path}: {} {}", answer.code, answer.text))
+        })
+        .await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -242,6 +240,22 @@ impl World {
             ..UserInfo::default()
         };
         send(self.server.service().for_user(root), method, path, headers, body).await
+    }
+}
+
+/// Looks again and again until there is what is looked for, rather than a reason why not. What goes by the network, or by files, is
+/// in nobody's hand.
+pub(crate) async fn until<T, F>(mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(why) => assert!(Instant::now() < end, "gave up: {why}"),
+        }
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -164,9 +164,7 @@ fn event(line: &str) -> (String, String) {
 async fn who_asks_is_said_by_the_server_in_front_alone() {
     let world = World::new().await;
     let extension = world.extension().start().await.expect("starts");
-    let port = extension.address().expect("listens").port();
-    world.register(port, extension.certificate_authority()).await;
-    world.reason("v1.samples.test", "Passed").await;
+    world.registered(&extension).await;
     let spoofed = [
         ("x-remote-user", "mallory"),
         ("x-remote-group", "system:masters"),

@@ -55,11 +55,11 @@ async fn who(sender: &mut SendRequest<Full<Bytes>>) -> Option<String> {
 }
 
 async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let end = tokio::time::Instant::now() + crate::kit::DEADLINE;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < end, "never {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    crate::kit::until(|| {
+        let holds = holds();
+        async { holds.await.then_some(()).ok_or_else(|| format!("never {what}")) }
+    })
+    .await;
 }
 
 /// Has the API server say that it believes these proxies.
@@ -102,9 +102,7 @@ async fn an_extension_server_believes_whom_the_api_server_says_by_now() {
     let senseless = json!({"data": {"requestheader-allowed-names": "["}}).to_string();
     let merge = [("content-type", "application/merge-patch+json")];
     world.send(Method::PATCH, TRUST, &merge, senseless.into()).await;
-    let port = server.address().expect("listens").port();
-    world.register(port, server.certificate_authority()).await;
-    world.reason("v1.samples.test", "Passed").await;
+    world.registered(&server).await;
     server.shutdown().await.expect("stops");
     world.server.shutdown().await.expect("stops");
 }
@@ -113,9 +111,7 @@ async fn an_extension_server_believes_whom_the_api_server_says_by_now() {
 async fn the_front_proxy_and_its_authority_are_read_again_when_their_files_change() {
     let world = World::from_files().await;
     let server = world.extension().start().await.expect("starts");
-    let port = server.address().expect("listens").port();
-    world.register(port, server.certificate_authority()).await;
-    world.reason("v1.samples.test", "Passed").await;
+    world.registered(&server).await;
     let is_root = || async { world.get(WHO).await.json["items"][0]["user"] == "root" };
     assert!(is_root().await);
 
