@@ -256,6 +256,7 @@ impl Inner {
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
+        let before = self.seen.load(Ordering::Acquire);
         let mut tries = 0;
         loop {
             self.check_open()?;
@@ -279,9 +280,27 @@ impl Inner {
                     let ids: Vec<i64> = leases.iter().map(|(_, id)| *id).collect();
                     self.leases.forget(&ids);
                 }
-                Err(failure) => return Err(failure.into()),
+                Err(failure) => {
+                    return Err(match Error::from(failure) {
+                        Error::Full(why) if !self.is_as_before(&txn, before).await => Error::Unknown(why),
+                        error => error,
+                    });
+                }
             }
         }
+    }
+
+    /// Whether nothing that a transaction puts has changed since a revision. etcd looks at its quota when it takes a transaction,
+    /// and again after it has applied it: it may have written what it says there is no room for.
+    async fn is_as_before(&self, txn: &Txn, before: Revision) -> bool {
+        for op in txn.success.iter().chain(&txn.failure) {
+            let Op::Put { key, .. } = op else { continue };
+            match self.range(RangeRequest::key(key.clone())).await {
+                Ok(found) if found.kvs.iter().all(|kv| kv.mod_revision <= before) => {}
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// A lease for each time to live that a transaction names.

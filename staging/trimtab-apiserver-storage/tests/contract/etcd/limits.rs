@@ -178,8 +178,18 @@ async fn what_is_too_much_for_etcd_is_refused_by_name_and_changes_nothing() {
     );
     let mut written = 0;
     let full = loop {
-        match write(vec![put(format!("a/{written}"), 500_000, 0)]).await {
+        let key = format!("a/{written}");
+        match write(vec![put(key.clone(), 500_000, 0)]).await {
             Ok(_) => written += 1,
+            // That it has reached its quota etcd may notice when it has written already.
+            Err(Error::Unknown(_)) => {
+                let found = store
+                    .range(RangeRequest::key(key))
+                    .await
+                    .expect("reads still work");
+                assert_eq!(found.count, 1, "it is known that it has not happened");
+                written += 1;
+            }
             Err(error) => break error,
         }
         assert!(written < 100, "the quota has no effect");
@@ -196,4 +206,44 @@ async fn what_is_too_much_for_etcd_is_refused_by_name_and_changes_nothing() {
     let empty = Bytes::new();
     let refused = write(vec![Op::Delete { key: empty }]).await;
     assert!(matches!(refused, Err(Error::Io(_))), "{refused:?}");
+}
+
+/// etcd looks whether there is room before it takes a write, and again after it has written it: of what comes at once some is
+/// there of which it says that there is no room.
+#[tokio::test]
+async fn what_there_is_no_room_for_is_not_there() {
+    let Some(version) = usual() else { return };
+    let settings = Settings {
+        flags: vec!["--quota-backend-bytes=4000000".to_owned()],
+        ..Settings::default()
+    };
+    let etcd = Etcd::start(version, 1, settings);
+    let store = connect(&etcd, &quiet()).await;
+    let mut refused = false;
+    for round in 0..100 {
+        let keys: Vec<String> = (0..8).map(|n| format!("{round}/{n}")).collect();
+        let writes = keys.iter().map(|key| {
+            store.txn(Txn {
+                success: vec![put(key.clone(), 50_000, 0)],
+                ..Txn::default()
+            })
+        });
+        let answers = futures::future::join_all(writes).await;
+        for (key, answer) in keys.iter().zip(answers) {
+            let found = store.range(RangeRequest::key(key.clone())).await;
+            let count = found.expect("reads still work").count;
+            refused |= answer.is_err();
+            match answer {
+                Ok(_) => assert_eq!(count, 1, "{key} was acknowledged"),
+                Err(Error::Full(why)) => assert_eq!(count, 0, "{key}: {why}"),
+                // It says so itself.
+                Err(Error::Unknown(_)) => {}
+                Err(error) => panic!("{key}: {error}"),
+            }
+        }
+        if refused {
+            return;
+        }
+    }
+    panic!("the quota has no effect");
 }
