@@ -11,16 +11,17 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::rollback::{self, ROLLBACK_TO, Rollback};
 use super::sets::{DESIRED, HISTORY, MOST, REVISION, Set};
 use super::status::{self, PAUSED, PROGRESSING, TIMED_OUT, condition};
 use crate::workload::{amount, template};
 
 /// How long the list of a set's former revisions may be. kube-controller-manager's figure.
 const HISTORY_LENGTH: usize = 2000;
-/// What a set does not take over of the Deployment's annotations.
-const NOT_COPIED: [&str; 6] = [
+/// What a set does not take over of the Deployment's annotations, nor a Deployment of a set's.
+pub(super) const NOT_COPIED: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
-    "deprecated.deployment.rollback.to",
+    ROLLBACK_TO,
     REVISION,
     HISTORY,
     DESIRED,
@@ -41,6 +42,8 @@ pub(super) struct Wish<'a> {
     pub(super) rolling: Option<(i32, i32)>,
     pub(super) progress_deadline: Option<i32>,
     pub(super) history: Option<usize>,
+    /// The revision to roll back to.
+    pub(super) rollback_to: Option<i64>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) template: &'a PodTemplateSpec,
     pub(super) fingerprint: Arc<str>,
@@ -56,6 +59,8 @@ pub(super) struct Plan {
     pub(super) surplus: Vec<usize>,
     /// The number of the newest revision.
     pub(super) revision: Option<String>,
+    /// What becomes of the wish to roll back, if there is one.
+    pub(super) rollback: Option<Rollback>,
     pub(super) status: DeploymentStatus,
     /// When to look again, if nothing happens before.
     pub(super) look_again: Option<Timestamp>,
@@ -89,6 +94,7 @@ impl<'a> Wish<'a> {
                 .progress_deadline_seconds
                 .filter(|seconds| *seconds != i32::MAX),
             history: history.map(|limit| usize::try_from(limit).unwrap_or_default()),
+            rollback_to: rollback::wanted(deployment),
             annotations: meta.annotations.clone().unwrap_or_default(),
             template: &spec.template,
             fingerprint: template::fingerprint(&spec.template).into(),
@@ -142,6 +148,9 @@ pub(super) fn decide(
         return work.settle();
     }
     work.note_pause();
+    if let Some(to) = wish.rollback_to.filter(|_| !wish.paused) {
+        return work.roll_back(to);
+    }
     if wish.paused || work.is_resized() {
         work.resize();
         if wish.paused {
@@ -486,6 +495,16 @@ impl<'a> Work<'a> {
         if self.wish.is_complete(&self.wish.status) {
             self.clean_up();
         }
+    }
+
+    // === rolling back ===
+
+    /// Nothing else is done before the Deployment has its template: revisions would be counted on meanwhile.
+    fn roll_back(mut self, to: i64) -> Plan {
+        self.make_newest(); // it is a revision, too
+        self.plan.rollback = Some(rollback::choose(self.wish, &self.sets, to));
+        self.plan.status = self.noted.clone();
+        self.finish()
     }
 
     // === the end ===

@@ -1,6 +1,7 @@
 //! The controller of Deployments: ReplicaSets, one for each template, scaled so that pods of the newest replace the others.
 
 mod decide;
+mod rollback;
 mod sets;
 mod status;
 #[cfg(test)]
@@ -165,6 +166,13 @@ impl Deployments {
         turn.put_status(deployment.status.as_ref(), &plan.status)?;
         written.failure?;
         deleted.failure?;
+        if let Some(rollback) = plan.rollback {
+            let set = rollback.place.and_then(|place| cached.get(place));
+            let set = set.map(Cached::decode).transpose()?;
+            turn.merge_latest(rollback::patch(deployment, set.as_deref()))
+                .await?;
+            turn.event(rollback.note);
+        }
         Ok(match plan.look_again {
             Some(then) => Next::After(until(then, self.clock.now())),
             None => Next::Done,

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::decide::{Plan, Wish, decide};
+use super::rollback::{self, ROLLBACK_TO};
 use super::sets::{DESIRED, HISTORY, MOST, REVISION, Set};
 use super::status::find;
 use crate::workload::template;
@@ -180,6 +181,103 @@ fn revisions_are_counted_and_kept() {
         revised(set("d", "1", 10, 10), "4"),
     ];
     assert_eq!(plan(&wanted, sets, false).surplus, [0]);
+}
+
+#[test]
+fn a_revision_is_rolled_back_to_when_an_annotation_asks() {
+    let revisions = || {
+        vec![
+            revised(set("a", "1", 0, 0), "1"),
+            revised(set("b", "2", 0, 0), "2"),
+            revised(set("c", "3", 10, 10), "3"),
+        ]
+    };
+    let alone = || vec![revised(set("c", "3", 10, 10), "1")];
+    let unnumbered = || vec![set("a", "1", 0, 0), revised(set("c", "3", 10, 10), "1")];
+    let done = |revision: i64| {
+        format!("Normal DeploymentRollback Rolled back deployment \"web\" to revision {revision}")
+    };
+    let lost = |why: &str| format!("Warning DeploymentRollbackRevisionNotFound {why}");
+    let unknown = || lost("Unable to find the revision to rollback to.");
+    let same = "Warning DeploymentRollbackTemplateUnchanged The rollback revision contains the same template as \
+                current deployment \"web\"";
+    // The template that the Deployment has now, the sets, and what becomes of it: the place of the set, and what is told.
+    #[rustfmt::skip]
+    let cases = vec![
+        ("a revision", "1", "3", revisions(), Some((Some(0), done(1)))),
+        ("the one before the newest", "0", "3", revisions(), Some((Some(1), done(2)))),
+        ("the one before a template that has no set yet", "0", "4", revisions(), Some((Some(2), done(3)))),
+        ("that template itself", "4", "4", revisions(), Some((None, same.to_owned()))),
+        ("the newest", "3", "3", revisions(), Some((None, same.to_owned()))),
+        ("none that there is", "7", "3", revisions(), Some((None, unknown()))),
+        ("none that there can be", "-1", "3", revisions(), Some((None, unknown()))),
+        ("the one before the only one", "0", "3", alone(), Some((None, lost("Unable to find last revision.")))),
+        ("the one before, without a number", "0", "3", unnumbered(), Some((None, lost("Unable to find last revision.")))),
+        ("nothing", "", "3", revisions(), None),
+        ("what is no number", "one", "3", revisions(), None),
+    ];
+    for (why, to, now, sets, expected) in cases {
+        let mut wanted = deployment(json!({}));
+        image(&mut wanted, now);
+        wanted.metadata.annotations = Some([(ROLLBACK_TO.to_owned(), to.to_owned())].into());
+        let before = sets.len();
+        let decided = plan(&wanted, sets.clone(), false);
+        let told = decided.rollback.as_ref().map(|rollback| {
+            let note = &rollback.note;
+            let text = format!("{:?} {} {}", note.severity, note.reason, note.message);
+            (rollback.place, text)
+        });
+        assert_eq!(told, expected, "{why}");
+        let scaled = decided.sets.iter().take(before).filter(|set| {
+            let seen = set.place.map(|place| sets[place].replicas);
+            seen != Some(set.replicas)
+        });
+        assert_eq!(scaled.count(), 0, "{why}: nothing else is done");
+
+        // A pause puts it off.
+        wanted.spec.as_mut().expect("a spec").paused = Some(true);
+        assert_eq!(plan(&wanted, sets, false).rollback, None, "{why}");
+    }
+}
+
+#[test]
+fn what_is_rolled_back_is_the_template_and_the_annotations() {
+    let mut wanted = deployment(
+        json!({"template": {"metadata": {"labels": {"app": "web", "new": "x"}},
+        "spec": {"containers": [{"name": "c", "image": "2"}], "hostNetwork": true}}}),
+    );
+    let last_applied = "kubectl.kubernetes.io/last-applied-configuration";
+    let annotations = [
+        (ROLLBACK_TO, "1"),
+        (REVISION, "2"),
+        (last_applied, "{}"),
+        ("cause", "2"),
+        ("new", "x"),
+    ];
+    wanted.metadata.annotations = Some(
+        annotations
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+    );
+    let set = json!({"metadata": {"annotations": {REVISION: "1", DESIRED: "10", "cause": "1", "old": "y"}},
+        "spec": {"selector": {}, "template": {"metadata": {"labels": {"app": "web", template::HASH: "h"}},
+            "spec": {"containers": [{"name": "c", "image": "1"}], "hostPID": true}}}});
+    let set = serde_json::from_value(set).expect("a ReplicaSet");
+    let mut object = serde_json::to_value(&wanted).expect("an object");
+    json_patch::merge(&mut object, &rollback::patch(&wanted, Some(&set)));
+    assert_eq!(
+        object["metadata"]["annotations"],
+        json!({REVISION: "2", last_applied: "{}", "cause": "1", "old": "y"})
+    );
+    assert_eq!(
+        object["spec"]["template"],
+        json!({"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "1"}], "hostPID": true}})
+    );
+
+    // If nothing is rolled back, the wish alone goes.
+    let only = json!({"metadata": {"annotations": {ROLLBACK_TO: null}}});
+    assert_eq!(rollback::patch(&wanted, None), only);
 }
 
 #[test]

@@ -158,6 +158,62 @@ async fn a_rollout_that_fails_is_said_to_and_can_be_undone() {
     cluster.end().await;
 }
 
+/// As clients of the APIs before `apps/v1` asked for it.
+#[tokio::test(start_paused = true)]
+async fn an_annotation_rolls_back_and_is_gone() {
+    const ROLLBACK_TO: &str = "deprecated.deployment.rollback.to";
+    let cluster = started(3).await;
+    for image in ["2", "3"] {
+        let mut change = set_image(image);
+        change["metadata"]["annotations"]["cause"] = json!(image);
+        change["spec"]["template"]["metadata"]["labels"]["of"] = json!(image);
+        cluster.merge::<Deployment>("web", change).await;
+        cluster.until::<Deployment>("web", is_rolled_out).await;
+    }
+    let asked = async |to: &str| {
+        let wish = json!({"metadata": {"annotations": {ROLLBACK_TO: to}}});
+        cluster.merge::<Deployment>("web", wish).await;
+        let granted = |web: &Deployment| !web.annotations().contains_key(ROLLBACK_TO) && is_rolled_out(web);
+        cluster.until::<Deployment>("web", granted).await
+    };
+    let labels = |web: &Deployment| {
+        let template = web.spec.as_ref().map(|spec| spec.template.clone());
+        let meta = template.and_then(|template| template.metadata);
+        meta.and_then(|meta| meta.labels).unwrap_or_default()
+    };
+
+    let web = asked("0").await;
+    assert_eq!(images(&cluster.list::<Pod>().await), [("2".to_owned(), 3)].into());
+    assert_eq!(
+        (&*web.annotations()["cause"], &*web.annotations()[REVISION]),
+        ("2", "4")
+    );
+    let web = asked("1").await;
+    assert_eq!(images(&cluster.list::<Pod>().await), [("1".to_owned(), 3)].into());
+    assert_eq!(labels(&web), [("app".to_owned(), "web".to_owned())].into());
+    assert!(
+        !web.annotations().contains_key("cause"),
+        "{:?}",
+        web.annotations()
+    );
+    assert_eq!(web.annotations()[REVISION], "5");
+
+    // What cannot be done is said, and forgotten.
+    asked("5").await;
+    asked("1").await;
+    assert_eq!(images(&cluster.list::<Pod>().await), [("1".to_owned(), 3)].into());
+    let mut events = cluster.events("web").await;
+    events.retain(|event| !event.contains("ScalingReplicaSet"));
+    let told = [
+        "DeploymentRollback Rolled back deployment \"web\" to revision 2",
+        "DeploymentRollback Rolled back deployment \"web\" to revision 1",
+        "DeploymentRollbackTemplateUnchanged The rollback revision contains the same template as current deployment \"web\"",
+        "DeploymentRollbackRevisionNotFound Unable to find the revision to rollback to.",
+    ];
+    assert_eq!(events, told.map(|text| format!("deployment-controller: {text}")));
+    cluster.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_paused_deployment_is_resized_and_nothing_else() {
     let cluster = started(3).await;
