@@ -13,7 +13,7 @@
 //!   used until it no longer is.
 //! - those of ReplicaSets, ReplicationControllers, Deployments, StatefulSets, DaemonSets, Jobs and CronJobs make and end pods, as
 //!   decisions without I/O that turns of the framework carry out; `workload` has what they share.
-//! - `endpointslice-controller` and `endpoints-controller` say where the pods of Services are, and
+//! - `endpointslice-controller` and `endpoints-controller` say where the pods of Services are, and for which zones, and
 //!   `endpointslice-mirroring-controller` says in slices what people write into Endpoints themselves.
 //! - `ephemeral-volume-controller` makes the claims that pods declare in place.
 //! - `node-lifecycle-controller`, `taint-eviction-controller`, `pod-garbage-collector-controller` and `disruption-controller` see

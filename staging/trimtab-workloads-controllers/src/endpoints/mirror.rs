@@ -116,7 +116,13 @@ fn decide(endpoints: &Endpoints, there: &[Arc<EndpointSlice>]) -> (Plan, usize) 
     }
     let blank = &blank(endpoints);
     for (family, groups) in FAMILIES.into_iter().zip(by_family) {
-        Family { blank, family, there }.decide(groups, false, &mut plan);
+        let slices = Family {
+            blank,
+            family,
+            there,
+            shares: None,
+        };
+        slices.decide(groups, false, &mut plan);
     }
     (plan, invalid)
 }

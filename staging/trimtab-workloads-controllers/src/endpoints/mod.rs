@@ -1,17 +1,18 @@
 //! The controllers of EndpointSlices and Endpoints: where the pods of each Service are, and which of them may be asked.
 
 mod classic;
+mod hints;
 mod mirror;
 mod seen;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
 use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 use trimtab_client_cache::{Cached, Delta};
@@ -23,6 +24,7 @@ use trimtab_controller_runtime::{Keyed, Manager, Next, Reconcile, Reconciled, Re
 use crate::workload::template;
 use crate::workload::words::{is_ending, words_of};
 use seen::{Seen, seen};
+use zones::{Zones, room_of, zone_of};
 
 pub(crate) use mirror::{NAME as MIRROR, describe as describe_mirror};
 
@@ -33,19 +35,17 @@ pub(crate) const CLASSIC: &str = "endpoints-controller";
 
 /// How many Services are worked on at once. kube-controller-manager's figure.
 const WORKERS: usize = 5;
-/// The zone of a node.
-const ZONE: &str = "topology.kubernetes.io/zone";
-
-type NodeMeta = PartialObjectMeta<Node>;
 
 /// Describes the controller of EndpointSlices.
 pub(crate) fn describe_slices(manager: &Manager, _: &crate::Options) -> Result<()> {
+    let zones = Arc::new(Zones::default());
     manager
-        .controller::<Service, _>(Slices)
+        .controller::<Service, _>(Slices { zones: zones.clone() })
         .named(SLICES)
+        .reporting_as("endpoint-slice-controller")
         .owns::<EndpointSlice>()
         .source(of_pods())
-        .watches::<NodeMeta>(|_| Vec::new())
+        .source(of_nodes(zones))
         .workers(WORKERS)
         .start()
         .map(drop)
@@ -87,6 +87,20 @@ fn of_pods() -> Source<ObjectKey> {
                     .is_some_and(|selector| belonging.is_selected_by(selector))
             });
             selecting.map(|service| service.key().clone()).collect()
+        },
+    )
+}
+
+/// The Services whose hints may be others now that a node is.
+fn of_nodes(zones: Arc<Zones>) -> Source<ObjectKey> {
+    let matters = Predicate::updates(|old: &Cached<Node>, new: &Cached<Node>| room_of(old) != room_of(new));
+    Source::watch_related(
+        Watch::new().when(matters),
+        move |node: &Cached<Node>, caches: &Caches| {
+            zones.learn(node.name(), || {
+                let now = caches.store::<Node>()?.get(node.key())?;
+                Some(room_of(&now))
+            })
         },
     )
 }
@@ -147,21 +161,25 @@ async fn carry_out<K: Reconciled>(
     turn.delete_all(&surplus).await.failure.map(|()| true)
 }
 
-struct Slices;
+struct Slices {
+    zones: Arc<Zones>,
+}
 
 impl Reconcile<Service> for Slices {
     async fn reconcile(&self, turn: &mut Turn<Service>) -> Result<Next> {
         let (Some(service), Some(cached)) = (turn.latest(), turn.store::<Service>()?.get(turn.key())) else {
+            self.zones.forget(turn.key());
             return Ok(Next::Done); // what it owns is collected
         };
         let selector = selector_of(&cached);
         let Some(selector) = &*selector else {
+            self.zones.forget(turn.key());
             return Ok(Next::Done);
         };
-        let nodes = turn.store::<NodeMeta>()?;
+        let nodes = turn.store::<Node>()?;
         let zone = |node: &str| {
             let node = nodes.get(&ObjectKey::cluster(node))?;
-            Some(node.label(ZONE).map(std::borrow::Cow::into_owned))
+            Some(zone_of(&node))
         };
         let namespace = turn.key().namespace.clone();
         let pods = pods_of(turn, &namespace, selector)?;
@@ -170,13 +188,23 @@ impl Reconcile<Service> for Slices {
             .iter()
             .map(Cached::decode)
             .collect::<Result<Vec<_>, _>>()?;
-        let plan = slices::decide(&service, &pods, &decoded, zone);
+        let known = self.zones.known(turn.key());
+        let mut plan = slices::decide(&service, &pods, &decoded, zone, &known);
+        let allotted = std::mem::take(&mut plan.allotted);
+        let outdated = self.zones.remember(turn.key(), &known, allotted);
+        for note in plan.notes.drain(..) {
+            turn.event(note);
+        }
         let homeless = plan.homeless;
         if !carry_out(turn, plan, &managed).await? {
             return Ok(Next::Done);
         }
         // A pod whose node is not known yet has no endpoint until it is.
-        Ok(if homeless { Next::Again } else { Next::Done })
+        Ok(if homeless || outdated {
+            Next::Again
+        } else {
+            Next::Done
+        })
     }
 }
 

@@ -10,8 +10,11 @@ use k8s_openapi::api::discovery::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
+use trimtab_client_coordination::events::Note;
 
+use super::hints::{self, Allotted, Counts, Shares};
 use super::seen::Seen;
+use super::zones::Known;
 use crate::workload::template;
 
 /// How many endpoints a slice has at most. kube-controller-manager's figure.
@@ -34,6 +37,21 @@ pub(super) struct Plan {
     pub(super) delete: Vec<usize>,
     /// Whether pods were left out whose nodes are not known.
     pub(super) homeless: bool,
+    /// What became of hints by what nodes can do, if the Service asks for them.
+    pub(super) allotted: Allotted,
+    /// What is new about that.
+    pub(super) notes: Vec<Note>,
+}
+
+/// A slice, as it is to be.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Its place, if it is there.
+    at: Option<usize>,
+    ports: Vec<EndpointPort>,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Whether its endpoints are what they are there.
+    pub(super) untouched: bool,
 }
 
 /// Decides, for all families of addresses. `zone` says in which zone a node is: `None` if there is no such node.
@@ -42,9 +60,12 @@ pub(super) fn decide(
     pods: &[Arc<Seen>],
     there: &[Arc<EndpointSlice>],
     zone: impl Fn(&str) -> Option<Option<String>>,
+    known: &Known,
 ) -> Plan {
     let mut plan = Plan::default();
     let Some(spec) = &service.spec else { return plan };
+    let shares = hints::are_asked_for(service).then_some(&*known.shares);
+    let nearby = spec.traffic_distribution.as_deref().filter(|_| shares.is_none());
     let families = families(spec);
     let blank = blank(service);
     for (at, slice) in there.iter().enumerate() {
@@ -60,7 +81,8 @@ pub(super) fn decide(
                 plan.homeless = true;
                 continue;
             }
-            let endpoint = endpoint(service, spec, pod, family, zone.flatten());
+            let mut endpoint = endpoint(service, spec, pod, family, zone.flatten());
+            endpoint.hints = near(&endpoint, nearby);
             if !endpoint.addresses.is_empty() {
                 let ports = ports(spec, pod);
                 let group = groups
@@ -69,13 +91,16 @@ pub(super) fn decide(
                 group.1.push(endpoint);
             }
         }
-        let family = Family {
+        let slices = Family {
             blank: &blank,
             family,
             there,
+            shares,
         };
-        family.decide(groups, true, &mut plan);
+        let allotted = slices.decide(groups, true, &mut plan);
+        plan.allotted.extend(allotted.map(|allotted| (family, allotted)));
     }
+    plan.notes = hints::news(&known.before, &plan.allotted);
     plan
 }
 
@@ -85,43 +110,64 @@ pub(super) struct Family<'a> {
     pub(super) blank: &'a ObjectMeta,
     pub(super) family: &'static str,
     pub(super) there: &'a [Arc<EndpointSlice>],
+    /// What zones are to have, if there are to be hints by that.
+    pub(super) shares: Option<&'a Shares>,
 }
 
 /// Endpoints by their ports, with the text that tells ports apart.
 pub(super) type Groups = BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)>;
 
 impl Family<'_> {
-    /// Decides about the slices of the family; if there are no endpoints and there is `always` to be one, it says so.
-    pub(super) fn decide(&self, groups: Groups, always: bool, plan: &mut Plan) {
+    /// Decides about the slices of the family; if there are no endpoints and there is `always` to be one, it says so. Returns what
+    /// became of hints, if there are to be any.
+    pub(super) fn decide(
+        &self,
+        groups: Groups,
+        always: bool,
+        plan: &mut Plan,
+    ) -> Option<Result<Counts, String>> {
         let of_family = |at: &usize| self.there[*at].address_type == self.family;
         let places: Vec<usize> = (0..self.there.len()).filter(of_family).collect();
-        let before = (plan.create.len(), places.len());
         let ports_of = |at: usize| json!(self.there[at].ports.clone().unwrap_or_default()).to_string();
         let mut spare: Vec<usize> = places
             .iter()
             .copied()
             .filter(|at| !groups.contains_key(&ports_of(*at)))
             .collect();
-        let mut create = Vec::new();
+        let mut drafts = Vec::new();
         for (key, (ports, wanted)) in groups {
             let own = places.iter().copied().filter(|at| ports_of(*at) == key).collect();
-            self.fill(own, ports, wanted, plan, &mut create, &mut spare);
+            self.fill(own, ports, wanted, &mut drafts, &mut spare);
         }
-        if always && create.is_empty() && plan.create.len() == before.0 && spare.len() == before.1 {
-            let empty = self.slice(Vec::new(), Vec::new());
+        if always && drafts.is_empty() {
             match spare[..] {
                 [only] if self.says_nothing(only) => spare.clear(),
-                _ => create.push(empty),
+                _ => drafts.push(Draft {
+                    at: None,
+                    ports: Vec::new(),
+                    endpoints: Vec::new(),
+                    untouched: false,
+                }),
             }
         }
+        let allotted = self.shares.map(|shares| hints::allot(&mut drafts, shares));
+        let (there, new): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.at.is_some());
         // What is to go becomes what is to be made.
-        for slice in create {
-            match spare.pop() {
-                Some(at) => plan.update.push((at, self.change(at, &slice))),
+        for draft in there.into_iter().chain(new) {
+            let at = draft.at;
+            let slice = self.slice(draft.ports, draft.endpoints);
+            match at.or_else(|| spare.pop()) {
+                Some(at) => {
+                    let patch = self.change(at, &slice);
+                    if patch != json!({}) {
+                        plan.update.push((at, patch));
+                    }
+                }
                 None => plan.create.push(slice),
             }
         }
         plan.delete.append(&mut spare);
+        allotted
     }
 
     /// Spreads endpoints of the same ports over slices: those that are there keep theirs, those that change anyway take new
@@ -131,8 +177,7 @@ impl Family<'_> {
         own: Vec<usize>,
         ports: Vec<EndpointPort>,
         wanted: Vec<Endpoint>,
-        plan: &mut Plan,
-        create: &mut Vec<EndpointSlice>,
+        drafts: &mut Vec<Draft>,
         spare: &mut Vec<usize>,
     ) {
         let mut wanted: BTreeMap<String, Endpoint> = wanted
@@ -145,7 +190,13 @@ impl Family<'_> {
             let there = self.there[at].endpoints.as_deref().unwrap_or_default();
             let kept: Vec<_> = there
                 .iter()
-                .filter_map(|old| wanted.remove(&identity(old)))
+                .filter_map(|old| {
+                    let mut new = wanted.remove(&identity(old))?;
+                    if self.shares.is_some() {
+                        new.hints.clone_from(&old.hints); // they depend on all the others, and are seen to later
+                    }
+                    Some(new)
+                })
                 .collect();
             if kept.is_empty() && !there.is_empty() {
                 spare.push(at);
@@ -161,6 +212,12 @@ impl Family<'_> {
             let room = MOST.saturating_sub(endpoints.len()).min(left.len());
             endpoints.extend(left.drain(..room));
         }
+        let draft = |at, endpoints, untouched| Draft {
+            at,
+            ports: ports.clone(),
+            endpoints,
+            untouched,
+        };
         while !left.is_empty() {
             let fullest = unchanged
                 .iter()
@@ -176,16 +233,16 @@ impl Family<'_> {
                 }
                 None => {
                     let now = left.drain(..left.len().min(MOST)).collect();
-                    create.push(self.slice(ports.clone(), now));
+                    drafts.push(draft(None, now, false));
                 }
             }
         }
-        for (at, endpoints) in changed.into_iter().chain(unchanged) {
-            let patch = self.change(at, &self.slice(ports.clone(), endpoints));
-            if patch != json!({}) {
-                plan.update.push((at, patch));
-            }
-        }
+        drafts.extend(changed.into_iter().map(|(at, kept)| draft(Some(at), kept, false)));
+        drafts.extend(
+            unchanged
+                .into_iter()
+                .map(|(at, kept)| draft(Some(at), kept, true)),
+        );
     }
 
     fn says_nothing(&self, at: usize) -> bool {
@@ -310,15 +367,6 @@ fn endpoint(
     };
     let ready = spec.publish_not_ready_addresses == Some(true) || (pod.ready && !pod.deleting);
     let node = (!pod.node.is_empty()).then(|| pod.node.to_string());
-    let nearby = spec.traffic_distribution.as_deref();
-    let for_zones = zone
-        .clone()
-        .filter(|_| matches!(nearby, Some("PreferClose" | "PreferSameZone" | "PreferSameNode")));
-    let for_nodes = node.clone().filter(|_| nearby == Some("PreferSameNode"));
-    let hints = (ready && (for_zones.is_some() || for_nodes.is_some())).then(|| EndpointHints {
-        for_zones: for_zones.map(|name| vec![ForZone { name }]),
-        for_nodes: for_nodes.map(|name| vec![ForNode { name }]),
-    });
     Endpoint {
         addresses: pod
             .addresses
@@ -334,10 +382,25 @@ fn endpoint(
         hostname: pod.hostname_in(service.metadata.name.as_deref().unwrap_or_default()),
         node_name: node,
         zone,
-        hints,
         target_ref: Some(target(pod)),
         ..Endpoint::default()
     }
+}
+
+/// The hints of an endpoint where traffic is to stay nearby; `how` is what the Service says of its distribution.
+fn near(endpoint: &Endpoint, how: Option<&str>) -> Option<EndpointHints> {
+    let is_ready = endpoint
+        .conditions
+        .as_ref()
+        .is_some_and(|conditions| conditions.ready == Some(true));
+    let close = matches!(how, Some("PreferClose" | "PreferSameZone" | "PreferSameNode"));
+    let zone = endpoint.zone.clone().filter(|_| is_ready && close);
+    let same_node = is_ready && how == Some("PreferSameNode");
+    let node = endpoint.node_name.clone().filter(|_| same_node);
+    (zone.is_some() || node.is_some()).then(|| EndpointHints {
+        for_zones: zone.map(|name| vec![ForZone { name }]),
+        for_nodes: node.map(|name| vec![ForNode { name }]),
+    })
 }
 
 /// The pod behind an endpoint.

@@ -1,9 +1,11 @@
 //! The endpoints of Services: what they say of pods, as these come, change and go.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::kit::{Cluster, image_pod};
@@ -17,6 +19,16 @@ async fn node(cluster: &Cluster, name: &str, zone: &str) {
         .create(&PostParams::default(), &node)
         .await;
     created.expect("it is created");
+}
+
+/// Has a node be ready or not, with so many CPUs.
+async fn set_node(cluster: &Cluster, name: &str, ready: &str, cpus: &str) {
+    let status =
+        json!({"status": {"allocatable": {"cpu": cpus}, "conditions": [{"type": "Ready", "status": ready}]}});
+    let patched = Api::<Node>::all(cluster.client())
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+        .await;
+    patched.expect("its status is patched");
 }
 
 fn pod(name: &str, node: &str) -> Value {
@@ -147,6 +159,95 @@ async fn endpoints_follow_pods() {
                 .all(|endpoints| endpoints.metadata.name.as_deref() != Some("web"))
         })
         .await;
+    cluster.end().await;
+}
+
+/// How many endpoints of the Service "web" are for each zone.
+fn hinted(slices: &[EndpointSlice]) -> BTreeMap<String, usize> {
+    let of_web = |slice: &&EndpointSlice| {
+        slice
+            .labels()
+            .get("kubernetes.io/service-name")
+            .is_some_and(|name| name == "web")
+    };
+    let mut hinted = BTreeMap::new();
+    for endpoint in slices
+        .iter()
+        .filter(of_web)
+        .flat_map(|slice| slice.endpoints.iter().flatten())
+    {
+        let zones = endpoint
+            .hints
+            .iter()
+            .flat_map(|hints| hints.for_zones.iter().flatten());
+        zones.for_each(|zone| *hinted.entry(zone.name.clone()).or_default() += 1);
+    }
+    hinted
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_have_endpoints_by_what_their_nodes_can_do() {
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    let Some(cluster) = Cluster::alone(&["endpointslice"]).await else {
+        return;
+    };
+    let until = async |zones: &[(&str, usize)]| {
+        let zones: BTreeMap<_, _> = zones
+            .iter()
+            .map(|(zone, count)| ((*zone).to_owned(), *count))
+            .collect();
+        cluster
+            .until_all::<EndpointSlice>(|slices| hinted(slices) == zones)
+            .await
+    };
+    for (name, zone) in [("a-1", "a"), ("b-1", "b")] {
+        node(&cluster, name, zone).await;
+        set_node(&cluster, name, "True", "4").await;
+    }
+    for (name, node) in [("p", "a-1"), ("q", "a-1"), ("r", "a-1"), ("s", "b-1")] {
+        cluster.create::<Pod>(pod(name, node)).await;
+        cluster
+            .until::<Pod>(name, |pod| {
+                pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some())
+            })
+            .await;
+    }
+    let service = json!({"metadata": {"name": "web", "annotations": {MODE: "Auto"}},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}});
+    cluster.create::<Service>(service).await;
+    until(&[("a", 2), ("b", 2)]).await;
+
+    // A node that is as large as both moves endpoints, once it is ready.
+    node(&cluster, "b-2", "b").await;
+    set_node(&cluster, "b-2", "True", "8").await;
+    until(&[("a", 1), ("b", 3)]).await;
+    // Five cannot be divided by one to three.
+    cluster.create::<Pod>(pod("t", "a-1")).await;
+    until(&[]).await;
+    cluster.delete::<Pod>("t").await;
+    until(&[("a", 1), ("b", 3)]).await;
+    // With one zone left there is nothing to choose from, and with two again there is.
+    set_node(&cluster, "a-1", "False", "4").await;
+    until(&[]).await;
+    set_node(&cluster, "a-1", "True", "4").await;
+    until(&[("a", 1), ("b", 3)]).await;
+    cluster
+        .merge::<Service>("web", json!({"metadata": {"annotations": {MODE: null}}}))
+        .await;
+    let slices = until(&[]).await;
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    assert!(endpoints.clone().all(|endpoint| endpoint.hints.is_none()));
+
+    let unknown = "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes";
+    let unjust = "Unable to allocate minimum required endpoints to each zone without exceeding overload threshold (5 endpoints, 2 zones)";
+    let told = [
+        "TopologyAwareHintsEnabled Topology Aware Hints has been enabled",
+        &format!("TopologyAwareHintsDisabled {unjust}"),
+        &format!("TopologyAwareHintsDisabled {unknown}"),
+        "TopologyAwareHintsDisabled Topology Aware Hints has been disabled",
+    ];
+    let told = told.map(|text| format!("endpoint-slice-controller: {text}, addressType: IPv4"));
+    assert_eq!(cluster.events("web").await, told);
     cluster.end().await;
 }
 

@@ -1,5 +1,7 @@
 //! Which slices and Endpoints a Service has: tables, and what holds of all of them.
 
+mod hints;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use super::classic;
 use super::seen::Seen;
 use super::slices::{HEADLESS, MOST, Plan, decide};
+use super::zones::Known;
 
 fn service(spec: Value) -> Service {
     let mut object = json!({"metadata": {"name": "web", "namespace": "ns", "uid": "u", "labels": {"of": "us"}},
@@ -39,8 +42,12 @@ fn pod(number: usize) -> Seen {
 
 fn planned(service: &Service, pods: Vec<Seen>, there: &[Arc<EndpointSlice>]) -> Plan {
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    let zone = |node: &str| (node == "n").then(|| Some("z".to_owned()));
-    decide(service, &pods, there, zone)
+    let zone = |node: &str| match node {
+        "n" => Some(Some("z".to_owned())),
+        "m" => Some(None),
+        _ => None,
+    };
+    decide(service, &pods, there, zone, &Known::default())
 }
 
 /// The slices once a plan is carried out.
@@ -89,6 +96,26 @@ fn endpoints_tell_how_their_pods_are() {
     assert_eq!(conditions(&plain, unready.clone()), [false, false, false]);
     assert_eq!(conditions(&plain, going.clone()), [false, true, true]);
     assert_eq!(conditions(&anyhow, unready.clone()), [true, false, false]);
+
+    let hints = |how: &str, pod: Seen| {
+        let near = service(json!({"trafficDistribution": how}));
+        let slices = after(&[], planned(&near, vec![pod], &[]));
+        json!(slices[0].endpoints.as_ref().expect("endpoints")[0].hints)
+    };
+    let zone = json!({"forZones": [{"name": "z"}]});
+    assert_eq!(hints("PreferClose", pod(1)), zone);
+    assert_eq!(hints("PreferSameZone", pod(1)), zone);
+    assert_eq!(hints("PreferOthers", pod(1)), Value::Null);
+    assert_eq!(hints("PreferSameZone", unready), Value::Null);
+    let elsewhere = Seen {
+        node: "m".into(),
+        ..pod(1)
+    };
+    assert_eq!(hints("PreferSameZone", elsewhere.clone()), Value::Null);
+    assert_eq!(
+        hints("PreferSameNode", elsewhere),
+        json!({"forNodes": [{"name": "m"}]})
+    );
 
     let near = service(json!({"trafficDistribution": "PreferSameNode"}));
     let slices = after(&[], planned(&near, vec![pod(1)], &[]));
