@@ -54,7 +54,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         let read = std::fs::read_to_string(&file);
         options.root_ca = Some(read.map_err(|error| format!("--root-ca-file {}: {error}", file.display()))?);
     }
-    Ok(trimtab_workloads::run(config.try_into()?, options, process::stop_on_signals()?).await?)
+    Ok(trimtab_workloads::run(process::client(config)?, options, process::stop_on_signals()?).await?)
 }
 
 #[tokio::main]

@@ -54,7 +54,7 @@ pub(crate) async fn add(options: &AddedNodes) -> Outcome {
     if simulation.is_none() && options.nodes.dns.is_none() {
         return Err("--nodes=0 without --dns: there is nothing to run".into());
     }
-    let client: Client = process::config(options.kubeconfig.as_deref()).await?.try_into()?;
+    let client = process::connect(options.kubeconfig.as_deref()).await?;
     // A server that cannot be reached is told of now, rather than tried for ever.
     client.apiserver_version().await?;
     let stop = CancellationToken::new();

@@ -15,7 +15,6 @@
 //! `error`, `terminal`, `panic`, `timed_out`; `postponed` for a key that failed and was triggered without any change, `left` for
 //! one that is another replica's. Failed turns and requests have `otel.status_code` and `otel.status_description`; a conflict, and
 //! what is not found, is no failure of a request.
-//! At the level DEBUG, `kube_client` has a span `HTTP` below each `request`.
 //!
 //! OpenTelemetry is a layer in your own `main`, in place of [`log_to_stderr`]; trimtab does not depend on it. With `opentelemetry`,
 //! `opentelemetry_sdk` and `opentelemetry-otlp` 0.33, `tracing-opentelemetry` 0.34, and `tracing-subscriber` 0.3 with its feature
@@ -43,6 +42,7 @@
 //! ```
 
 mod options;
+mod transport;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,22 @@ pub enum ConnectError {
 ///
 /// [`ConnectError`].
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    Ok(Client::try_from(config(kubeconfig).await?)?)
+    client(config(kubeconfig).await?)
+}
+
+/// A client of the server that `config` tells of. No request is made.
+///
+/// Its requests and watches share connections of HTTP/2, 90 each, as those of client-go do: one is enough for most processes, where
+/// [`Client::try_from`] takes one for each watch and for each request that is made meanwhile. A server that says nothing for 30 seconds
+/// is asked whether it is there, and its connections are given up if it does not answer for 15 (client-go's figures). A server without
+/// HTTP/2 is spoken to in HTTP/1.1, and so is any server through a proxy, with credentials that a command prints, without TLS, and when a
+/// connection becomes something else (`exec`, `attach`, `port-forward`).
+///
+/// # Errors
+///
+/// [`ConnectError::Client`] if certificates, names or headers of `config` make no sense, or its proxy needs a feature of kube.
+pub fn client(config: Config) -> Result<Client, ConnectError> {
+    Ok(transport::client(config)?)
 }
 
 /// How to reach the cluster that the kubeconfig's current context names, or without one the cluster in whose pod this

@@ -1,0 +1,243 @@
+//! How requests reach the server: over as few connections as it allows.
+//!
+//! A connection costs some 100 KiB here and as much there, and a controller has a watch for each kind. Where the server speaks HTTP/2,
+//! watches and requests share connections, as those of Kubernetes' own clients do; kube's own client takes a connection for each.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryFutureExt as _};
+use http::{Request, Response, Uri, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
+use kube::config::Config;
+use kube::{Client, Error};
+use tokio::sync::Mutex;
+use tower::retry::RetryLayer;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
+
+/// Requests that share a connection. RFC 9113, 6.5.2, recommends that servers allow no fewer than 100, and so many does kube-apiserver.
+const SHARE_A_CONNECTION: usize = 90;
+/// client-go's `HTTP2_READ_IDLE_TIMEOUT_SECONDS`: a server that says nothing for so long is asked whether it is there.
+const ASK_AFTER: Duration = Duration::from_secs(30);
+/// client-go's `HTTP2_PING_TIMEOUT_SECONDS`: the connection is given up without an answer.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// Idle connections that are kept to a server without HTTP/2; client-go's `MaxIdleConnsPerHost`.
+const IDLE_CONNECTIONS: usize = 25;
+
+type Connector = TimeoutConnector<HttpsConnector<HttpConnector>>;
+
+/// A client whose requests share connections.
+pub(super) fn client(config: Config) -> Result<Client, Error> {
+    // kube alone knows how to speak through proxies, and for how long the certificate that a command printed is valid.
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
+        return Client::try_from(config);
+    }
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(
+            config
+                .default_retry
+                .then(|| RetryLayer::new(RetryPolicy::server_retry())),
+        )
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(Transport::new(&config)?);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
+
+#[derive(Clone)]
+struct Transport(Arc<Connections>);
+
+struct Connections {
+    server: Uri,
+    connector: Connector,
+    shared: Mutex<Vec<Shared>>,
+    /// It was found that the server does not speak HTTP/2, or there is no TLS by which it could say so.
+    without_http2: AtomicBool,
+    /// For servers without HTTP/2, and for what becomes something else than HTTP, which HTTP/2 has no way for.
+    http1: legacy::Client<Connector, Body>,
+}
+
+/// A connection that requests share.
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    /// Held by each of its requests until it is answered whole.
+    requests: Arc<()>,
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        Arc::strong_count(&self.requests) <= SHARE_A_CONNECTION
+    }
+}
+
+impl Transport {
+    fn new(config: &Config) -> Result<Self, Error> {
+        let http1 = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build(connector(config, false)?);
+        let is_plain = config.cluster_url.scheme() == Some(&http::uri::Scheme::HTTP);
+        Ok(Self(Arc::new(Connections {
+            server: config.cluster_url.clone(),
+            connector: connector(config, true)?,
+            shared: Mutex::default(),
+            without_http2: AtomicBool::new(is_plain),
+            http1,
+        })))
+    }
+}
+
+fn connector(config: &Config, http2: bool) -> Result<Connector, Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let mut builder = HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config()?)
+        .https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        let name = name.clone().try_into();
+        let name =
+            name.map_err(|error| Error::RustlsTls(kube::client::RustlsTlsError::InvalidServerName(error)))?;
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    let tls = if http2 {
+        builder.enable_all_versions().wrap_connector(tcp)
+    } else {
+        builder.enable_http1().wrap_connector(tcp)
+    };
+    let mut connector = TimeoutConnector::new(tls);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    Ok(connector)
+}
+
+impl Connections {
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Counted>, BoxError> {
+        loop {
+            let becomes_something_else = request.headers().contains_key(header::UPGRADE);
+            let shared = if becomes_something_else {
+                None
+            } else {
+                self.share().await?
+            };
+            let Some((mut sender, counted)) = shared else {
+                let answer = self.http1.request(request).await?;
+                return Ok(answer.map(|body| Counted { body, _request: None }));
+            };
+            match sender.try_send_request(request).await {
+                Ok(answer) => {
+                    let request = Some(counted);
+                    return Ok(answer.map(|body| Counted {
+                        body,
+                        _request: request,
+                    }));
+                }
+                // The connection was closed meanwhile, and the server has seen nothing of the request.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
+    }
+
+    /// A connection with room for one more request; none if the server has no HTTP/2. Cancel safe.
+    async fn share(&self) -> Result<Option<(http2::SendRequest<Body>, Arc<()>)>, BoxError> {
+        if self.without_http2.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        // Whoever finds no room connects, while the others wait for that.
+        let mut shared = self.shared.lock().await;
+        shared.retain(|connection| !connection.sender.is_closed());
+        if !shared.iter().any(Shared::has_room) {
+            if self.without_http2.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let stream = self.connector.clone().oneshot(self.server.clone()).await?;
+            if !stream.connected().is_negotiated_h2() {
+                self.without_http2.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(ASK_AFTER)
+                .keep_alive_timeout(GIVE_UP_AFTER)
+                .keep_alive_while_idle(true)
+                .handshake(stream)
+                .await?;
+            // Ends with the last sender and the last answer.
+            tokio::spawn(
+                connection
+                    .unwrap_or_else(|error| tracing::debug!(%error, "a connection to the server ended")),
+            );
+            shared.push(Shared {
+                sender,
+                requests: Arc::default(),
+            });
+        }
+        let free = shared.iter().find(|connection| connection.has_room());
+        Ok(free.map(|connection| (connection.sender.clone(), connection.requests.clone())))
+    }
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<Counted>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let connections = self.0.clone();
+        async move { connections.send(request).await }.boxed()
+    }
+}
+
+/// The body of an answer, which has its share of a connection until it ends.
+struct Counted {
+    body: Incoming,
+    _request: Option<Arc<()>>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;
