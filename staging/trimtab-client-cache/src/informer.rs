@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -177,9 +177,11 @@ impl<K: Object> SharedInformer<K> {
         for (part, reflector) in reflectors.into_iter().enumerate() {
             let hub = hub.clone();
             let (stopped, mut sink) = (stop.clone(), Feed { hub, part });
-            tokio::spawn(async move {
+            // Boxed, as all that is spawned for each kind: the runtime's code is there once then, not for each.
+            let reflects = async move {
                 stopped.run_until_cancelled(reflector.run(&mut sink)).await;
-            });
+            };
+            tokio::spawn(reflects.boxed());
         }
         Self {
             core: Arc::new(Core {
@@ -235,11 +237,15 @@ impl<K: Object> SharedInformer<K> {
     pub fn add_handler_with(
         &self,
         handling: Handling,
-        mut handler: impl FnMut(Delta<K>) + Send + 'static,
+        handler: impl FnMut(Delta<K>) + Send + 'static,
     ) -> Registration<K> {
+        self.handle(handling, Box::new(handler))
+    }
+
+    fn handle(&self, handling: Handling, mut handler: Box<dyn FnMut(Delta<K>) + Send>) -> Registration<K> {
         let (name, kind) = (handling.name.clone(), self.core.kind.clone());
         let Deltas { seat, mut line } = self.deltas_with(handling);
-        let task = tokio::spawn(async move {
+        let handles = async move {
             let mut handled = 0_u32;
             while let Some(delta) = std::future::poll_fn(|cx| line.poll_next(cx)).await {
                 let key = delta.object().shared_key().clone();
@@ -252,10 +258,10 @@ impl<K: Object> SharedInformer<K> {
                     tokio::task::yield_now().await;
                 }
             }
-        });
+        };
         Registration {
             seat,
-            task: Some(task),
+            task: Some(tokio::spawn(handles.boxed())),
         }
     }
 

@@ -145,7 +145,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         };
         let mut workers = JoinSet::new();
         for _ in 0..count {
-            workers.spawn(self.clone().worker(term.clone()));
+            workers.spawn(self.clone().worker(term.clone()).boxed());
         }
         self.stage.set(Stage::RUNNING);
         let mut resync = self.next_resync();
@@ -160,7 +160,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                     Ok(()) => {}
                     Err(error) => {
                         tracing::error!(controller, %error, "a worker failed; starting another one");
-                        workers.spawn(self.clone().worker(term.clone()));
+                        workers.spawn(self.clone().worker(term.clone()).boxed());
                     }
                 },
                 () = sleep_until(resync) => {
@@ -211,7 +211,8 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             };
             let Some(work) = work else { return };
             let span = spans::turn(&self.settings.name, &work);
-            self.turn(work, &term).instrument(span).await;
+            // What a turn keeps is large, and of many workers few have one at a time.
+            self.turn(work, &term).boxed().instrument(span).await;
         }
     }
 
@@ -300,7 +301,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             ended.lost = unseen.lost();
             worker.conclude(ended, view);
         };
-        term.settling.spawn(settle.in_current_span());
+        term.settling.spawn(settle.boxed().in_current_span());
     }
 
     /// Lets a key go that is not this replica's, or not any more. Whoever is given it looks at it.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess,
     Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
@@ -33,22 +33,11 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
             tag::TRUE => visitor.visit_bool(true),
             tag::UNSIGNED => visitor.visit_u64(self.varint()?),
             tag::NEGATIVE => visitor.visit_i64(!(self.varint()? as i64)),
-            tag::FLOAT => {
-                let bytes = self.take(8)?.try_into().map_err(|_| broken())?;
-                visitor.visit_f64(f64::from_le_bytes(bytes))
-            }
+            tag::FLOAT => visitor.visit_f64(self.float()?),
             small @ tag::SMALL..tag::SHORT => visitor.visit_u64(u64::from(small - tag::SMALL)),
             tag::SHARED => self.subtree()?.deserialize_any(visitor),
-            tag::OBJECT => {
-                let value = visitor.visit_map(Inside::of(self))?;
-                self.ended()?;
-                Ok(value)
-            }
-            tag::ARRAY => {
-                let value = visitor.visit_seq(Inside::of(self))?;
-                self.ended()?;
-                Ok(value)
-            }
+            tag::OBJECT => self.inside(|inside| visitor.visit_map(inside)),
+            tag::ARRAY => self.inside(|inside| visitor.visit_seq(inside)),
             // Most of these are read as something else than texts.
             tag::TIME => visitor.visit_str(ascii(&self.time()?)?),
             tag::UUID => visitor.visit_str(ascii(&self.uuid()?)?),
@@ -122,14 +111,103 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
         visitor.visit_unit()
     }
 
+    // As `serde_json` does, these take what they are asked for and nothing else: there is an instance of them for each type.
+
+    fn deserialize_struct<V: Visitor<'a>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.tag()? {
+            tag::OBJECT => self.inside(|inside| visitor.visit_map(inside)),
+            tag::ARRAY => self.inside(|inside| visitor.visit_seq(inside)),
+            tag::SHARED => self.subtree()?.deserialize_struct(name, fields, visitor),
+            tag => Err(self.mismatch(tag, &visitor)),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.tag()? {
+            tag::OBJECT => self.inside(|inside| visitor.visit_map(inside)),
+            tag::SHARED => self.subtree()?.deserialize_map(visitor),
+            tag => Err(self.mismatch(tag, &visitor)),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.tag()? {
+            tag::ARRAY => self.inside(|inside| visitor.visit_seq(inside)),
+            tag::SHARED => self.subtree()?.deserialize_seq(visitor),
+            tag => Err(self.mismatch(tag, &visitor)),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.tag()? {
+            tag::TIME => visitor.visit_str(ascii(&self.time()?)?),
+            tag::UUID => visitor.visit_str(ascii(&self.uuid()?)?),
+            tag::SHARED => self.subtree()?.deserialize_str(visitor),
+            tag if is_string(tag) => match self.string_of(tag)? {
+                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+                Cow::Owned(text) => visitor.visit_string(text),
+            },
+            tag => Err(self.mismatch(tag, &visitor)),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
     forward_to_deserialize_any! {
         <W: Visitor<'a>>
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string unit unit_struct seq tuple tuple_struct map
-        struct identifier
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char unit unit_struct tuple tuple_struct identifier
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Reads what is between the beginning of an object or array, which has been read, and its end.
+    fn inside<T>(&mut self, read: impl FnOnce(Inside<'_, 'a>) -> Result<T, Error>) -> Result<T, Error> {
+        let value = read(Inside::of(self))?;
+        self.ended()?;
+        Ok(value)
+    }
+
+    fn float(&mut self) -> Result<f64, Error> {
+        let bytes = self.take(8)?.try_into().map_err(|_| broken())?;
+        Ok(f64::from_le_bytes(bytes))
+    }
+
+    /// The error of a value that is something else than what was asked for. Its tag has been read.
+    #[cold]
+    fn mismatch(&mut self, tag: u8, expected: &dyn Expected) -> Error {
+        let found = match tag {
+            tag::NULL => Ok(Error::invalid_type(Unexpected::Unit, expected)),
+            tag::FALSE | tag::TRUE => Ok(Error::invalid_type(Unexpected::Bool(tag == tag::TRUE), expected)),
+            tag::UNSIGNED => self
+                .varint()
+                .map(|number| Error::invalid_type(Unexpected::Unsigned(number), expected)),
+            tag::NEGATIVE => self
+                .varint()
+                .map(|number| Error::invalid_type(Unexpected::Signed(!(number as i64)), expected)),
+            small @ tag::SMALL..tag::SHORT => {
+                let number = u64::from(small - tag::SMALL);
+                Ok(Error::invalid_type(Unexpected::Unsigned(number), expected))
+            }
+            tag::FLOAT => self
+                .float()
+                .map(|number| Error::invalid_type(Unexpected::Float(number), expected)),
+            tag::OBJECT => Ok(Error::invalid_type(Unexpected::Map, expected)),
+            tag::ARRAY => Ok(Error::invalid_type(Unexpected::Seq, expected)),
+            tag if is_string(tag) => self
+                .string_of(tag)
+                .map(|text| Error::invalid_type(Unexpected::Str(&text), expected)),
+            _ => Ok(broken()),
+        };
+        found.unwrap_or_else(|broken| broken)
+    }
+
     /// Reads the end of an object or array. A visitor that wants fewer elements than there are leaves some.
     fn ended(&mut self) -> Result<(), Error> {
         match self.tag()? {
@@ -169,11 +247,7 @@ fn transcode(reader: &mut Reader<'_>, out: &mut serde_json::Serializer<&mut Vec<
             tag::TRUE => serializer.serialize_bool(true),
             tag::UNSIGNED => serializer.serialize_u64(reader.varint().map_err(failed)?),
             tag::NEGATIVE => serializer.serialize_i64(!(reader.varint().map_err(failed)? as i64)),
-            tag::FLOAT => {
-                let bytes = reader.take(8).map_err(failed)?;
-                let bytes = bytes.try_into().map_err(|_| failed(broken()))?;
-                serializer.serialize_f64(f64::from_le_bytes(bytes))
-            }
+            tag::FLOAT => serializer.serialize_f64(reader.float().map_err(failed)?),
             small @ tag::SMALL..tag::SHORT => serializer.serialize_u64(u64::from(small - tag::SMALL)),
             tag::SHARED => write(&mut reader.subtree().map_err(failed)?, serializer),
             tag::OBJECT => {
