@@ -280,7 +280,7 @@ impl<K> Inner<K> {
         let mut entry = self.pending.remove(&key)?;
         if self.order.is_empty() && self.order.capacity() > LARGE {
             self.order = VecDeque::new();
-            self.pending.shrink_to(LARGE);
+            self.pending = HashMap::new();
         }
         // With the first delta the handler has been told of the object of the initial list; one that has taken its name
         // since is not of that list.

@@ -212,7 +212,7 @@ impl Sightings {
 
     /// Sees a thing, and says how often it was seen, this time included; at least that often, as hashes collide.
     pub(crate) fn see(&mut self, hash: u64) -> u8 {
-        if self.used * 4 > self.slots.len() && self.slots.len() < 1 << self.most_bits {
+        if self.used * 3 > self.slots.len() && self.slots.len() < 1 << self.most_bits {
             self.grow();
         }
         let mark = (hash >> 32) as u32 & !COUNT;
@@ -255,7 +255,7 @@ impl Sightings {
 
     fn grow(&mut self) {
         let old = std::mem::take(&mut self.slots);
-        self.slots = vec![0; old.len() * 4];
+        self.slots = vec![0; old.len() * 2];
         self.used = 0;
         for slot in old.into_iter().filter(|slot| *slot != 0) {
             let at = self.place(slot & !COUNT);

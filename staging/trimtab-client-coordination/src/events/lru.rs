@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 
 /// Remembers at most so many entries.
 #[derive(Debug)]
@@ -9,8 +10,8 @@ pub(super) struct Lru<K, V> {
     most: usize,
     /// Counts uses; each entry has the number of its last one, and in the order of these are their keys.
     uses: u64,
-    entries: HashMap<K, (u64, V)>,
-    order: BTreeMap<u64, K>,
+    entries: HashMap<Arc<K>, (u64, Box<V>)>,
+    order: BTreeMap<u64, Arc<K>>,
 }
 
 impl<K: Clone + Eq + Hash, V> Lru<K, V> {
@@ -53,18 +54,20 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         if self.entries.len() >= self.most
             && let Some((_, oldest)) = self.order.pop_first()
         {
-            gone = self.entries.remove(&oldest).map(|(_, value)| (oldest, value));
+            let value = self.entries.remove(&oldest);
+            gone = value.map(|(_, value)| (Arc::unwrap_or_clone(oldest), *value));
         }
         self.uses += 1;
+        let key = Arc::new(key);
         self.order.insert(self.uses, key.clone());
-        self.entries.insert(key, (self.uses, value));
+        self.entries.insert(key, (self.uses, Box::new(value)));
         gone
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let (used, value) = self.entries.remove(key)?;
         self.order.remove(&used);
-        Some(value)
+        Some(*value)
     }
 
     /// Keeps the entries that are wanted.
@@ -83,7 +86,10 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     pub(super) fn take(&mut self) -> impl Iterator<Item = (K, V)> {
         let mut entries = std::mem::take(&mut self.entries);
         let order = std::mem::take(&mut self.order).into_values();
-        order.filter_map(move |key| entries.remove(&key).map(|(_, value)| (key, value)))
+        order.filter_map(move |key| {
+            let (_, value) = entries.remove(&key)?;
+            Some((Arc::unwrap_or_clone(key), *value))
+        })
     }
 }
 
