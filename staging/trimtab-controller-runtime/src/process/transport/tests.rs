@@ -1,3 +1,5 @@
+//! Which connections there are, to servers of several kinds on real sockets.
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::atomic::AtomicUsize;
