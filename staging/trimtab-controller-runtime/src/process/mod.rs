@@ -86,8 +86,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
 
 /// A client of the server that `config` tells of. No request is made.
 ///
-/// Its requests and watches share connections of HTTP/2, 90 each, as those of client-go do: one is enough for most processes, where
-/// [`Client::try_from`] takes one for each watch and for each request that is made meanwhile. A server that says nothing for 30 seconds
+/// Its requests and watches share connections of HTTP/2, as many each as the server allows, as those of client-go do: one is enough for most
+/// processes, where [`Client::try_from`] takes one for each watch and for each request that is made meanwhile. A server that says nothing for 30 seconds
 /// is asked whether it is there, and its connections are given up if it does not answer for 15 (client-go's figures). A server without
 /// HTTP/2 is spoken to in HTTP/1.1, and so is any server through a proxy, with credentials that a command prints, without TLS, and when a
 /// connection becomes something else (`exec`, `attach`, `port-forward`).

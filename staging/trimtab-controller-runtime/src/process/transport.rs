@@ -3,15 +3,16 @@
 //! A connection costs some 100 KiB here and as much there, and a controller has a watch for each kind. Where the server speaks HTTP/2,
 //! watches and requests share connections, as those of Kubernetes' own clients do; kube's own client takes a connection for each.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, TryFutureExt as _};
 use http::{Request, Response, Uri, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -26,19 +27,25 @@ use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::config::Config;
 use kube::{Client, Error};
 use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
 use tower::retry::RetryLayer;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
-/// Requests that share a connection. RFC 9113, 6.5.2, recommends that servers allow no fewer than 100, and so many does kube-apiserver.
-const SHARE_A_CONNECTION: usize = 90;
+/// The most requests that share a connection, if the server allows more or does not say how many: what Go's server allows.
+const SHARE_A_CONNECTION: usize = 250;
 /// client-go's `HTTP2_READ_IDLE_TIMEOUT_SECONDS`: a server that says nothing for so long is asked whether it is there.
 const ASK_AFTER: Duration = Duration::from_secs(30);
 /// client-go's `HTTP2_PING_TIMEOUT_SECONDS`: the connection is given up without an answer.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// How long to wait for a server's first word if the configuration does not say it; kube's own default.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// How often to look whether the server has said how many requests it allows.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Idle connections that are kept to a server without HTTP/2; client-go's `MaxIdleConnsPerHost`.
 const IDLE_CONNECTIONS: usize = 25;
 
 type Connector = TimeoutConnector<HttpsConnector<HttpConnector>>;
+type Stream = <Connector as Service<Uri>>::Response;
 
 /// A client whose requests share connections.
 pub(super) fn client(config: Config) -> Result<Client, Error> {
@@ -65,6 +72,7 @@ struct Transport(Arc<Connections>);
 
 struct Connections {
     server: Uri,
+    connect_within: Duration,
     connector: Connector,
     shared: Mutex<Vec<Shared>>,
     /// It was found that the server does not speak HTTP/2, or there is no TLS by which it could say so.
@@ -76,13 +84,52 @@ struct Connections {
 /// A connection that requests share.
 struct Shared {
     sender: http2::SendRequest<Body>,
-    /// Held by each of its requests until it is answered whole.
-    requests: Arc<()>,
+    /// Held by each of its requests until it is answered whole, and what the server allows of them.
+    requests: Arc<AtomicUsize>,
 }
 
 impl Shared {
+    /// Greets the server, and waits until it has said how many requests it allows at a time.
+    async fn open(stream: Stream) -> Result<Self, BoxError> {
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(ASK_AFTER)
+            .keep_alive_timeout(GIVE_UP_AFTER)
+            .keep_alive_while_idle(true)
+            .initial_max_send_streams(0)
+            .handshake(stream)
+            .await?;
+        // It is in the server's first frame. Hyper wakes nobody when that has come.
+        while connection.current_max_send_streams() == 0 {
+            tokio::select! {
+                biased;
+                ended = &mut connection => {
+                    let closed = || BoxError::from("the server closed the connection at once");
+                    return Err(ended.err().map_or_else(closed, BoxError::from));
+                }
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+        let requests = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let allowed = Arc::downgrade(&requests);
+        // Ends with the last sender and the last answer.
+        tokio::spawn(poll_fn(move |cx| {
+            let ended = connection.poll_unpin(cx);
+            if let Some(allowed) = allowed.upgrade() {
+                allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            }
+            ended.map(|ended| {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection to the server ended");
+                }
+            })
+        }));
+        Ok(Self { sender, requests })
+    }
+
     fn has_room(&self) -> bool {
-        Arc::strong_count(&self.requests) <= SHARE_A_CONNECTION
+        let allowed = self.requests.load(Ordering::Relaxed).min(SHARE_A_CONNECTION);
+        Arc::strong_count(&self.requests) <= allowed
     }
 }
 
@@ -95,6 +142,7 @@ impl Transport {
         let is_plain = config.cluster_url.scheme() == Some(&http::uri::Scheme::HTTP);
         Ok(Self(Arc::new(Connections {
             server: config.cluster_url.clone(),
+            connect_within: config.connect_timeout.unwrap_or(CONNECT_WITHIN),
             connector: connector(config, true)?,
             shared: Mutex::default(),
             without_http2: AtomicBool::new(is_plain),
@@ -160,7 +208,7 @@ impl Connections {
     }
 
     /// A connection with room for one more request; none if the server has no HTTP/2. Cancel safe.
-    async fn share(&self) -> Result<Option<(http2::SendRequest<Body>, Arc<()>)>, BoxError> {
+    async fn share(&self) -> Result<Option<(http2::SendRequest<Body>, Arc<AtomicUsize>)>, BoxError> {
         if self.without_http2.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -176,22 +224,14 @@ impl Connections {
                 self.without_http2.store(true, Ordering::Relaxed);
                 return Ok(None);
             }
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(ASK_AFTER)
-                .keep_alive_timeout(GIVE_UP_AFTER)
-                .keep_alive_while_idle(true)
-                .handshake(stream)
-                .await?;
-            // Ends with the last sender and the last answer.
-            tokio::spawn(
-                connection
-                    .unwrap_or_else(|error| tracing::debug!(%error, "a connection to the server ended")),
+            shared.push(
+                timeout(self.connect_within, Shared::open(stream))
+                    .await
+                    .map_err(|_| {
+                        let within = self.connect_within;
+                        format!("the server took the connection, but said nothing for {within:?}")
+                    })??,
             );
-            shared.push(Shared {
-                sender,
-                requests: Arc::default(),
-            });
         }
         let free = shared.iter().find(|connection| connection.has_room());
         Ok(free.map(|connection| (connection.sender.clone(), connection.requests.clone())))
@@ -216,7 +256,7 @@ impl Service<Request<Body>> for Transport {
 /// The body of an answer, which has its share of a connection until it ends.
 struct Counted {
     body: Incoming,
-    _request: Option<Arc<()>>,
+    _request: Option<Arc<AtomicUsize>>,
 }
 
 impl http_body::Body for Counted {

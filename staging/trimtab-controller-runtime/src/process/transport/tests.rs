@@ -30,6 +30,11 @@ struct Server {
 impl Server {
     /// One that offers these protocols; without any, one without TLS.
     async fn start(protocols: &[&[u8]]) -> Self {
+        Self::allowing(protocols, 100).await
+    }
+
+    /// One that allows so many requests at a time on a connection.
+    async fn allowing(protocols: &[&[u8]], requests: u32) -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -61,13 +66,13 @@ impl Server {
                 let (acceptor, cut) = (acceptor.clone(), cut.lock().clone());
                 tokio::spawn(cut.run_until_cancelled_owned(async move {
                     match acceptor {
-                        None => serve(stream, false).await,
+                        None => serve(stream, None).await,
                         Some(acceptor) => {
                             let Ok(stream) = acceptor.accept(stream).await else {
                                 return;
                             };
                             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
-                            serve(stream, http2).await;
+                            serve(stream, http2.then_some(requests)).await;
                         }
                     }
                 }));
@@ -89,7 +94,7 @@ impl Server {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, http2: bool) {
+async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, http2: Option<u32>) {
     let service = service_fn(|request: Request<Incoming>| async move {
         let version = format!("{:?}", request.version());
         let body = if request.uri().path() == "/watch" {
@@ -102,8 +107,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, ht
         Ok::<_, Infallible>(Response::new(body))
     });
     let stream = TokioIo::new(stream);
-    let _ended = if http2 {
+    let _ended = if let Some(requests) = http2 {
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(requests)
             .serve_connection(stream, service)
             .await
     } else {
@@ -156,24 +162,38 @@ async fn what_becomes_something_else_is_asked_for_in_http_1() {
 
 #[tokio::test]
 async fn requests_share_as_few_connections_as_have_room_for_them() {
-    for (watches, expected) in [
-        (1, 1),
-        (SHARE_A_CONNECTION - 1, 1),
-        (SHARE_A_CONNECTION, 2),
-        (2 * SHARE_A_CONNECTION, 3),
+    let most = SHARE_A_CONNECTION as u32;
+    for (allowed, watches, expected) in [
+        (100, 1, 1),
+        (100, 99, 1),
+        (100, 100, 2),
+        (10, 20, 3),
+        (1, 3, 4),
+        (2 * most, SHARE_A_CONNECTION, 2),
     ] {
-        let server = Server::start(&[HTTP2]).await;
+        let server = Server::allowing(&[HTTP2], allowed).await;
         let client = server.client();
         let held = join_all((0..watches).map(|_| client.send(get("/watch")))).await;
         for _ in 0..3 {
             assert_eq!(version(&client, get("/")).await, "HTTP/2.0");
         }
-        assert_eq!(server.connections(), expected, "{watches} watches");
+        assert_eq!(
+            server.connections(),
+            expected,
+            "{watches} watches, {allowed} allowed"
+        );
         // What they had is there for others.
         drop(held);
         let again = join_all((0..watches).map(|_| client.send(get("/watch")))).await;
-        assert!(again.iter().all(Result::is_ok), "{watches} watches");
-        assert_eq!(server.connections(), expected, "{watches} watches once more");
+        assert!(
+            again.iter().all(Result::is_ok),
+            "{watches} watches, {allowed} allowed"
+        );
+        assert_eq!(
+            server.connections(),
+            expected,
+            "{watches} watches once more, {allowed} allowed"
+        );
     }
 }
 
