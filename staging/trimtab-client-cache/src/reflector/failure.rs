@@ -90,8 +90,15 @@ impl Failure {
         match self {
             Self::NotStreaming => true,
             Self::Refused(error) => matches!(error.code, 400 | 405 | 406 | 422 | 501),
+            // kube-apiserver says so that its etcd cannot tell how far a watch has come.
+            Self::InStream(error) => error.code == 500,
             _ => false,
         }
+    }
+
+    /// Whether the next streamed list will fail like this one.
+    pub(super) fn forbids_streamed_lists(&self) -> bool {
+        !matches!(self, Self::InStream(_))
     }
 
     pub(super) fn recovery(&self) -> Recovery {

@@ -42,7 +42,7 @@ pub(super) enum Fault {
     /// 504, as an answer: the version is one that the server has not reached. Told by a cause, or, as by servers before
     /// 1.18.5, in the message alone.
     TooLarge { by_cause: bool },
-    /// An ERROR event with this code, after what there is to tell.
+    /// An ERROR event with this code, after what there is to tell; in place of a streamed list.
     ErrorEvent(u16),
     /// A line that is no event, after what there is to tell.
     Garbled,

@@ -88,6 +88,13 @@ impl Connection {
         if self.fault == Some(Fault::Hung) {
             return self.wire.chunks.closed().await;
         }
+        if let Some(Fault::ErrorEvent(code)) = self.fault
+            && streamed
+        {
+            self.wire
+                .line("ERROR", &status(code, "InternalError", "injected"));
+            return;
+        }
         if self.fault == Some(Fault::Closed) || (streamed && !self.initial_events()) {
             return;
         }

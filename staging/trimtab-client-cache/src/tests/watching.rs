@@ -296,7 +296,7 @@ const fn listing(
     }
 }
 
-const LIST_RECOVERIES: [MetListing; 24] = [
+const LIST_RECOVERIES: [MetListing; 26] = [
     // Streamed lists:
     listing(
         Fault::Refused,
@@ -376,6 +376,18 @@ const LIST_RECOVERIES: [MetListing; 24] = [
         10..11,
         (1, 1),
         "warns every 10 s that there is no bookmark yet, and waits",
+    ),
+    listing(
+        Fault::ErrorEvent(500),
+        0..1,
+        (1, 1),
+        "any other error: falls back to pages for this time",
+    ),
+    listing(
+        Fault::ErrorEvent(429),
+        0..6,
+        (2, 0),
+        "any other error: falls back to pages for this time",
     ),
     // Lists in pages, of two objects each:
     listing(Fault::Refused, 0..6, (0, 3), "backs off and lists"),
