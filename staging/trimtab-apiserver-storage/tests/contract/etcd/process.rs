@@ -2,11 +2,11 @@
 //! test.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// The versions that tests run on, where they are installed.
 pub(crate) const VERSIONS: [&str; 3] = ["3.4", "3.5", "3.6"];
@@ -14,13 +14,16 @@ pub(crate) const VERSIONS: [&str; 3] = ["3.4", "3.5", "3.6"];
 /// The version that tests run on that need no certain one, unless `TRIMTAB_ETCD` names another.
 pub(crate) const USUAL: &str = "3.5";
 
-/// Ports that nobody listens on, all found at once so that they differ.
-pub(crate) fn free_ports(count: usize) -> Vec<u16> {
-    let bound: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"))
-        .collect();
-    let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
-    bound.iter().map(port).collect()
+/// Ports that are nobody else's as long as these sockets live, which do not listen: a member that is dead for a moment would
+/// come back to find its port another test's, and that test would have this one's clients.
+fn own_ports(count: usize) -> Vec<TcpSocket> {
+    let own = || {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(([127, 0, 0, 1], 0).into())?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    (0..count).map(|_| own().expect("a free port")).collect()
 }
 
 /// Finds a version's programs where `hack/install-test-tools` puts them, or on the path.
@@ -107,6 +110,7 @@ pub(crate) struct Etcd {
     programs: Programs,
     settings: Settings,
     dir: TempDir,
+    _ports: Vec<TcpSocket>,
 }
 
 impl Etcd {
@@ -120,7 +124,9 @@ impl Etcd {
         // What dies here is a process and not the machine, so memory will do for a disk.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary folder");
-        let ports = free_ports(2 * members);
+        let held = own_ports(2 * members);
+        let port = |socket: &TcpSocket| socket.local_addr().expect("an address").port();
+        let ports: Vec<u16> = held.iter().map(port).collect();
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let members = ports.chunks(2).enumerate().map(|(n, ports)| Member {
             name: format!("m{n}"),
@@ -133,6 +139,7 @@ impl Etcd {
             programs,
             settings,
             dir,
+            _ports: held,
         };
         for n in 0..etcd.members.len() {
             etcd.restart(n);
