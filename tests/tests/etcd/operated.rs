@@ -15,7 +15,7 @@ use trimtab::apiserver::storage::{
 };
 use trimtab_tests::{DEADLINE, Process, binary, eventually};
 
-use crate::process::{find, free_ports};
+use crate::process::{Ports, find};
 
 /// A cluster with its folder. Its members are killed with it.
 pub(crate) struct Operated {
@@ -23,6 +23,7 @@ pub(crate) struct Operated {
     pub(crate) etcd: PathBuf,
     clients: Vec<u16>,
     peers: Vec<u16>,
+    _ports: Ports,
 }
 
 impl Operated {
@@ -53,12 +54,13 @@ impl Operated {
     /// The same without starting them.
     pub(crate) fn described(version: &str, members: usize) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let ports = free_ports(2 * members);
+        let ports = Ports::own(2 * members);
         let operated = Self {
             dir: dir.expect("a temporary folder"),
             etcd: find(version).expect("a version that is installed").etcd,
-            clients: ports[..members].to_vec(),
-            peers: ports[members..].to_vec(),
+            clients: ports.numbers[..members].to_vec(),
+            peers: ports.numbers[members..].to_vec(),
+            _ports: ports,
         };
         let mut cluster = "members:\n".to_owned();
         for n in 0..members {

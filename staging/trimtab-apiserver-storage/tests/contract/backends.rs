@@ -35,7 +35,7 @@ pub(crate) struct Subject {
 enum Below {
     Nothing,
     Dir(TempDir),
-    Etcd(Etcd),
+    Etcd(Box<Etcd>),
 }
 
 impl Backend {
@@ -43,7 +43,7 @@ impl Backend {
         let below = match self {
             Self::Memory => Below::Nothing,
             Self::Embedded => Below::Dir(tempfile::tempdir().expect("a temporary directory")),
-            Self::Etcd(version) => Below::Etcd(Etcd::start(version, 1, Settings::default())),
+            Self::Etcd(version) => Below::Etcd(Box::new(Etcd::start(version, 1, Settings::default()))),
         };
         let store = open(&below, &config).await;
         Subject { store, below, config }

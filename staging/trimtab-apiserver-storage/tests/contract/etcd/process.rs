@@ -14,16 +14,25 @@ pub(crate) const VERSIONS: [&str; 3] = ["3.4", "3.5", "3.6"];
 /// The version that tests run on that need no certain one, unless `TRIMTAB_ETCD` names another.
 pub(crate) const USUAL: &str = "3.5";
 
-/// Ports that are nobody else's as long as these sockets live, which do not listen: a member that is dead for a moment would
-/// come back to find its port another test's, and that test would have this one's clients.
-fn own_ports(count: usize) -> Vec<TcpSocket> {
-    let own = || {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(([127, 0, 0, 1], 0).into())?;
-        Ok::<_, std::io::Error>(socket)
-    };
-    (0..count).map(|_| own().expect("a free port")).collect()
+/// Ports that are nobody else's as long as this lives, by sockets that do not listen: a member that is dead for a moment would come
+/// back to find its port another test's, and that test would have this one's clients.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) numbers: Vec<u16>,
+    _held: Vec<TcpSocket>,
+}
+
+impl Ports {
+    pub(crate) fn own(count: usize) -> Self {
+        let own = || {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(([127, 0, 0, 1], 0).into())?;
+            Ok::<_, std::io::Error>((socket.local_addr()?.port(), socket))
+        };
+        let (numbers, held) = (0..count).map(|_| own().expect("a free port")).unzip();
+        Self { numbers, _held: held }
+    }
 }
 
 /// Finds a version's programs where `hack/install-test-tools` puts them, or on the path.
@@ -110,7 +119,7 @@ pub(crate) struct Etcd {
     programs: Programs,
     settings: Settings,
     dir: TempDir,
-    _ports: Vec<TcpSocket>,
+    _ports: Ports,
 }
 
 impl Etcd {
@@ -124,11 +133,9 @@ impl Etcd {
         // What dies here is a process and not the machine, so memory will do for a disk.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary folder");
-        let held = own_ports(2 * members);
-        let port = |socket: &TcpSocket| socket.local_addr().expect("an address").port();
-        let ports: Vec<u16> = held.iter().map(port).collect();
+        let ports = Ports::own(2 * members);
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
-        let members = ports.chunks(2).enumerate().map(|(n, ports)| Member {
+        let members = ports.numbers.chunks(2).enumerate().map(|(n, ports)| Member {
             name: format!("m{n}"),
             client: format!("{scheme}://127.0.0.1:{}", ports[0]),
             peer: format!("http://127.0.0.1:{}", ports[1]),
@@ -139,7 +146,7 @@ impl Etcd {
             programs,
             settings,
             dir,
-            _ports: held,
+            _ports: ports,
         };
         for n in 0..etcd.members.len() {
             etcd.restart(n);
