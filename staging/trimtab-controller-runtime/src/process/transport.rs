@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -74,9 +74,8 @@ struct Connections {
     server: Uri,
     connect_within: Duration,
     connector: Connector,
-    shared: Mutex<Vec<Shared>>,
-    /// It was found that the server does not speak HTTP/2, or there is no TLS by which it could say so.
-    without_http2: AtomicBool,
+    /// None if the server was found not to speak HTTP/2, or there is no TLS by which it could say so.
+    shared: Mutex<Option<Vec<Shared>>>,
     /// For servers without HTTP/2, and for what becomes something else than HTTP, which HTTP/2 has no way for.
     http1: legacy::Client<Connector, Body>,
 }
@@ -144,8 +143,7 @@ impl Transport {
             server: config.cluster_url.clone(),
             connect_within: config.connect_timeout.unwrap_or(CONNECT_WITHIN),
             connector: connector(config, true)?,
-            shared: Mutex::default(),
-            without_http2: AtomicBool::new(is_plain),
+            shared: Mutex::new((!is_plain).then(Vec::new)),
             http1,
         })))
     }
@@ -179,24 +177,15 @@ fn connector(config: &Config, http2: bool) -> Result<Connector, Error> {
 
 impl Connections {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Counted>, BoxError> {
-        loop {
-            let becomes_something_else = request.headers().contains_key(header::UPGRADE);
-            let shared = if becomes_something_else {
-                None
-            } else {
-                self.share().await?
-            };
-            let Some((mut sender, counted)) = shared else {
-                let answer = self.http1.request(request).await?;
-                return Ok(answer.map(|body| Counted { body, _request: None }));
-            };
+        let becomes_something_else = request.headers().contains_key(header::UPGRADE);
+        if becomes_something_else {
+            return self.send_alone(request).await;
+        }
+        while let Some((mut sender, counted)) = self.share().await? {
             match sender.try_send_request(request).await {
                 Ok(answer) => {
-                    let request = Some(counted);
-                    return Ok(answer.map(|body| Counted {
-                        body,
-                        _request: request,
-                    }));
+                    let _request = Some(counted);
+                    return Ok(answer.map(|body| Counted { body, _request }));
                 }
                 // The connection was closed meanwhile, and the server has seen nothing of the request.
                 Err(mut error) => match error.take_message() {
@@ -205,36 +194,40 @@ impl Connections {
                 },
             }
         }
+        self.send_alone(request).await
+    }
+
+    /// On a connection that it has for itself.
+    async fn send_alone(&self, request: Request<Body>) -> Result<Response<Counted>, BoxError> {
+        let answer = self.http1.request(request).await?;
+        Ok(answer.map(|body| Counted { body, _request: None }))
     }
 
     /// A connection with room for one more request; none if the server has no HTTP/2. Cancel safe.
     async fn share(&self) -> Result<Option<(http2::SendRequest<Body>, Arc<AtomicUsize>)>, BoxError> {
-        if self.without_http2.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
         // Whoever finds no room connects, while the others wait for that.
-        let mut shared = self.shared.lock().await;
+        let mut guard = self.shared.lock().await;
+        let Some(shared) = &mut *guard else {
+            return Ok(None);
+        };
         shared.retain(|connection| !connection.sender.is_closed());
-        if !shared.iter().any(Shared::has_room) {
-            if self.without_http2.load(Ordering::Relaxed) {
-                return Ok(None);
+        let free = match shared.iter().position(Shared::has_room) {
+            Some(free) => free,
+            None => {
+                let stream = self.connector.clone().oneshot(self.server.clone()).await?;
+                if !stream.connected().is_negotiated_h2() {
+                    *guard = None;
+                    return Ok(None);
+                }
+                let within = self.connect_within;
+                let opened = timeout(within, Shared::open(stream)).await;
+                let silent = |_| format!("the server took the connection, but said nothing for {within:?}");
+                shared.push(opened.map_err(silent)??);
+                shared.len() - 1
             }
-            let stream = self.connector.clone().oneshot(self.server.clone()).await?;
-            if !stream.connected().is_negotiated_h2() {
-                self.without_http2.store(true, Ordering::Relaxed);
-                return Ok(None);
-            }
-            shared.push(
-                timeout(self.connect_within, Shared::open(stream))
-                    .await
-                    .map_err(|_| {
-                        let within = self.connect_within;
-                        format!("the server took the connection, but said nothing for {within:?}")
-                    })??,
-            );
-        }
-        let free = shared.iter().find(|connection| connection.has_room());
-        Ok(free.map(|connection| (connection.sender.clone(), connection.requests.clone())))
+        };
+        let free = &shared[free];
+        Ok(Some((free.sender.clone(), free.requests.clone())))
     }
 }
 
