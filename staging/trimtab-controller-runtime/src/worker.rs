@@ -144,8 +144,9 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             settling: TaskTracker::new(),
         };
         let mut workers = JoinSet::new();
+        let worker = || self.clone().worker(term.clone()).boxed();
         for _ in 0..count {
-            workers.spawn(self.clone().worker(term.clone()).boxed());
+            workers.spawn(worker());
         }
         self.stage.set(Stage::RUNNING);
         let mut resync = self.next_resync();
@@ -160,7 +161,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                     Ok(()) => {}
                     Err(error) => {
                         tracing::error!(controller, %error, "a worker failed; starting another one");
-                        workers.spawn(self.clone().worker(term.clone()).boxed());
+                        workers.spawn(worker());
                     }
                 },
                 () = sleep_until(resync) => {
