@@ -96,9 +96,9 @@ impl Failure {
         }
     }
 
-    /// Whether the next streamed list will fail like this one.
-    pub(super) fn forbids_streamed_lists(&self) -> bool {
-        !matches!(self, Self::InStream(_))
+    /// Whether the next list may be streamed, though this one could not.
+    pub(super) fn is_of_this_list(&self) -> bool {
+        matches!(self, Self::InStream(_))
     }
 
     pub(super) fn recovery(&self) -> Recovery {

@@ -94,7 +94,7 @@ impl<K: Object> Reflector<K> {
             match self.streamed_list(sink).await {
                 Err(failure) if failure.calls_for_plain_list() => {
                     tracing::debug!(path = %self.endpoint.path, error = %failure, "no streamed list, reading pages");
-                    self.streams = !failure.forbids_streamed_lists();
+                    self.streams = failure.is_of_this_list();
                 }
                 streamed => return streamed.map(Some),
             }

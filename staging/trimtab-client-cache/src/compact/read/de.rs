@@ -38,13 +38,7 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
             tag::SHARED => self.subtree()?.deserialize_any(visitor),
             tag::OBJECT => self.inside(|inside| visitor.visit_map(inside)),
             tag::ARRAY => self.inside(|inside| visitor.visit_seq(inside)),
-            // Most of these are read as something else than texts.
-            tag::TIME => visitor.visit_str(ascii(&self.time()?)?),
-            tag::UUID => visitor.visit_str(ascii(&self.uuid()?)?),
-            tag => match self.string_of(tag)? {
-                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-                Cow::Owned(text) => visitor.visit_string(text),
-            },
+            tag => self.visit_text(tag, visitor),
         }
     }
 
@@ -145,13 +139,8 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
 
     fn deserialize_str<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.tag()? {
-            tag::TIME => visitor.visit_str(ascii(&self.time()?)?),
-            tag::UUID => visitor.visit_str(ascii(&self.uuid()?)?),
             tag::SHARED => self.subtree()?.deserialize_str(visitor),
-            tag if is_string(tag) => match self.string_of(tag)? {
-                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-                Cow::Owned(text) => visitor.visit_string(text),
-            },
+            tag if is_string(tag) => self.visit_text(tag, visitor),
             tag => Err(self.mismatch(tag, &visitor)),
         }
     }
@@ -172,6 +161,19 @@ impl<'a> Reader<'a> {
         let value = read(Inside::of(self))?;
         self.ended()?;
         Ok(value)
+    }
+
+    /// Reads a text of any form. Its tag has been read.
+    fn visit_text<V: Visitor<'a>>(&mut self, tag: u8, visitor: V) -> Result<V::Value, Error> {
+        match tag {
+            // Most of these are read as something else than texts.
+            tag::TIME => visitor.visit_str(ascii(&self.time()?)?),
+            tag::UUID => visitor.visit_str(ascii(&self.uuid()?)?),
+            tag => match self.string_of(tag)? {
+                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+                Cow::Owned(text) => visitor.visit_string(text),
+            },
+        }
     }
 
     fn float(&mut self) -> Result<f64, Error> {
