@@ -240,7 +240,8 @@ fn zone_for(endpoint: &Endpoint) -> Option<&str> {
     }
 }
 
-fn is_ready(endpoint: &Endpoint) -> bool {
+/// Whether an endpoint may be asked.
+pub(super) fn is_ready(endpoint: &Endpoint) -> bool {
     let conditions = endpoint.conditions.as_ref();
     conditions.and_then(|conditions| conditions.ready) == Some(true)
 }

@@ -389,10 +389,7 @@ fn endpoint(
 
 /// The hints of an endpoint where traffic is to stay nearby; `how` is what the Service says of its distribution.
 fn near(endpoint: &Endpoint, how: Option<&str>) -> Option<EndpointHints> {
-    let is_ready = endpoint
-        .conditions
-        .as_ref()
-        .is_some_and(|conditions| conditions.ready == Some(true));
+    let is_ready = hints::is_ready(endpoint);
     let close = matches!(how, Some("PreferClose" | "PreferSameZone" | "PreferSameNode"));
     let zone = endpoint.zone.clone().filter(|_| is_ready && close);
     let same_node = is_ready && how == Some("PreferSameNode");

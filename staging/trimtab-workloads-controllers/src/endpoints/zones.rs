@@ -10,6 +10,7 @@ use trimtab_apimachinery_meta::{ObjectKey, Quantity};
 use trimtab_client_cache::Cached;
 
 use super::hints::{Allotted, Shares};
+use crate::node_lifecycle::is_ready;
 
 /// The zone of a node.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -64,12 +65,8 @@ pub(super) fn zone_of(node: &Cached<Node>) -> Option<String> {
 pub(super) fn room_of(node: &Cached<Node>) -> Arc<Room> {
     node.derived(|node| {
         let conditions: Option<Vec<NodeCondition>> = node.read(["status", "conditions"]).ok().flatten();
-        let ready = conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| condition.type_ == "Ready");
         if EXCLUDED.iter().any(|label| node.label(label).is_some())
-            || ready.is_none_or(|ready| ready.status != "True")
+            || !is_ready(&conditions.unwrap_or_default())
         {
             return Room::None;
         }

@@ -75,7 +75,7 @@ pub(super) fn taint(
 }
 
 /// Whether conditions say that a node is ready.
-pub(super) fn is_ready(conditions: &[NodeCondition]) -> bool {
+pub(crate) fn is_ready(conditions: &[NodeCondition]) -> bool {
     status_of(conditions, "Ready") == Some("True")
 }
 

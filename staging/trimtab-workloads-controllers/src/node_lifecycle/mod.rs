@@ -28,6 +28,7 @@ use crate::workload::pods::facts;
 use decide::{Heard, say, taint};
 use zones::{Zones, zone_of};
 
+pub(crate) use decide::is_ready;
 pub(crate) use eviction::{NAME as EVICTION, describe as describe_eviction};
 
 /// The name of the controller that watches nodes.
