@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::time::timeout;
 use trimtab_apiserver_storage::{
-    Config, Error, Op, RangeRequest, Store, Txn, WatchBatch, WatchRequest, WatchStream,
+    Config, Error, EtcdStore, Op, RangeRequest, Store, Txn, WatchBatch, WatchRequest, WatchStream,
 };
 
 use super::{Etcd, Settings, usual, versions};
@@ -22,6 +22,17 @@ fn quiet() -> Config {
         compaction_window: None,
         ..Config::default()
     }
+}
+
+/// An etcd with room for four megabytes, and the store in it.
+async fn narrow(version: &str) -> (Etcd, EtcdStore) {
+    let settings = Settings {
+        flags: vec!["--quota-backend-bytes=4000000".to_owned()],
+        ..Settings::default()
+    };
+    let etcd = Etcd::start(version, 1, settings);
+    let store = connect(&etcd, &quiet()).await;
+    (etcd, store)
 }
 
 fn put(key: String, size: usize, filling: u8) -> Op {
@@ -156,12 +167,7 @@ async fn changes_that_come_in_fragments_are_put_together() {
 #[tokio::test]
 async fn what_is_too_much_for_etcd_is_refused_by_name_and_changes_nothing() {
     let Some(version) = usual() else { return };
-    let settings = Settings {
-        flags: vec!["--quota-backend-bytes=4000000".to_owned()],
-        ..Settings::default()
-    };
-    let etcd = Etcd::start(version, 1, settings);
-    let store = connect(&etcd, &quiet()).await;
+    let (_etcd, store) = narrow(version).await;
     let write = |ops: Vec<Op>| {
         store.txn(Txn {
             success: ops,
@@ -213,12 +219,7 @@ async fn what_is_too_much_for_etcd_is_refused_by_name_and_changes_nothing() {
 #[tokio::test]
 async fn what_there_is_no_room_for_is_not_there() {
     let Some(version) = usual() else { return };
-    let settings = Settings {
-        flags: vec!["--quota-backend-bytes=4000000".to_owned()],
-        ..Settings::default()
-    };
-    let etcd = Etcd::start(version, 1, settings);
-    let store = connect(&etcd, &quiet()).await;
+    let (_etcd, store) = narrow(version).await;
     let mut refused = false;
     for round in 0..100 {
         let keys: Vec<String> = (0..8).map(|n| format!("{round}/{n}")).collect();
