@@ -19,11 +19,13 @@ use crate::Object;
 use crate::compact::Document;
 use crate::compact::encode::{Encoder, TypeMeta};
 use crate::compact::read::Reader;
-use crate::compact::words::Words;
 use crate::projection::Projection;
 
+mod any;
 mod derived;
 
+pub use any::AnyObject;
+use any::Common;
 pub use derived::Belonging;
 use derived::Derived;
 
@@ -70,11 +72,8 @@ struct Entry<K> {
 
 /// What the objects of one cache have in common.
 struct Origin<K> {
-    /// For people.
-    kind: String,
-    words: Arc<Words>,
+    common: Common,
     hot: Hot<K>,
-    undecodable: Undecodables,
 }
 
 /// Counts the objects that were found not to be of their type.
@@ -139,7 +138,7 @@ impl<K> fmt::Debug for Cached<K> {
         write!(
             f,
             "{} {} at {}",
-            self.0.origin.kind,
+            self.0.origin.common.kind,
             self.key(),
             self.resource_version()
         )
@@ -147,6 +146,21 @@ impl<K> fmt::Debug for Cached<K> {
 }
 
 impl<K> Cached<K> {
+    /// What the object has in common with all others, whatever its type.
+    pub fn any(&self) -> AnyObject<'_> {
+        let Entry {
+            key,
+            document,
+            origin,
+            ..
+        } = &*self.0;
+        AnyObject {
+            key,
+            document,
+            common: &origin.common,
+        }
+    }
+
     /// The object's namespace and name, empty where it has none.
     pub fn key(&self) -> &ObjectKey {
         &self.0.key
@@ -164,61 +178,48 @@ impl<K> Cached<K> {
 
     /// The object's UID; empty if it has none.
     pub fn uid(&self) -> Cow<'_, str> {
-        self.metadata("uid").and_then(Reader::text).unwrap_or_default()
+        self.any().uid()
     }
 
     /// The resource version of this state; empty if it has none.
     pub fn resource_version(&self) -> Cow<'_, str> {
-        self.metadata("resourceVersion")
-            .and_then(Reader::text)
-            .unwrap_or_default()
+        self.any().resource_version()
     }
 
     /// The generation, for objects that have one.
     pub fn generation(&self) -> Option<i64> {
-        self.metadata("generation")
-            .and_then(Reader::number)?
-            .try_into()
-            .ok()
+        self.any().generation()
     }
 
     /// The value of a label.
     pub fn label(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.find(["metadata", "labels", name])?.text()
+        self.any().label(name)
     }
 
     /// The value of an annotation.
     pub fn annotation(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.find(["metadata", "annotations", name])?.text()
+        self.any().annotation(name)
     }
 
     /// Whether the object is being deleted, and waits for its finalizers.
     pub fn is_deleting(&self) -> bool {
-        self.metadata("deletionTimestamp").is_some_and(|at| !at.is_null())
+        self.any().is_deleting()
     }
 
     /// The UIDs of the object's owners.
     pub fn owner_uids(&self) -> Vec<Cow<'_, str>> {
-        let mut uids = Vec::new();
-        if let Some(owners) = self.metadata("ownerReferences") {
-            let each = |owner: Reader<'_>| Some(owner.find(["uid"]).ok()??.text()?.into_owned());
-            let read = owners.elements(|owner| uids.extend(each(owner).map(Cow::Owned)));
-            debug_assert!(read.is_ok(), "{read:?}");
-        }
-        uids
+        self.any().owner_uids()
     }
 
     /// The string at a path of names of fields and places in arrays, such as `["spec", "nodeName"]`. Nothing is decoded
     /// for it. `None` if there is no string.
     pub fn text<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<Cow<'_, str>> {
-        self.find(path)?.text()
+        self.any().text(path)
     }
 
     /// The object as JSON, as the server sent it: with the same fields in the same order.
     pub fn to_json(&self) -> String {
-        let json = self.reader().json();
-        debug_assert!(json.is_ok(), "{json:?}");
-        json.unwrap_or_default()
+        self.any().to_json()
     }
 
     /// Bytes that this state takes, without what it shares with others.
@@ -249,28 +250,7 @@ impl<K> Cached<K> {
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader::new(&self.0.document, &self.0.origin.words)
-    }
-
-    fn find<'p>(&self, path: impl IntoIterator<Item = &'p str>) -> Option<Reader<'_>> {
-        self.reader().find(path).ok().flatten()
-    }
-
-    fn metadata(&self, field: &str) -> Option<Reader<'_>> {
-        self.find(["metadata", field])
-    }
-
-    fn undecodable(&self, why: &serde_json::Error) -> Undecodable {
-        let origin = &self.0.origin;
-        let undecodable = Undecodable {
-            kind: origin.kind.clone(),
-            key: self.key().clone(),
-            uid: self.uid().into_owned(),
-            resource_version: self.resource_version().into_owned(),
-            why: why.to_string(),
-        };
-        origin.undecodable.0.fetch_add(1, Ordering::Relaxed);
-        undecodable
+        self.any().reader()
     }
 
     /// Reads a part of the object, at a path as of [`Cached::text`], without decoding the rest. `None` if there is
@@ -282,19 +262,12 @@ impl<K> Cached<K> {
         &self,
         path: impl IntoIterator<Item = &'p str>,
     ) -> Result<Option<T>, Undecodable> {
-        match self.find(path) {
-            Some(mut part) if !part.is_null() => match T::deserialize(&mut part) {
-                Ok(part) => Ok(Some(part)),
-                Err(why) => Err(self.undecodable(&why)),
-            },
-            _ => Ok(None),
-        }
+        self.any().read(path)
     }
 
     /// Whether this and another state have the same at a path as of [`Cached::text`]. Nothing is decoded for it.
     pub fn has_same<'p>(&self, other: &Self, path: impl IntoIterator<Item = &'p str> + Clone) -> bool {
-        let part = |object: &Self| object.find(path.clone()).map(|mut part| part.json().ok());
-        part(self) == part(other)
+        self.any().has_same(other.any(), path)
     }
 
     /// The object's metadata, without decoding the rest.
@@ -302,7 +275,7 @@ impl<K> Cached<K> {
     /// # Errors
     /// [`Undecodable`]: it is not what metadata looks like.
     pub fn meta(&self) -> Result<ObjectMeta, Undecodable> {
-        self.read(["metadata"]).map(Option::unwrap_or_default)
+        self.any().meta()
     }
 }
 
@@ -356,7 +329,7 @@ impl<K: Object> Cached<K> {
         match K::deserialize(&mut reader) {
             Ok(object) => Ok(Arc::new(object)),
             Err(why) => {
-                let undecodable = self.undecodable(&why);
+                let undecodable = self.any().undecodable(&why);
                 tracing::warn!(kind = %undecodable.kind, key = %undecodable.key, resource_version = %undecodable.resource_version,
                     error = %why, "an object cannot be decoded, until it changes");
                 Err(undecodable)
@@ -392,10 +365,12 @@ impl<K: Object> Codec<K> {
             kind: K::kind(kind).into_owned(),
         };
         let origin = Origin {
-            kind: type_meta.kind.clone(),
-            words: encoder.words().clone(),
+            common: Common {
+                kind: type_meta.kind.clone(),
+                words: encoder.words().clone(),
+                undecodable: Undecodables::default(),
+            },
             hot: Hot::new(hot),
-            undecodable: Undecodables::default(),
         };
         Self {
             encoder,
@@ -428,7 +403,7 @@ impl<K: Object> Codec<K> {
     }
 
     pub(crate) fn undecodables(&self) -> Undecodables {
-        self.origin.undecodable.clone()
+        self.origin.common.undecodable.clone()
     }
 
     /// The object that an item of a list says, which may leave out what it is.
@@ -454,7 +429,7 @@ impl<K: Object> Codec<K> {
                 (document, transformed)
             }
         };
-        let reader = Reader::new(&document, &self.origin.words);
+        let reader = Reader::new(&document, &self.origin.common.words);
         let named = |field| {
             let found = reader.clone().find(["metadata", field]).ok().flatten();
             found.and_then(Reader::text).unwrap_or_default().into_owned()
@@ -477,12 +452,12 @@ impl<K: Object> Codec<K> {
         };
         if transformed.is_err() {
             let why = serde::de::Error::custom("its transform panicked");
-            return Err(Cached(Arc::new(entry)).undecodable(&why).into());
+            return Err(Cached(Arc::new(entry)).any().undecodable(&why).into());
         }
         if self.typed {
-            match K::deserialize(&mut Reader::new(&entry.document, &self.origin.words)) {
+            match K::deserialize(&mut Reader::new(&entry.document, &self.origin.common.words)) {
                 Ok(object) => entry.decoded = Some(Arc::new(object)),
-                Err(why) => return Err(Cached(Arc::new(entry)).undecodable(&why).into()),
+                Err(why) => return Err(Cached(Arc::new(entry)).any().undecodable(&why).into()),
             }
         }
         Ok(Cached(Arc::new(entry)))
@@ -492,7 +467,7 @@ impl<K: Object> Codec<K> {
 impl<K> fmt::Debug for Codec<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Codec")
-            .field("kind", &self.origin.kind)
+            .field("kind", &self.origin.common.kind)
             .field("projection", &self.projection)
             .finish_non_exhaustive()
     }

@@ -6,10 +6,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use kube::Client;
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use parking_lot::Mutex;
 
 use crate::Object;
-use crate::informer::{Core, InformerStatus, SharedInformer};
+use crate::informer::metadata::Running;
+use crate::informer::{Core, InformerStatus, MetadataInformer, SharedInformer};
 use crate::reflector::Config;
 use crate::selection::Selection;
 
@@ -19,17 +21,6 @@ pub struct InformerFactory {
     client: Client,
     config: Config,
     running: Arc<Mutex<HashMap<Identity, Weak<dyn Running>>>>,
-}
-
-/// An informer of any kind.
-trait Running: Any + Send + Sync {
-    fn status(&self) -> InformerStatus;
-}
-
-impl<K: Object> Running for Core<K> {
-    fn status(&self) -> InformerStatus {
-        Core::status(self)
-    }
 }
 
 /// What makes two informers the same.
@@ -77,12 +68,62 @@ impl InformerFactory {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn informer_of<K: Object>(&self, kind: &K::DynamicType, selection: Selection) -> SharedInformer<K> {
+        self.informer_in(&mut self.running.lock(), kind, selection)
+    }
+
+    /// The informer that has the metadata of these objects: one that runs, of whatever type, if it has all that the
+    /// selection asks for; else one for which the server is asked for metadata alone. For what is done with objects of many
+    /// kinds, so that it costs no second watch of those that are watched anyway. Who comes first has no say: an informer
+    /// that is started later, of a type, has its own watch.
+    ///
+    /// ```no_run
+    /// # use kube::core::ApiResource;
+    /// # use trimtab_client_cache::informer::{Change, Handling, InformerFactory, Selection};
+    /// # fn owners(informers: &InformerFactory, resource: &ApiResource) {
+    /// let objects = informers.metadata_of(resource, Selection::all().without_bookkeeping());
+    /// let registration = objects.add_handler_with(Handling::named("owners"), |change, object| {
+    ///     if let Change::Deleted { .. } = change {
+    ///         println!("{} is gone, of {:?}", object.key(), object.owner_uids());
+    ///     }
+    /// });
+    /// # drop(registration);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn metadata_of(&self, kind: &ApiResource, selection: Selection) -> MetadataInformer {
+        type Metadata = PartialObjectMeta<DynamicObject>;
+        let path = <Metadata as kube::Resource>::url_path(kind, None);
+        let mut running = self.running.lock();
+        // Alive ones only, so that they do not end before they are joined; the first in order, so that it is not chance.
+        let fitting = running
+            .iter()
+            .filter(|(identity, _)| identity.path == path && identity.selection.has_metadata_of(&selection))
+            .filter_map(|(identity, core)| Some((identity.selection.to_string(), core.upgrade()?)));
+        let found = fitting.min_by(|(one, _), (other, _)| one.cmp(other));
+        let core = found.map_or_else(
+            || {
+                self.informer_in::<Metadata>(&mut running, kind, selection)
+                    .core()
+                    .clone() as _
+            },
+            |(_, core)| core,
+        );
+        MetadataInformer::new(core)
+    }
+
+    fn informer_in<K: Object>(
+        &self,
+        running: &mut HashMap<Identity, Weak<dyn Running>>,
+        kind: &K::DynamicType,
+        selection: Selection,
+    ) -> SharedInformer<K> {
         let identity = Identity {
             form: TypeId::of::<K>(),
             path: K::url_path(kind, None),
             selection: selection.clone(),
         };
-        let mut running = self.running.lock();
         let known: Option<Arc<dyn Any + Send + Sync>> = running
             .get(&identity)
             .and_then(Weak::upgrade)

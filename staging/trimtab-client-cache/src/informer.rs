@@ -28,8 +28,10 @@ pub use crate::selection::Selection;
 use crate::store::{self, Replacement, Store, WaitError, Writer};
 use crate::{Delta, Object};
 
+pub(crate) mod metadata;
 mod status;
 
+pub use metadata::{Change, MetadataInformer, MetadataRegistration};
 pub use status::{HandlerStatus, InformerStatus, Unhealthy};
 
 /// After how many deltas a handler's task lets others run.

@@ -73,6 +73,15 @@ impl Selection {
         }
     }
 
+    /// All objects of the kind, of which the same is kept.
+    #[must_use]
+    pub fn without_filters(self) -> Self {
+        Self {
+            projection: self.projection,
+            ..Self::default()
+        }
+    }
+
     /// Keeps the objects in this form.
     #[must_use]
     pub fn form(mut self, form: Form) -> Self {
@@ -112,6 +121,21 @@ impl Selection {
     ) -> Self {
         self.projection.transform = Some(Transform::new(name.into(), change));
         self
+    }
+
+    /// Whether who watches this has all metadata of `other`: of the same objects at least all that is kept there, as the
+    /// server sent it.
+    pub(crate) fn has_metadata_of(&self, other: &Self) -> bool {
+        let of_same_objects = (&self.namespaces, &self.labels, &self.fields, &self.shard)
+            == (&other.namespaces, &other.labels, &other.fields, &other.shard);
+        let is_left_out = |path: &Vec<String>| {
+            let of_metadata = path.first().is_none_or(|field| field == "metadata");
+            let mut dropped = other.projection.dropped.iter();
+            !of_metadata || dropped.any(|dropped| path.starts_with(dropped))
+        };
+        of_same_objects
+            && self.projection.transform == other.projection.transform
+            && self.projection.dropped.iter().all(is_left_out)
     }
 
     /// The namespaces that are watched, in order; none for all.

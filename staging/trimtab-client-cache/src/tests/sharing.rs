@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::clauses::{bounded_takings, complete, view};
 use super::harness::{Called, Slow, caught_up, paged, settle, start};
 use super::server::{Fault, Kind, Server};
-use crate::informer::{InformerFactory, Selection};
+use crate::informer::{Change, Handling, InformerFactory, Selection};
 use crate::predicate;
 use crate::reflector::Config;
 use crate::store::WaitError;
@@ -289,4 +289,103 @@ async fn a_metadata_informer_asks_for_metadata() {
     assert_eq!(accepts, [form(""), form("List"), form("")]);
     assert_eq!(server.count(Kind::List), 1);
     assert_eq!(informer.store().list()[0].name(), "a");
+}
+
+/// Metadata is read where it is watched already, if all of it is there.
+#[tokio::test(start_paused = true)]
+async fn metadata_costs_no_second_watch_where_there_is_one() {
+    let all = Selection::all;
+    let annotation = [
+        "metadata",
+        "annotations",
+        "kubectl.kubernetes.io/last-applied-configuration",
+    ];
+    let cases = [
+        (all(), all(), true),
+        (all(), all().without_bookkeeping(), true),
+        (all().without_bookkeeping(), all(), false),
+        (all().without(["data"]), all(), true),
+        (
+            all().without(annotation),
+            all().without(["metadata", "annotations"]),
+            true,
+        ),
+        (
+            all().without(["metadata", "annotations"]),
+            all().without(annotation),
+            false,
+        ),
+        (all().labels("team=a"), all(), false),
+        (all(), all().labels("team=a"), false),
+        (all().labels("team=a"), all().labels("team=a"), true),
+        (all().fields("metadata.name=a"), all(), false),
+        (Selection::in_namespace("default"), all(), false),
+        (all().transform("nothing", |_| ()), all(), false),
+    ];
+    let kind = ApiResource::erase::<ConfigMap>(&());
+    for (running, asked, shares) in cases {
+        let server = Server::new();
+        let factory = InformerFactory::with_config(server.client(), Config::default());
+        let typed = factory.informer::<ConfigMap>(running.clone());
+        let metadata = factory.metadata_of(&kind, asked.clone());
+        let again = factory.metadata_of(&kind, asked.clone());
+        settle().await;
+        let watches = server.state().watching;
+        assert_eq!(
+            watches,
+            if shares { 1 } else { 2 },
+            "{running}, asked for {asked}"
+        );
+        assert_eq!(
+            metadata.status().metadata_only,
+            !shares,
+            "{running}, asked for {asked}"
+        );
+        drop((typed, again));
+        metadata.synced().await.unwrap();
+        settle().await;
+        assert_eq!(server.state().watching, 1, "it runs as long as somebody has it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_of_metadata_are_told_as_all_others() {
+    let kind = ApiResource::erase::<ConfigMap>(&());
+    for is_shared in [true, false] {
+        let server = Server::new();
+        server.put("a", &[("team", "a")]);
+        let factory = InformerFactory::with_config(server.client(), Config::default());
+        let typed = is_shared.then(|| factory.informer::<ConfigMap>(Selection::all()));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = heard.clone();
+        let informer = factory.metadata_of(&kind, Selection::all());
+        let handler = informer.add_handler_with(Handling::named("teams"), move |change: Change, object| {
+            let team = object.label("team").unwrap_or_default().into_owned();
+            let version = object.meta().unwrap().resource_version;
+            assert_eq!(version.as_deref(), Some(&*object.resource_version()));
+            hears
+                .lock()
+                .push(format!("{} of {team}: {change:?}", object.key().name));
+        });
+        drop(typed);
+        handler.synced().await;
+        server.put("a", &[("team", "b")]);
+        settle().await;
+        server.put("b", &[]);
+        settle().await;
+        server.delete("a");
+        settle().await;
+        let expected = [
+            "a of a: Added { initial: true }",
+            "a of b: Updated",
+            "b of : Added { initial: false }",
+            "a of b: Deleted { observed: true }",
+        ];
+        assert_eq!(*heard.lock(), expected, "shared: {is_shared}");
+        assert_eq!(informer.status().handlers[0].name, "teams");
+        handler.leave().await;
+        server.delete("b");
+        settle().await;
+        assert_eq!(heard.lock().len(), expected.len(), "it has left");
+    }
 }
