@@ -8,14 +8,14 @@ mod run;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use trimtab_client_cache::informer::Selection;
+use trimtab_client_cache::informer::{InformerFactory, Selection};
 use trimtab_client_cache::reflector;
 use trimtab_client_coordination::leader::ElectionConfig;
 use trimtab_client_coordination::sharding::MemberConfig;
@@ -44,6 +44,7 @@ pub struct Manager {
     name: String,
     selection: Selection,
     watching: reflector::Config,
+    own: OnceLock<Cluster>,
     grace: Duration,
     sync_within: Option<Duration>,
     waiting: Mutex<Parts>,
@@ -86,6 +87,7 @@ impl Manager {
             name: program(),
             selection: Selection::all(),
             watching: reflector::Config::default(),
+            own: OnceLock::new(),
             grace: GRACE,
             sync_within: None,
             waiting: Mutex::default(),
@@ -119,18 +121,27 @@ impl Manager {
         self.selecting(Selection::in_namespace(namespace))
     }
 
-    /// What is watched of each kind that has namespaces, and what is kept of the objects, unless a
-    /// [`Watch`](crate::source::Watch) says otherwise. Label and field selectors are for every such kind. Set it before
-    /// controllers and clusters are added.
+    /// Which objects are watched of each kind that has namespaces, and what is kept of the objects of every kind, unless a
+    /// [`Watch`](crate::source::Watch) says otherwise. Label and field selectors are for every kind that has namespaces. Set it
+    /// before controllers and clusters are added, and before anyone asks for the [`Manager::informers`].
     #[must_use]
     pub fn selecting(self, selection: Selection) -> Self {
-        Self { selection, ..self }
+        Self {
+            selection,
+            own: OnceLock::new(),
+            ..self
+        }
     }
 
-    /// How informers list and watch. Set it before clusters are added.
+    /// How informers list and watch. Set it before clusters are added, and before anyone asks for the
+    /// [`Manager::informers`].
     #[must_use]
     pub fn watching(self, watching: reflector::Config) -> Self {
-        Self { watching, ..self }
+        Self {
+            watching,
+            own: OnceLock::new(),
+            ..self
+        }
     }
 
     /// How long turns that are under way at the stop may take before they are cut off; and then the parts of the
@@ -248,6 +259,17 @@ impl Manager {
     /// The client, with its requests counted.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The informers on the manager's own cluster, which its controllers share with whoever asks: for the same type and
+    /// selection there is one watch and one cache. They work before the manager runs, and without it.
+    pub fn informers(&self) -> &InformerFactory {
+        self.own().informers()
+    }
+
+    fn own(&self) -> &Cluster {
+        self.own
+            .get_or_init(|| Cluster::new("", self.client.clone(), self.selection.clone(), &self.watching))
     }
 
     /// Whether the caches of all controllers are filled and the manager is not stopping.

@@ -92,10 +92,9 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
 
     let (recorder, writer) =
         EventWriter::start(manager.client.clone(), &manager.name, instance(&manager.name));
-    let client = manager.client.clone();
     let context = Context {
         manager: manager.name.clone(),
-        cluster: Cluster::new("", client, manager.selection.clone(), &manager.watching),
+        cluster: manager.own().clone(),
         recorder,
         shards: member.as_ref().map(Member::shards),
         introspection: shown.then(|| manager.introspection.clone()),

@@ -278,12 +278,13 @@ impl<K: Object> Drop for Referring<K> {
     }
 }
 
-/// What is selected of one kind, of all that a manager selects: a namespace means nothing to kinds without namespaces.
+/// What is selected of one kind, of all that a manager selects: which objects is said of kinds with namespaces, what is kept of
+/// them of all.
 fn selection<T: Object>(of_cluster: &Cluster, own: Option<Selection>) -> Selection {
     match own {
         Some(own) => own,
         None if is_namespaced::<T>() => of_cluster.selection().clone(),
-        None => Selection::all(),
+        None => of_cluster.selection().clone().without_filters(),
     }
 }
 

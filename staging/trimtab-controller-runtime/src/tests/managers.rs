@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use kube::ResourceExt;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -12,11 +12,13 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use trimtab_apimachinery_meta::ObjectKey;
+use trimtab_client_cache::informer::{InformerStatus, Selection};
 
 use super::server::Server;
-use super::widgets::{Widgets, manager, run, wish};
+use super::widgets::{Widget, Widgets, manager, run, wish};
 use crate::rbac::Rule;
 use crate::serving::Router;
+use crate::source::{Source, Watch};
 use crate::{Error, Part};
 
 const SOON: Duration = Duration::from_secs(1);
@@ -253,4 +255,31 @@ async fn a_part_brings_checks_figures_and_rules() {
         error.starts_with("copier: a health check needs a name of its own"),
         "{error}"
     );
+}
+
+/// Who asks the manager for an informer shares the watches and caches of its controllers, also of kinds without namespaces,
+/// to which a manager's namespace means nothing.
+#[tokio::test(start_paused = true)]
+async fn the_informers_of_a_manager_are_those_of_its_controllers() {
+    let server = Server::default();
+    server.put("widgets", "a", wish("x"));
+    let kept = Selection::in_namespace("default").without_bookkeeping();
+    let manager = manager(&server).selecting(kept.clone());
+    let informers = manager.informers().clone();
+    let widgets = informers.informer::<Widget>(kept.clone());
+    let nodes = informers.informer::<Node>(kept.without_filters());
+    let builder = manager.controller(Widgets::of(&server));
+    let builder = builder.source(Source::watch(Watch::<Node>::new(), |_| Vec::new()));
+    builder.start().expect("a good description");
+    let stop = CancellationToken::new();
+    let test = async {
+        manager.ready().await;
+        let handlers = |status: InformerStatus| (status.synced, status.handlers.len());
+        assert_eq!(handlers(widgets.status()), (true, 1));
+        assert_eq!(handlers(nodes.status()), (true, 1));
+        assert_eq!(informers.status().len(), 2);
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(manager.run(stop.clone()), test);
+    assert!(ended.is_ok(), "{ended:?}");
 }
