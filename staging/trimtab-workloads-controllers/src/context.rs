@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use trimtab_client_cache::informer::InformerFactory;
+use trimtab_client_cache::informer::{InformerFactory, Selection};
 use trimtab_client_workqueue::{InvalidLimiter, InvalidQueue};
 
 /// The surroundings of one controller.
@@ -18,6 +18,11 @@ pub(crate) struct Context {
     pub(crate) stop: CancellationToken,
     /// Told when the controller has seen all that there was when it started.
     pub(crate) synced: oneshot::Sender<()>,
+}
+
+/// What is kept of objects by all who only read them, so that they share one cache.
+pub(crate) fn without_bookkeeping() -> Selection {
+    Selection::all().without_bookkeeping()
 }
 
 /// A controller's own settings do not work.

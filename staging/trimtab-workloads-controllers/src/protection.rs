@@ -17,10 +17,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use trimtab_apimachinery_meta::ObjectKey;
 use trimtab_client_cache::Object;
-use trimtab_client_cache::informer::Selection;
 use trimtab_client_workqueue::{Add, Exponential, WorkQueue};
 
-use crate::context::{Context, InvalidController};
+use crate::context::{Context, InvalidController, without_bookkeeping};
 use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
 
@@ -91,7 +90,7 @@ where
         .backoff(Exponential::new(SOONEST, LATEST)?)
         .build()?;
     let keys = queue.clone();
-    let objects = informers.informer::<K>(Selection::all());
+    let objects = informers.informer::<K>(without_bookkeeping());
     let registration = objects.add_handler(move |delta| {
         let Ok(object) = delta.object().decode() else {
             return;

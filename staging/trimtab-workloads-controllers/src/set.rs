@@ -9,11 +9,10 @@ use kube::Client;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use trimtab_client_cache::informer::{InformerFactory, Selection};
 use trimtab_controller_runtime::Manager;
 
 use crate::Options;
-use crate::context::{Context, InvalidController};
+use crate::context::{Context, InvalidController, without_bookkeeping};
 use crate::{
     autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, ephemeral, garbage_collector, job,
     namespace, node_lifecycle, pod_collector, protection, quota, replica_set, role_aggregation, standing,
@@ -35,7 +34,7 @@ type Describe = fn(&Manager, &Options) -> trimtab_controller_runtime::Result<()>
 /// How a controller is run.
 #[derive(Clone, Copy)]
 enum Work {
-    /// By itself: what it watches is not of kinds that are known here.
+    /// By itself, since it does not reconcile objects of one kind; its watches are shared with the others.
     Alone(Run),
     /// By the manager that all of these share, with one cache for each kind.
     Managed(Describe),
@@ -247,7 +246,6 @@ impl ControllerSet {
     /// Outside a tokio runtime.
     pub fn start(client: Client, options: Options) -> Result<Self, SetError> {
         check(&options)?;
-        let informers = InformerFactory::with_config(client.clone(), options.watching.clone());
         let mut set = Self {
             names: Vec::new(),
             tasks: JoinSet::new(),
@@ -259,7 +257,7 @@ impl ControllerSet {
             .name(MANAGER)
             .grace(options.drain)
             .watching(options.watching.clone())
-            .selecting(Selection::all().without_bookkeeping());
+            .selecting(without_bookkeeping());
         let mut is_managed = false;
         for (name, alias, work) in CONTROLLERS {
             if !is_enabled(&options.controllers, [name, alias]) {
@@ -278,7 +276,7 @@ impl ControllerSet {
             let (synced, has_synced) = oneshot::channel();
             let running = run(Context {
                 client: client.clone(),
-                informers: informers.clone(),
+                informers: manager.informers().clone(),
                 options: options.clone(),
                 stop: set.stop.clone(),
                 synced,

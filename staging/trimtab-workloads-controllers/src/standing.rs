@@ -17,7 +17,7 @@ use trimtab_client_cache::informer::Selection;
 use trimtab_client_cache::store::Store;
 use trimtab_client_workqueue::{Add, WorkQueue};
 
-use crate::context::{Context, InvalidController};
+use crate::context::{Context, InvalidController, without_bookkeeping};
 use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
 
@@ -118,7 +118,7 @@ where
     let queue = WorkQueue::builder().build()?;
     let of_name = Selection::all().fields(format!("metadata.name={}", standing.name));
     let (namespaces, objects) = (
-        informers.informer::<Namespace>(Selection::all()),
+        informers.informer::<Namespace>(without_bookkeeping()),
         informers.informer::<K>(of_name),
     );
     let keys = queue.clone();

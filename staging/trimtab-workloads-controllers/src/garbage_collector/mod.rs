@@ -1,8 +1,8 @@
 //! The garbage collector: what has lost all of its owners is deleted, as its owner's deletion asked for.
 //!
-//! Watches of metadata feed a [`graph`]; the graph says what to look at; workers look at it. They decide by what the
-//! server says at that moment, and write under the condition that it has not changed since: the graph may be behind, but
-//! that costs another turn, never an object.
+//! Watches feed a [`graph`] with metadata: those of the other controllers, and its own of what nobody else watches. The
+//! graph says what to look at; workers look at it. They decide by what the server says at that moment, and write under
+//! the condition that it has not changed since: the graph may be behind, but that costs another turn, never an object.
 
 mod collector;
 mod decide;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use kube::core::ApiResource;
 use tokio::sync::Notify;
-use trimtab_client_cache::informer::{InformerFactory, Registration, Selection};
-use trimtab_client_cache::{Delta, Form};
+use trimtab_client_cache::Form;
+use trimtab_client_cache::cached::AnyObject;
+use trimtab_client_cache::informer::{Change, Handling, InformerFactory, MetadataRegistration, Selection};
 
 use super::collector::{Collector, references};
 use super::decide::deletion;
@@ -32,7 +33,7 @@ pub(super) struct Monitors {
     /// Told when an object changes that changes what is served.
     serving_changed: Arc<Notify>,
     /// By version and plural. In order: how often one waits for all of them must not depend on chance.
-    running: BTreeMap<(String, String), (ApiResource, Registration<Slim>)>,
+    running: BTreeMap<(String, String), (ApiResource, MetadataRegistration)>,
 }
 
 impl Monitors {
@@ -66,7 +67,7 @@ impl Monitors {
             .into_iter()
             .partition(|(_, (api, _))| keep(api));
         self.running = kept;
-        let gone: BTreeMap<_, (ApiResource, Registration<Slim>)> = gone;
+        let gone: BTreeMap<_, (ApiResource, MetadataRegistration)> = gone;
         for (api, registration) in gone.into_values() {
             registration.leave().await;
             tracing::info!(
@@ -101,14 +102,14 @@ impl Monitors {
         tokio::time::timeout(longest, synced).await.is_ok()
     }
 
-    fn watch(&self, api: &ApiResource) -> Registration<Slim> {
-        // Each object is looked at once, when it changes.
+    fn watch(&self, api: &ApiResource) -> MetadataRegistration {
+        // What others watch costs no second watch. What is left is looked at once, when it changes.
         let selection = Selection::all()
             .without_bookkeeping()
             .without(["metadata", "annotations"])
             .without(["metadata", "labels"])
             .form(Form::Compact { hot: 0 });
-        let informer = self.informers.informer_of::<Slim>(api, selection);
+        let informer = self.informers.metadata_of(api, selection);
         let kind = Arc::new(Kind {
             api_version: api.api_version.clone(),
             kind: api.kind.clone(),
@@ -117,8 +118,8 @@ impl Monitors {
         let serving = SERVING
             .contains(&(&api.group, &api.kind))
             .then(|| self.serving_changed.clone());
-        informer.add_handler(move |delta| {
-            tell(&collector, &kind, &delta);
+        informer.add_handler_with(Handling::named(super::NAME), move |change, object| {
+            tell(&collector, &kind, change, object);
             if let Some(serving_changed) = &serving {
                 serving_changed.notify_one();
             }
@@ -126,27 +127,26 @@ impl Monitors {
     }
 }
 
-fn tell(collector: &Collector, kind: &Arc<Kind>, delta: &Delta<Slim>) {
-    let Ok(object) = delta.object().decode_once() else {
+fn tell(collector: &Collector, kind: &Arc<Kind>, change: Change, object: AnyObject<'_>) {
+    if matches!(change, Change::Deleted { .. }) {
+        return collector.change(|graph| graph.vanish(&object.uid()));
+    }
+    let Ok(Some(Slim(metadata))) = object.read(["metadata"]) else {
         return;
     };
-    let metadata = kube::Resource::meta(&*object);
     let Some(uid) = metadata.uid.as_deref() else {
         return;
     };
-    if matches!(delta, Delta::Deleted { .. }) {
-        return collector.change(|graph| graph.vanish(uid));
-    }
     let namespace: Arc<str> = metadata.namespace.as_deref().unwrap_or_default().into();
     let observed = Observed {
-        references: references(metadata, &namespace),
+        references: references(&metadata, &namespace),
         at: Coordinates {
             kind: kind.clone(),
             namespace,
             name: metadata.name.as_deref().unwrap_or_default().into(),
             uid: uid.into(),
         },
-        deletion: deletion(metadata),
+        deletion: deletion(&metadata),
     };
     collector.change(|graph| graph.observe(observed));
 }

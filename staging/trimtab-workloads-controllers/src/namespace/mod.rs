@@ -13,10 +13,9 @@ use kube::Client;
 use kube::api::Api;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use trimtab_client_cache::informer::Selection;
 use trimtab_client_workqueue::{Exponential, WorkQueue};
 
-use crate::context::{Context, InvalidController};
+use crate::context::{Context, InvalidController, without_bookkeeping};
 use crate::live::{LiveError, patiently, post_params};
 use crate::pool::{Outcome, Pool};
 use crate::workload::clock::Clock;
@@ -53,7 +52,7 @@ pub(crate) async fn run(context: Context) -> Result<(), InvalidController> {
         delay: options.namespace_delay,
         going: Mutex::default(),
     });
-    let namespaces = informers.informer::<Namespace>(Selection::all());
+    let namespaces = informers.informer::<Namespace>(without_bookkeeping());
     let (keys, known) = (queue.clone(), emptier.clone());
     let registration = namespaces.add_handler(move |delta| {
         let namespace = delta.object().decode();

@@ -13,9 +13,9 @@ use server::Server;
 /// Longer than any of the waits between tries that these tests lead to.
 const LONG: Duration = Duration::from_secs(120);
 
-async fn started(server: &Server, controller: &str) -> ControllerSet {
+async fn started(server: &Server, controllers: &str) -> ControllerSet {
     let options = Options {
-        controllers: vec![controller.to_owned()],
+        controllers: controllers.split(',').map(str::to_owned).collect(),
         ..Options::default()
     };
     let mut set = ControllerSet::start(server.client(), options).expect("known controllers");
@@ -369,4 +369,24 @@ async fn what_is_used_outlasts_its_deletion() {
         claims.shut_down().await.expect("nothing to do");
         volumes.shut_down().await.expect("nothing to do");
     }
+}
+
+/// The collector is told by the watches that others have, and has its own of what nobody watches.
+#[tokio::test(start_paused = true)]
+async fn no_kind_is_watched_twice() {
+    let server = Server::default();
+    server.put("namespaces/owner", json!({}));
+    let owner = owned_by(&server, "namespaces/owner", "Namespace");
+    server.put("configmaps/dependent", json!({"ownerReferences": [owner]}));
+    let set = started(
+        &server,
+        "garbagecollector,namespace,pvc-protection,serviceaccount",
+    )
+    .await;
+    let watches = ["namespaces", "configmaps", "secrets"].map(|plural| server.watches(plural));
+    assert_eq!(watches, [1; 3]);
+    server.delete("namespaces/owner", "Background");
+    sleep(LONG).await;
+    assert_eq!(server.get("configmaps/dependent"), None, "{:?}", server.log());
+    set.shut_down().await.expect("nothing is under way");
 }

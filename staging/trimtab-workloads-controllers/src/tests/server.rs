@@ -29,6 +29,8 @@ struct State {
     version: u64,
     objects: BTreeMap<Id, Value>,
     watchers: Vec<(String, mpsc::UnboundedSender<Bytes>)>,
+    /// All that ever changed: at which version, the kind, and what watches say of it.
+    changes: Vec<(u64, String, Bytes)>,
     /// Writes other than the test's own and other than events, with the answer's code.
     log: Vec<String>,
     faults: Faults,
@@ -131,6 +133,14 @@ impl Server {
             .collect()
     }
 
+    /// How many watches of a kind are open.
+    pub(super) fn watches(&self, plural: &str) -> usize {
+        let state = self.0.lock();
+        let open =
+            |(of, sender): &&(String, mpsc::UnboundedSender<Bytes>)| of == plural && !sender.is_closed();
+        state.watchers.iter().filter(open).count()
+    }
+
     pub(super) fn log(&self) -> Vec<String> {
         self.0.lock().log.clone()
     }
@@ -164,7 +174,7 @@ impl State {
         } else {
             match head.method {
                 Method::GET if query.contains("sendInitialEvents") => Err((400, "BadRequest", String::new())),
-                Method::GET if query.contains("watch=true") => return self.watch(&id.0),
+                Method::GET if query.contains("watch=true") => return self.watch(&id.0, query),
                 Method::GET if id.2.is_empty() => Ok(self.list(&id)),
                 Method::GET => self.objects.get(&id).cloned().ok_or_else(|| missing(&id)),
                 Method::PATCH => self.change(&id, &body, |new| merge(new, &body)),
@@ -244,11 +254,17 @@ impl State {
         json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items})
     }
 
-    /// A watch that begins with all there is: more than is asked for, and no harm.
-    fn watch(&mut self, plural: &str) -> Answer {
+    fn watch(&mut self, plural: &str, query: &str) -> Answer {
+        let mut parameters = query.split('&');
+        let since = parameters.find_map(|one| one.strip_prefix("resourceVersion=")?.parse().ok());
+        let since: u64 = since.unwrap_or_default();
         let (sender, receiver) = mpsc::unbounded_channel();
-        for (_, object) in self.objects.iter().filter(|(id, _)| id.0 == plural) {
-            let _open = sender.send(line("MODIFIED", object));
+        for (_, _, line) in self
+            .changes
+            .iter()
+            .filter(|(at, of, _)| *at > since && of == plural)
+        {
+            let _open = sender.send(line.clone());
         }
         self.watchers.push((plural.to_owned(), sender));
         let frames = futures::stream::unfold(receiver, |mut receiver| async move {
@@ -299,6 +315,7 @@ impl State {
             self.objects.insert(id.clone(), new.clone());
         }
         let line = line(verb, &new);
+        self.changes.push((self.version, id.0.clone(), line.clone()));
         self.watchers
             .retain(|(plural, watcher)| *plural != id.0 || watcher.send(line.clone()).is_ok());
         Ok(new)
