@@ -6,6 +6,7 @@ mod eviction;
 mod zones;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -51,7 +52,7 @@ pub(crate) fn describe(manager: &Manager, options: &crate::Options) -> Result<()
         .controller::<Node, _>(Nodes {
             clock: options.clock,
             grace: options.node_monitor_grace,
-            heard: Mutex::default(),
+            known: Mutex::default(),
             zones: Zones::default(),
         })
         .named(NAME)
@@ -68,9 +69,16 @@ struct Nodes {
     clock: Clock,
     /// How long a node may be silent.
     grace: Duration,
-    /// What each node said last, and when that was heard: by this clock, since theirs may differ.
-    heard: Mutex<HashMap<String, (String, Timestamp)>>,
+    known: Mutex<HashMap<String, Known>>,
     zones: Zones,
+}
+
+/// What is remembered of a node.
+struct Known {
+    uid: Option<String>,
+    /// What it said last, and when that was heard: by this clock, since its own may differ.
+    said: String,
+    since: Timestamp,
 }
 
 impl Reconcile<Node> for Nodes {
@@ -86,8 +94,14 @@ impl Reconcile<Node> for Nodes {
         };
         self.zones.begin(decoded);
         let Some(node) = turn.latest() else {
-            self.heard.lock().remove(&name);
+            let known = self.known.lock().remove(&name);
             self.zones.forget(&name);
+            if let Some(known) = known {
+                let message = format!("Node {name} event: Removing Node {name} from Controller");
+                let mut gone = Node::default();
+                (gone.metadata.name, gone.metadata.uid) = (Some(name), known.uid);
+                turn.event_on(&gone, Note::normal("RemovingNode", "Monitor", message));
+            }
             return Ok(Next::Done);
         };
         let now = self.clock.now();
@@ -95,7 +109,11 @@ impl Reconcile<Node> for Nodes {
             namespace: LEASES.to_owned(),
             name: name.clone(),
         });
-        let since = self.heard_since(&node, lease.as_ref(), now);
+        let (since, is_first) = self.heard_since(&node, lease.as_ref(), now);
+        if is_first {
+            let message = format!("Node {name} event: Registered Node {name} in Controller");
+            turn.event(Note::normal("RegisteredNode", "Monitor", message));
+        }
         let heard = match later(since, self.grace) <= now {
             true => Heard::Nothing,
             false => Heard::Lately,
@@ -125,8 +143,8 @@ impl Reconcile<Node> for Nodes {
 }
 
 impl Nodes {
-    /// Since when the node has said nothing new.
-    fn heard_since(&self, node: &Node, lease: Option<&Cached<Lease>>, now: Timestamp) -> Timestamp {
+    /// Since when the node has said nothing new, and whether this is the first that is heard of it.
+    fn heard_since(&self, node: &Node, lease: Option<&Cached<Lease>>, now: Timestamp) -> (Timestamp, bool) {
         let renewed = lease.and_then(|lease| lease.text(["spec", "renewTime"]));
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let mut beats = conditions
@@ -135,13 +153,23 @@ impl Nodes {
             .filter(|condition| condition.type_ == "Ready");
         let beat = beats.next().and_then(|ready| ready.last_heartbeat_time.clone());
         let said = format!("{} {:?}", renewed.unwrap_or_default(), beat);
-        let mut heard = self.heard.lock();
-        let entry = heard.entry(node.metadata.name.clone().unwrap_or_default());
-        let entry = entry.or_insert_with(|| (said.clone(), now));
-        if entry.0 != said {
-            *entry = (said, now);
+        let uid = node.metadata.uid.clone();
+        let mut known = self.known.lock();
+        match known.entry(node.metadata.name.clone().unwrap_or_default()) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                if known.said != said {
+                    (known.said, known.since) = (said, now);
+                }
+                known.uid = uid;
+                (known.since, false)
+            }
+            Entry::Vacant(unknown) => {
+                let since = now;
+                unknown.insert(Known { uid, said, since });
+                (since, true)
+            }
         }
-        entry.1
     }
 
     /// Says of the pods of a node that is not ready that they are not, either.

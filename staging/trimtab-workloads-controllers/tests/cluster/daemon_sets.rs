@@ -65,6 +65,12 @@ async fn every_node_that_fits_has_its_pod() {
         .await
         .expect("it is deleted");
     cluster.until_all::<Pod>(|pods| pods.len() == 2).await;
+    let events = cluster.events("c").await;
+    let expected = [
+        "node-controller: RegisteredNode Node c event: Registered Node c in Controller",
+        "node-controller: RemovingNode Node c event: Removing Node c from Controller",
+    ];
+    assert_eq!(events, expected);
     cluster.end().await;
 }
 
