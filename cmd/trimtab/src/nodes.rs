@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trimtab::client::cache::InformerFactory;
 use trimtab::controller::process;
 use trimtab_workloads::nodes::{Options, Stages};
 
@@ -74,15 +74,15 @@ pub(crate) async fn add(options: &AddedNodes) -> Outcome {
 
 /// Nodes, and the storage class of what runs on them: its volumes are simulated as well.
 pub(crate) fn start(
-    client: Client,
+    cluster: impl Into<InformerFactory>,
     simulation: Options,
     stop: &CancellationToken,
     running: &mut JoinSet<Outcome>,
 ) {
-    let token = stop.clone();
+    let (informers, token) = (cluster.into(), stop.clone());
     running.spawn(async move {
-        trimtab_workloads::install_storage_class(&client).await?;
-        Ok(trimtab_workloads::nodes::simulate(client, simulation, token).await?)
+        trimtab_workloads::install_storage_class(informers.client()).await?;
+        Ok(trimtab_workloads::nodes::simulate(informers, simulation, token).await?)
     });
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trimtab::client::cache::InformerFactory;
 use trimtab_apiserver::aggregation::AggregatorOptions;
 use trimtab_apiserver::options::ServerOptions;
 use trimtab_apiserver::{ApiServer, cli};
@@ -37,17 +38,15 @@ pub(crate) async fn run(
     );
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
-    let started = start_controllers(&server, &stop, &mut running).await;
+    // All parts talk to the server inside the process, as its administrator, without a socket, and watch each kind once.
+    let informers = InformerFactory::new(Client::new(server.service(), "default"));
+    let started = start_controllers(&server, &informers, &stop, &mut running).await;
     if let Some(simulation) = simulation {
         println!("nodes         {}", node_options.text());
-        let client = Client::new(server.service(), "default");
-        nodes::start(client, simulation, &stop, &mut running);
+        nodes::start(informers.clone(), simulation, &stop, &mut running);
     }
     let started = match (started, node_options.dns) {
-        (Ok(()), Some(address)) => {
-            let client = Client::new(server.service(), "default");
-            start_dns(client, address, &stop, &mut running).await
-        }
+        (Ok(()), Some(address)) => start_dns(informers, address, &stop, &mut running).await,
         (started, _) => started,
     };
     let outcome = match started {
@@ -64,20 +63,20 @@ pub(crate) async fn run(
     outcome.and(stopped)
 }
 
-/// Controllers talk to the server inside the process, as its administrator, without a socket.
 async fn start_controllers(
     server: &ApiServer,
+    informers: &InformerFactory,
     stop: &CancellationToken,
     running: &mut JoinSet<Outcome>,
 ) -> Outcome {
-    let client = Client::new(server.service(), "default");
     let mut options = Options::default();
     options.namespace_delay = Duration::ZERO; // there is one server, which lets nothing more in
     options.root_ca = Some(server.certificate_authority().to_owned());
-    let (built_in, token) = (client.clone(), stop.clone());
+    let (built_in, token) = (informers.clone(), stop.clone());
     running.spawn(async move { Ok(trimtab_workloads::run(built_in, options, token).await?) });
     println!("controllers   {}", trimtab_workloads::known().join(", "));
 
+    let client = informers.client().clone();
     sample_controller::install(&client).await?;
     println!("sample        websites.samples.example.com, and its controller");
     let (sample, token) = (client.clone(), stop.clone());
@@ -93,12 +92,12 @@ async fn start_controllers(
 
 /// The names of the cluster.
 pub(crate) async fn start_dns(
-    client: Client,
+    cluster: impl Into<InformerFactory>,
     address: SocketAddr,
     stop: &CancellationToken,
     running: &mut JoinSet<Outcome>,
 ) -> Outcome {
-    let dns = ClusterDns::start(client, "cluster.local", address).await?;
+    let dns = ClusterDns::start(cluster, "cluster.local", address).await?;
     let address = dns.address();
     println!(
         "DNS           dig @{} -p {} kubernetes.default.svc.cluster.local",

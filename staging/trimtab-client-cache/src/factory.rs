@@ -51,6 +51,18 @@ impl InformerFactory {
         &self.client
     }
 
+    /// Shares all that runs; what is started by this one watches through that client, which must be of the same server.
+    #[must_use]
+    pub fn through(self, client: Client) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Shares all that runs; what is started by this one watches by these rules.
+    #[must_use]
+    pub fn watching(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
     /// The informer on these objects, started if nobody has one. It runs until its last user drops it. A kind that the
     /// server does not have yet is waited for.
     ///
@@ -144,6 +156,13 @@ impl InformerFactory {
         let mut statuses: Vec<_> = running.iter().map(|core| core.status()).collect();
         statuses.sort_by(|a, b| a.kind.cmp(&b.kind));
         statuses
+    }
+}
+
+/// Informers of its own, so that what takes a factory takes a client as well.
+impl From<Client> for InformerFactory {
+    fn from(client: Client) -> Self {
+        Self::new(client)
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use kube::Client;
 use trimtab_client_cache::informer::{InformerFactory, Selection};
-use trimtab_client_cache::reflector;
 
 /// One of a manager's clusters. Clones are the same one. Made by [`Manager::cluster`](crate::Manager::cluster); a manager
 /// has one from the beginning, its own.
@@ -19,15 +18,10 @@ struct Inner {
 }
 
 impl Cluster {
-    pub(crate) fn new(
-        name: impl Into<String>,
-        client: Client,
-        selection: Selection,
-        watching: &reflector::Config,
-    ) -> Self {
+    pub(crate) fn new(name: impl Into<String>, factory: InformerFactory, selection: Selection) -> Self {
         Self(Arc::new(Inner {
             name: name.into(),
-            factory: InformerFactory::with_config(client, watching.clone()),
+            factory,
             selection,
         }))
     }

@@ -9,6 +9,7 @@ use kube::Client;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trimtab_client_cache::informer::InformerFactory;
 use trimtab_controller_runtime::Manager;
 
 use crate::Options;
@@ -212,17 +213,23 @@ pub(crate) fn essential() -> Vec<String> {
     names.map(|(name, ..)| (*name).to_owned()).collect()
 }
 
-/// Runs the controllers until `stop` is cancelled. The server may come up a little later than this.
+/// Runs the controllers until `stop` is cancelled, on the cluster of a client, or of an [`InformerFactory`] with which they share
+/// watches and caches. The server may come up a little later than this.
 ///
 /// # Errors
 /// See [`SetError`].
-pub async fn run(client: Client, options: Options, stop: CancellationToken) -> Result<(), SetError> {
+pub async fn run(
+    cluster: impl Into<InformerFactory>,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<(), SetError> {
     check(&options)?;
-    let Some(reached) = stop.run_until_cancelled(reach(&client)).await else {
+    let informers = cluster.into();
+    let Some(reached) = stop.run_until_cancelled(reach(informers.client())).await else {
         return Ok(());
     };
     reached?;
-    let mut set = ControllerSet::start(client, options)?;
+    let mut set = ControllerSet::start(informers, options)?;
     let ended = async {
         set.synced().await;
         tracing::info!(controllers = ?set.names, "synced");
@@ -237,15 +244,18 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> R
 // === impl ControllerSet ===
 
 impl ControllerSet {
-    /// Starts the controllers that the options choose, on one set of informers.
+    /// Starts the controllers that the options choose, on one set of informers: that which is given instead of a client, or
+    /// their own.
     ///
     /// # Errors
     /// [`SetError::Unknown`].
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(client: Client, options: Options) -> Result<Self, SetError> {
+    pub fn start(cluster: impl Into<InformerFactory>, options: Options) -> Result<Self, SetError> {
         check(&options)?;
+        let informers = cluster.into();
+        let client = informers.client().clone();
         let mut set = Self {
             names: Vec::new(),
             tasks: JoinSet::new(),
@@ -253,7 +263,7 @@ impl ControllerSet {
             stop: CancellationToken::new(),
             drain: options.drain,
         };
-        let manager = Manager::new(client.clone())
+        let manager = Manager::new(informers)
             .name(MANAGER)
             .grace(options.drain)
             .watching(options.watching.clone())

@@ -62,29 +62,35 @@ pub struct SimulatedNodes {
 ///
 /// # Errors
 /// See [`NodesError`].
-pub async fn simulate(client: Client, options: Options, stop: CancellationToken) -> Result<(), NodesError> {
-    SimulatedNodes::start(client, options)?.run(stop).await
+pub async fn simulate(
+    cluster: impl Into<InformerFactory>,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<(), NodesError> {
+    SimulatedNodes::start(cluster, options)?.run(stop).await
 }
 
 // === impl SimulatedNodes ===
 
 impl SimulatedNodes {
-    /// Starts to simulate nodes on the cluster of `client`.
+    /// Starts to simulate nodes on a cluster: that of a client, or of an [`InformerFactory`], whose watches and caches are
+    /// shared then with whoever has them.
     ///
     /// # Errors
     /// [`NodesError::TooMany`].
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(client: Client, options: Options) -> Result<Self, NodesError> {
+    pub fn start(cluster: impl Into<InformerFactory>, options: Options) -> Result<Self, NodesError> {
         if options.nodes > fleet::MOST {
             return Err(NodesError::TooMany(options.nodes));
         }
         let clock = Clock::driven(options.clock.now());
         let options = Arc::new(options);
+        let informers = cluster.into();
         let context = Context {
-            informers: InformerFactory::with_config(client.clone(), options.watching.clone()),
-            client,
+            client: informers.client().clone(),
+            informers: informers.watching(options.watching.clone()),
             options: options.clone(),
             clock,
         };

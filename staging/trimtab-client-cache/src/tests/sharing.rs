@@ -168,7 +168,8 @@ async fn equal_selections_share_one_watch() {
     server.put("a", &[("team", "a")]);
     let factory = InformerFactory::new(server.client());
     let first = factory.informer::<ConfigMap>(Selection::all());
-    let again = factory.clone().informer::<ConfigMap>(Selection::default());
+    let part = factory.clone().through(server.client()).watching(paged());
+    let again = part.informer::<ConfigMap>(Selection::default());
     let labels = factory.informer::<ConfigMap>(Selection::all().labels("team=a"));
     let fields = factory.informer::<ConfigMap>(Selection::all().fields("metadata.name=a"));
     let namespace = factory.informer::<ConfigMap>(Selection::in_namespace("default"));

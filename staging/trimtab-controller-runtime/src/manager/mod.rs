@@ -44,6 +44,7 @@ pub struct Manager {
     name: String,
     selection: Selection,
     watching: reflector::Config,
+    shared: InformerFactory,
     own: OnceLock<Cluster>,
     grace: Duration,
     sync_within: Option<Duration>,
@@ -79,11 +80,14 @@ struct Waiting {
 impl Manager {
     /// A manager without controllers. Its name is that of the program until [`Manager::name`] says otherwise.
     ///
-    /// All requests go through the client and are counted; what the server warns of is logged, once.
-    pub fn new(client: Client) -> Self {
-        let metrics = Arc::new(Metrics::new());
+    /// It is given a client, or an [`InformerFactory`] whose watches and caches it shares with whoever has them. All requests
+    /// go through the client and are counted; what the server warns of is logged, once.
+    pub fn new(cluster: impl Into<InformerFactory>) -> Self {
+        let (metrics, shared) = (Arc::new(Metrics::new()), cluster.into());
+        let client = metrics.observe(shared.client().clone());
         Self {
-            client: metrics.observe(client),
+            shared: shared.through(client.clone()),
+            client,
             name: program(),
             selection: Selection::all(),
             watching: reflector::Config::default(),
@@ -224,7 +228,8 @@ impl Manager {
         }
         let mut waiting = self.before_the_run("cluster", &name)?;
         let client = self.metrics.observe(client);
-        let cluster = Cluster::new(name, client, self.selection.clone(), &self.watching);
+        let informers = InformerFactory::with_config(client, self.watching.clone());
+        let cluster = Cluster::new(name, informers, self.selection.clone());
         waiting.clusters.push(cluster.clone());
         Ok(cluster)
     }
@@ -268,8 +273,9 @@ impl Manager {
     }
 
     fn own(&self) -> &Cluster {
+        let informers = || self.shared.clone().watching(self.watching.clone());
         self.own
-            .get_or_init(|| Cluster::new("", self.client.clone(), self.selection.clone(), &self.watching))
+            .get_or_init(|| Cluster::new("", informers(), self.selection.clone()))
     }
 
     /// Whether the caches of all controllers are filled and the manager is not stopping.

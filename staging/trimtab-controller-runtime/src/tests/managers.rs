@@ -19,7 +19,7 @@ use super::widgets::{Widget, Widgets, manager, run, wish};
 use crate::rbac::Rule;
 use crate::serving::Router;
 use crate::source::{Source, Watch};
-use crate::{Error, Part};
+use crate::{Error, Manager, Part};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -258,7 +258,7 @@ async fn a_part_brings_checks_figures_and_rules() {
 }
 
 /// Who asks the manager for an informer shares the watches and caches of its controllers, also of kinds without namespaces,
-/// to which a manager's namespace means nothing.
+/// to which a manager's namespace means nothing. So does a manager that is given them.
 #[tokio::test(start_paused = true)]
 async fn the_informers_of_a_manager_are_those_of_its_controllers() {
     let server = Server::default();
@@ -267,7 +267,9 @@ async fn the_informers_of_a_manager_are_those_of_its_controllers() {
     let manager = manager(&server).selecting(kept.clone());
     let informers = manager.informers().clone();
     let widgets = informers.informer::<Widget>(kept.clone());
-    let nodes = informers.informer::<Node>(kept.without_filters());
+    let nodes = informers.informer::<Node>(kept.clone().without_filters());
+    let other = Manager::new(informers.clone()).selecting(kept.clone());
+    let shared = other.informers().informer::<Widget>(kept);
     let builder = manager.controller(Widgets::of(&server));
     let builder = builder.source(Source::watch(Watch::<Node>::new(), |_| Vec::new()));
     builder.start().expect("a good description");
@@ -276,6 +278,7 @@ async fn the_informers_of_a_manager_are_those_of_its_controllers() {
         manager.ready().await;
         let handlers = |status: InformerStatus| (status.synced, status.handlers.len());
         assert_eq!(handlers(widgets.status()), (true, 1));
+        assert_eq!(handlers(shared.status()), (true, 1));
         assert_eq!(handlers(nodes.status()), (true, 1));
         assert_eq!(informers.status().len(), 2);
         stop.cancel();

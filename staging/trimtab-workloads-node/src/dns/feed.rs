@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Client;
 use parking_lot::RwLock;
 use trimtab_client_cache::Delta;
 use trimtab_client_cache::informer::{InformerFactory, Registration, Selection};
@@ -20,8 +19,7 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Has the records follow the cluster.
-    pub(crate) fn start(client: Client, records: &Arc<RwLock<Records>>) -> Self {
-        let informers = InformerFactory::new(client);
+    pub(crate) fn start(informers: &InformerFactory, records: &Arc<RwLock<Records>>) -> Self {
         let selection = || Selection::all().without_bookkeeping();
         let kept = records.clone();
         let services = informers

@@ -13,10 +13,10 @@ use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use kube::Client;
 use parking_lot::RwLock;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
+use trimtab_client_cache::informer::InformerFactory;
 
 use super::feed::Feed;
 use super::records::{Answer, Data, Kind, Records, TTL};
@@ -62,12 +62,17 @@ impl std::fmt::Debug for ClusterDns {
 }
 
 impl ClusterDns {
-    /// Serves the names of the cluster of `client` below `domain`, which is `cluster.local` in most clusters, by UDP and TCP.
-    /// Port 0 picks a free one. Who asks before [`ClusterDns::synced`] may be told that there is nothing.
+    /// Serves the names of a cluster below `domain`, which is `cluster.local` in most clusters, by UDP and TCP. The cluster is
+    /// that of a client, or of an [`InformerFactory`], whose watches and caches are shared then. Port 0 picks a free one. Who
+    /// asks before [`ClusterDns::synced`] may be told that there is nothing.
     ///
     /// # Errors
     /// [`DnsError::Listen`].
-    pub async fn start(client: Client, domain: &str, address: SocketAddr) -> Result<Self, DnsError> {
+    pub async fn start(
+        cluster: impl Into<InformerFactory>,
+        domain: &str,
+        address: SocketAddr,
+    ) -> Result<Self, DnsError> {
         let (socket, listener) = listen(address)
             .await
             .map_err(|why| DnsError::Listen { address, why })?;
@@ -75,7 +80,7 @@ impl ClusterDns {
             .local_addr()
             .map_err(|why| DnsError::Listen { address, why })?;
         let records = Arc::new(RwLock::new(Records::new(domain)));
-        let feed = Feed::start(client, &records);
+        let feed = Feed::start(&cluster.into(), &records);
         let mut server = Server::new(Handler { records });
         server.register_socket(socket);
         server.register_listener(listener, SILENCE, WAITING);
