@@ -124,7 +124,7 @@ impl Selection {
     }
 
     /// Whether who watches this has all metadata of `other`: of the same objects at least all that is kept there, as the
-    /// server sent it.
+    /// server sent it, also of those that are not of their type, which the typed form skips.
     pub(crate) fn has_metadata_of(&self, other: &Self) -> bool {
         let of_same_objects = (&self.namespaces, &self.labels, &self.fields, &self.shard)
             == (&other.namespaces, &other.labels, &other.fields, &other.shard);
@@ -134,6 +134,7 @@ impl Selection {
             !of_metadata || dropped.any(|dropped| path.starts_with(dropped))
         };
         of_same_objects
+            && self.projection.form != Form::Typed
             && self.projection.transform == other.projection.transform
             && self.projection.dropped.iter().all(is_left_out)
     }

@@ -16,7 +16,7 @@ use crate::informer::{Change, Handling, InformerFactory, Selection};
 use crate::predicate;
 use crate::reflector::Config;
 use crate::store::WaitError;
-use crate::{Cached, Delta};
+use crate::{Cached, Delta, Form};
 
 #[tokio::test(start_paused = true)]
 async fn who_joins_late_is_told_all_that_is_there_then_what_changes() {
@@ -322,6 +322,8 @@ async fn metadata_costs_no_second_watch_where_there_is_one() {
         (all().fields("metadata.name=a"), all(), false),
         (Selection::in_namespace("default"), all(), false),
         (all().transform("nothing", |_| ()), all(), false),
+        (all().form(Form::Compact { hot: 0 }), all(), true),
+        (all().form(Form::Typed), all(), false),
     ];
     let kind = ApiResource::erase::<ConfigMap>(&());
     for (running, asked, shares) in cases {
