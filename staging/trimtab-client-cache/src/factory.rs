@@ -51,6 +51,11 @@ impl InformerFactory {
         &self.client
     }
 
+    /// How what this one starts lists and watches.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Shares all that runs; what is started by this one watches through that client, which must be of the same server.
     #[must_use]
     pub fn through(self, client: Client) -> Self {

@@ -98,7 +98,7 @@ impl Endpoints {
             .unwrap_or(is_local)
             .then(|| page(&manager.introspection));
         let shows_page = page.is_some();
-        let access = self.authorized.then(|| Access::new(manager.client.clone()));
+        let access = self.authorized.then(|| Access::new(manager.client().clone()));
         let guarded = |route: Route| match &access {
             Some(access) => route.only_with(access.clone()),
             None => route,

@@ -8,8 +8,8 @@ mod run;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kube::Client;
@@ -40,12 +40,10 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// Runs controllers together: they share a client, caches, an event recorder and one life.
 pub struct Manager {
-    client: Client,
+    /// With the client, which counts requests.
+    informers: InformerFactory,
     name: String,
     selection: Selection,
-    watching: reflector::Config,
-    shared: InformerFactory,
-    own: OnceLock<Cluster>,
     grace: Duration,
     sync_within: Option<Duration>,
     waiting: Mutex<Parts>,
@@ -83,15 +81,12 @@ impl Manager {
     /// It is given a client, or an [`InformerFactory`] whose watches and caches it shares with whoever has them. All requests
     /// go through the client and are counted; what the server warns of is logged, once.
     pub fn new(cluster: impl Into<InformerFactory>) -> Self {
-        let (metrics, shared) = (Arc::new(Metrics::new()), cluster.into());
-        let client = metrics.observe(shared.client().clone());
+        let (metrics, informers) = (Arc::new(Metrics::new()), cluster.into());
+        let client = metrics.observe(informers.client().clone());
         Self {
-            shared: shared.through(client.clone()),
-            client,
+            informers: informers.through(client),
             name: program(),
             selection: Selection::all(),
-            watching: reflector::Config::default(),
-            own: OnceLock::new(),
             grace: GRACE,
             sync_within: None,
             waiting: Mutex::default(),
@@ -127,23 +122,18 @@ impl Manager {
 
     /// Which objects are watched of each kind that has namespaces, and what is kept of the objects of every kind, unless a
     /// [`Watch`](crate::source::Watch) says otherwise. Label and field selectors are for every kind that has namespaces. Set it
-    /// before controllers and clusters are added, and before anyone asks for the [`Manager::informers`].
+    /// before controllers and clusters are added.
     #[must_use]
     pub fn selecting(self, selection: Selection) -> Self {
-        Self {
-            selection,
-            own: OnceLock::new(),
-            ..self
-        }
+        Self { selection, ..self }
     }
 
-    /// How informers list and watch. Set it before clusters are added, and before anyone asks for the
-    /// [`Manager::informers`].
+    /// How informers list and watch. The default is as those that the manager was given. Set it before clusters are added, and
+    /// before anyone asks for the [`Manager::informers`].
     #[must_use]
     pub fn watching(self, watching: reflector::Config) -> Self {
         Self {
-            watching,
-            own: OnceLock::new(),
+            informers: self.informers.watching(watching),
             ..self
         }
     }
@@ -228,7 +218,7 @@ impl Manager {
         }
         let mut waiting = self.before_the_run("cluster", &name)?;
         let client = self.metrics.observe(client);
-        let informers = InformerFactory::with_config(client, self.watching.clone());
+        let informers = InformerFactory::with_config(client, self.informers.config().clone());
         let cluster = Cluster::new(name, informers, self.selection.clone());
         waiting.clusters.push(cluster.clone());
         Ok(cluster)
@@ -263,19 +253,13 @@ impl Manager {
 
     /// The client, with its requests counted.
     pub fn client(&self) -> &Client {
-        &self.client
+        self.informers.client()
     }
 
     /// The informers on the manager's own cluster, which its controllers share with whoever asks: for the same type and
     /// selection there is one watch and one cache. They work before the manager runs, and without it.
     pub fn informers(&self) -> &InformerFactory {
-        self.own().informers()
-    }
-
-    fn own(&self) -> &Cluster {
-        let informers = || self.shared.clone().watching(self.watching.clone());
-        self.own
-            .get_or_init(|| Cluster::new("", informers(), self.selection.clone()))
+        &self.informers
     }
 
     /// Whether the caches of all controllers are filled and the manager is not stopping.

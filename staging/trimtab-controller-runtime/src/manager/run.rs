@@ -54,7 +54,7 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         Some(mut election) => {
             election.grace = manager.grace;
             let lease = election.name.clone();
-            let elector = Elector::new(manager.client.clone(), election).map_err(Error::other)?;
+            let elector = Elector::new(manager.client().clone(), election).map_err(Error::other)?;
             watch_leadership(manager, lease, &elector)?;
             Some(elector)
         }
@@ -64,7 +64,7 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
         Some(mut membership) => {
             membership.grace = manager.grace;
             let group = membership.group.clone();
-            let member = Member::new(manager.client.clone(), membership).map_err(Error::other)?;
+            let member = Member::new(manager.client().clone(), membership).map_err(Error::other)?;
             watch_membership(manager, group, member.shards())?;
             Some(member)
         }
@@ -91,10 +91,10 @@ pub(super) async fn run(manager: &Manager, stop: CancellationToken) -> Result<()
     servers.run_parts(parts.take(Stage::Server));
 
     let (recorder, writer) =
-        EventWriter::start(manager.client.clone(), &manager.name, instance(&manager.name));
+        EventWriter::start(manager.client().clone(), &manager.name, instance(&manager.name));
     let context = Context {
         manager: manager.name.clone(),
-        cluster: manager.own().clone(),
+        cluster: Cluster::new("", manager.informers.clone(), manager.selection.clone()),
         recorder,
         shards: member.as_ref().map(Member::shards),
         introspection: shown.then(|| manager.introspection.clone()),
