@@ -57,14 +57,15 @@ pub(crate) async fn add(options: &AddedNodes) -> Outcome {
     let client = process::connect(options.kubeconfig.as_deref()).await?;
     // A server that cannot be reached is told of now, rather than tried for ever.
     client.apiserver_version().await?;
+    let informers = InformerFactory::new(client);
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
     if let Some(address) = options.nodes.dns {
-        start_dns(client.clone(), address, &stop, &mut running).await?;
+        start_dns(informers.clone(), address, &stop, &mut running).await?;
     }
     if let Some(simulation) = simulation {
         println!("nodes         {}", options.nodes.text());
-        start(client, simulation, &stop, &mut running);
+        start(informers, simulation, &stop, &mut running);
     }
     println!("ready; Ctrl-C stops it");
     let outcome = until_stopped(&mut running).await;
@@ -74,12 +75,12 @@ pub(crate) async fn add(options: &AddedNodes) -> Outcome {
 
 /// Nodes, and the storage class of what runs on them: its volumes are simulated as well.
 pub(crate) fn start(
-    cluster: impl Into<InformerFactory>,
+    informers: InformerFactory,
     simulation: Options,
     stop: &CancellationToken,
     running: &mut JoinSet<Outcome>,
 ) {
-    let (informers, token) = (cluster.into(), stop.clone());
+    let token = stop.clone();
     running.spawn(async move {
         trimtab_workloads::install_storage_class(informers.client()).await?;
         Ok(trimtab_workloads::nodes::simulate(informers, simulation, token).await?)

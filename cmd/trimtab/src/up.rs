@@ -38,7 +38,8 @@ pub(crate) async fn run(
     );
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
-    // All parts talk to the server inside the process, as its administrator, without a socket, and watch each kind once.
+    // All parts talk to the server inside the process, as its administrator, without a socket; those of the cluster share
+    // their watches.
     let informers = InformerFactory::new(Client::new(server.service(), "default"));
     let started = start_controllers(&server, &informers, &stop, &mut running).await;
     if let Some(simulation) = simulation {
@@ -92,12 +93,12 @@ async fn start_controllers(
 
 /// The names of the cluster.
 pub(crate) async fn start_dns(
-    cluster: impl Into<InformerFactory>,
+    informers: InformerFactory,
     address: SocketAddr,
     stop: &CancellationToken,
     running: &mut JoinSet<Outcome>,
 ) -> Outcome {
-    let dns = ClusterDns::start(cluster, "cluster.local", address).await?;
+    let dns = ClusterDns::start(informers, "cluster.local", address).await?;
     let address = dns.address();
     println!(
         "DNS           dig @{} -p {} kubernetes.default.svc.cluster.local",

@@ -135,13 +135,7 @@ impl<K> Clone for Cached<K> {
 
 impl<K> fmt::Debug for Cached<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} at {}",
-            self.0.origin.common.kind,
-            self.key(),
-            self.resource_version()
-        )
+        self.any().fmt(f)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::core::ApiResource;
+use kube::core::{ApiResource, ObjectMeta};
 use tokio::sync::Notify;
 use trimtab_client_cache::Form;
 use trimtab_client_cache::cached::AnyObject;
@@ -131,9 +131,10 @@ fn tell(collector: &Collector, kind: &Arc<Kind>, change: Change, object: AnyObje
     if matches!(change, Change::Deleted { .. }) {
         return collector.change(|graph| graph.vanish(&object.uid()));
     }
-    let Ok(Some(Slim(metadata))) = object.read(["metadata"]) else {
+    let Ok(Some(slim)) = object.read::<Slim>(["metadata"]) else {
         return;
     };
+    let metadata = ObjectMeta::from(slim);
     let Some(uid) = metadata.uid.as_deref() else {
         return;
     };

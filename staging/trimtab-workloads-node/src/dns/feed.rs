@@ -6,9 +6,10 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::RwLock;
 use trimtab_client_cache::Delta;
-use trimtab_client_cache::informer::{InformerFactory, Registration, Selection};
+use trimtab_client_cache::informer::{InformerFactory, Registration};
 
 use super::records::Records;
+use crate::kubelet::runner::selection;
 
 /// The places at the informers; dropping them ends the changes.
 #[derive(Debug)]
@@ -20,7 +21,6 @@ pub(crate) struct Feed {
 impl Feed {
     /// Has the records follow the cluster.
     pub(crate) fn start(informers: &InformerFactory, records: &Arc<RwLock<Records>>) -> Self {
-        let selection = || Selection::all().without_bookkeeping();
         let kept = records.clone();
         let services = informers
             .informer::<Service>(selection())
