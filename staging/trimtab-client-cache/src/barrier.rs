@@ -11,7 +11,7 @@ use std::time::Duration;
 use kube::Resource;
 use trimtab_apimachinery_meta::ObjectKey;
 
-use crate::cached::Cached;
+use crate::cached::{Cached, Untyped};
 use crate::object::{key_of, version};
 use crate::store::{Store, WaitError};
 
@@ -36,8 +36,10 @@ trait Pending: Send + Sync {
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>>;
 }
 
-struct Wrote<K> {
-    store: Store<K>,
+struct Wrote {
+    store: Store<Untyped>,
+    /// Of what type the objects in the store are.
+    kind: TypeId,
     /// Where the object is, if that is known.
     namespace: Option<String>,
     version: String,
@@ -45,8 +47,8 @@ struct Wrote<K> {
     expected: Option<ObjectKey>,
 }
 
-struct Deleted<K> {
-    store: Store<K>,
+struct Deleted {
+    store: Store<Untyped>,
     key: ObjectKey,
     uid: String,
 }
@@ -61,24 +63,33 @@ impl WriteBarrier {
     /// it. An answer without resource version, as of a dry run, is not waited for.
     pub fn wrote<K: Resource + Send + Sync + 'static>(&mut self, store: &Store<K>, answer: &K) {
         let expected = store.shows(answer.meta()).then(|| key_of(answer));
-        self.note(store, version(answer), answer.meta().namespace.clone(), expected);
+        let namespace = answer.meta().namespace.clone();
+        self.note(
+            store.cast(),
+            TypeId::of::<K>(),
+            version(answer),
+            namespace,
+            expected,
+        );
     }
 
     /// Notes a write of which only the resource version is known.
     pub fn wrote_version<K: Send + Sync + 'static>(&mut self, store: &Store<K>, resource_version: &str) {
-        self.note(store, resource_version, None, None);
+        self.note(store.cast(), TypeId::of::<K>(), resource_version, None, None);
     }
 
-    fn note<K: Send + Sync + 'static>(
+    fn note(
         &mut self,
-        store: &Store<K>,
+        store: Store<Untyped>,
+        kind: TypeId,
         version: &str,
         namespace: Option<String>,
         expected: Option<ObjectKey>,
     ) {
         if trimtab_apimachinery_meta::resource_version::compare(version, version).is_ok() {
             self.pending.push_back(Box::new(Wrote {
-                store: store.clone(),
+                store,
+                kind,
                 namespace,
                 version: version.to_owned(),
                 expected,
@@ -98,7 +109,7 @@ impl WriteBarrier {
             write.forget(TypeId::of::<K>(), &key);
         }
         self.pending.push_back(Box::new(Deleted {
-            store: store.clone(),
+            store: store.cast(),
             key,
             uid: uid.into(),
         }));
@@ -155,7 +166,7 @@ impl fmt::Debug for WriteBarrier {
     }
 }
 
-impl<K: Send + Sync + 'static> Pending for Wrote<K> {
+impl Pending for Wrote {
     fn is_visible(&self) -> bool {
         self.store.has_reached(&self.version, self.namespace.as_deref())
     }
@@ -169,7 +180,7 @@ impl<K: Send + Sync + 'static> Pending for Wrote<K> {
     }
 
     fn forget(&mut self, kind: TypeId, key: &ObjectKey) {
-        if kind == TypeId::of::<K>() && self.expected.as_ref() == Some(key) {
+        if kind == self.kind && self.expected.as_ref() == Some(key) {
             self.expected = None;
         }
     }
@@ -183,13 +194,13 @@ impl<K: Send + Sync + 'static> Pending for Wrote<K> {
     }
 }
 
-impl<K> Deleted<K> {
-    fn is_going(&self, stored: Option<&Cached<K>>) -> bool {
+impl Deleted {
+    fn is_going(&self, stored: Option<&Cached<Untyped>>) -> bool {
         stored.is_none_or(|object| object.is_deleting() || object.uid() != self.uid)
     }
 }
 
-impl<K: Send + Sync + 'static> Pending for Deleted<K> {
+impl Pending for Deleted {
     fn is_visible(&self) -> bool {
         self.is_going(self.store.get(&self.key).as_ref())
     }
@@ -205,7 +216,7 @@ impl<K: Send + Sync + 'static> Pending for Deleted<K> {
     }
 
     fn visible(&self) -> futures::future::BoxFuture<'_, Result<(), WaitError>> {
-        let going = |stored: Option<&Cached<K>>| self.is_going(stored).then_some(());
+        let going = |stored: Option<&Cached<Untyped>>| self.is_going(stored).then_some(());
         Box::pin(self.store.wait_for(&self.key, going))
     }
 }

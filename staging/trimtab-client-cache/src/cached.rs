@@ -3,8 +3,10 @@
 //! By default objects stay encoded ([`Form::Compact`]): what identifies them is read where it lies, and the object as a
 //! value of its type is made when somebody asks for it.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -57,23 +59,30 @@ impl Default for Form {
 /// One state of an object, as the cache keeps it. Clones are pointers to the same.
 ///
 /// What identifies the object is at hand; the object itself is what [`Cached::decode`] gives.
-pub struct Cached<K>(Arc<Entry<K>>);
+pub struct Cached<K>(Arc<Entry>, PhantomData<fn() -> K>);
 
-struct Entry<K> {
+/// The type of objects where it makes no difference. What keeps objects and passes them on knows them as this, so that its
+/// code is there once, and not for each kind.
+pub(crate) enum Untyped {}
+
+struct Entry {
     key: Arc<ObjectKey>,
     document: Document,
-    decoded: Option<Arc<K>>,
+    decoded: Option<Decoded>,
     /// What was made of this state, of one type each.
     derived: Derived,
     /// No other state of any object of this origin has this number.
     number: u64,
-    origin: Arc<Origin<K>>,
+    origin: Arc<Origin>,
 }
 
+/// An object as a value of its type.
+type Decoded = Arc<dyn Any + Send + Sync>;
+
 /// What the objects of one cache have in common.
-struct Origin<K> {
+struct Origin {
     common: Common,
-    hot: Hot<K>,
+    hot: Hot,
 }
 
 /// Counts the objects that were found not to be of their type.
@@ -103,11 +112,15 @@ pub struct Undecodable {
 }
 
 /// Makes [`Cached`] objects of one cache. An informer has its own; this is for feeding a store from elsewhere.
-pub struct Codec<K> {
+pub struct Codec<K>(pub(crate) Maker, PhantomData<fn() -> K>);
+
+/// A codec of objects of whatever type.
+pub(crate) struct Maker {
     encoder: Encoder,
-    origin: Arc<Origin<K>>,
+    origin: Arc<Origin>,
     projection: Projection,
-    typed: bool,
+    /// How objects are decoded, if they are at once.
+    decode: Option<fn(Reader<'_>) -> Result<Decoded, serde_json::Error>>,
     next: u64,
     /// What the items of a list are, for types that must be told: a list says it once for all of its items.
     item_type: Option<TypeMeta>,
@@ -129,7 +142,7 @@ pub enum NoObject {
 
 impl<K> Clone for Cached<K> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), PhantomData)
     }
 }
 
@@ -140,6 +153,15 @@ impl<K> fmt::Debug for Cached<K> {
 }
 
 impl<K> Cached<K> {
+    fn new(entry: Entry) -> Self {
+        Self(Arc::new(entry), PhantomData)
+    }
+
+    /// The same state, as one of a `T`, which is looked at when it is decoded.
+    pub(crate) fn cast<T>(self) -> Cached<T> {
+        Cached(self.0, PhantomData)
+    }
+
     /// What the object has in common with all others, whatever its type.
     pub fn any(&self) -> AnyObject<'_> {
         let Entry {
@@ -219,7 +241,7 @@ impl<K> Cached<K> {
     /// Bytes that this state takes, without what it shares with others.
     pub fn size(&self) -> usize {
         let document = &self.0.document;
-        size_of::<Entry<K>>() + document.bytes.len() + size_of_val(&*document.shared)
+        size_of::<Entry>() + document.bytes.len() + size_of_val(&*document.shared)
     }
 
     /// Whether both are the same state of the same object in the same cache.
@@ -280,15 +302,11 @@ impl<K: Object> Cached<K> {
     /// [`Undecodable`]: it is not of the type. The error is logged and counted. Once the object has changed, it is tried
     /// again.
     pub fn decode(&self) -> Result<Arc<K>, Undecodable> {
-        if let Some(decoded) = &self.0.decoded {
-            return Ok(decoded.clone());
-        }
-        let (hot, number) = (&self.0.origin.hot, self.0.number);
-        if let Some(decoded) = hot.get(number) {
+        if let Some(decoded) = self.decoded() {
             return Ok(decoded);
         }
-        let decoded = self.decode_anew()?;
-        hot.put(number, &decoded);
+        let decoded = self.decode_from(self.reader())?;
+        self.0.origin.hot.put(self.0.number, decoded.clone());
         Ok(decoded)
     }
 
@@ -297,12 +315,7 @@ impl<K: Object> Cached<K> {
     /// # Errors
     /// As of [`Cached::decode`].
     pub fn decode_once(&self) -> Result<Arc<K>, Undecodable> {
-        let decoded = self
-            .0
-            .decoded
-            .clone()
-            .or_else(|| self.0.origin.hot.get(self.0.number));
-        decoded.map_or_else(|| self.decode_anew(), Ok)
+        self.decoded().map_or_else(|| self.decode_from(self.reader()), Ok)
     }
 
     /// The object without its managed fields, which are most of what there is to decode of a small object; with them in
@@ -311,25 +324,33 @@ impl<K: Object> Cached<K> {
     /// # Errors
     /// As of [`Cached::decode`].
     pub fn decode_unmanaged(&self) -> Result<Arc<K>, Undecodable> {
-        let decoded = self.0.decoded.clone();
+        let decoded = self.0.decoded.clone().and_then(of_type);
         decoded.map_or_else(|| self.decode_from(self.reader().unmanaged()), Ok)
     }
 
-    fn decode_anew(&self) -> Result<Arc<K>, Undecodable> {
-        self.decode_from(self.reader())
+    /// The object, if it is decoded already.
+    fn decoded(&self) -> Option<Arc<K>> {
+        let Entry {
+            decoded,
+            number,
+            origin,
+            ..
+        } = &*self.0;
+        let decoded = decoded.clone().or_else(|| origin.hot.get(*number));
+        decoded.and_then(of_type)
     }
 
     fn decode_from(&self, mut reader: Reader<'_>) -> Result<Arc<K>, Undecodable> {
         match K::deserialize(&mut reader) {
             Ok(object) => Ok(Arc::new(object)),
-            Err(why) => {
-                let undecodable = self.any().undecodable(&why);
-                tracing::warn!(kind = %undecodable.kind, key = %undecodable.key, resource_version = %undecodable.resource_version,
-                    error = %why, "an object cannot be decoded, until it changes");
-                Err(undecodable)
-            }
+            Err(why) => Err(self.any().reported(&why)),
         }
     }
+}
+
+/// All of one cache are of one type.
+fn of_type<K: Object>(decoded: Decoded) -> Option<Arc<K>> {
+    decoded.downcast().ok()
 }
 
 // === impl Codec ===
@@ -347,16 +368,60 @@ impl<K: Object> Codec<K> {
     }
 
     pub(crate) fn with_projection(kind: &K::DynamicType, projection: Projection) -> Self {
-        let encoder = Encoder::new(projection.drops());
-        let (hot, typed) = match projection.form {
-            Form::Compact { hot } => (hot, false),
-            Form::Typed => (0, true),
-        };
         let knows_its_type =
             std::any::TypeId::of::<K::DynamicType>() == std::any::TypeId::of::<()>() || K::metadata_api();
         let type_meta = TypeMeta {
             api_version: K::api_version(kind).into_owned(),
             kind: K::kind(kind).into_owned(),
+        };
+        fn decode<K: Object>(mut reader: Reader<'_>) -> Result<Decoded, serde_json::Error> {
+            Ok(Arc::new(K::deserialize(&mut reader)?))
+        }
+        let maker = Maker::new(type_meta, knows_its_type, projection, decode::<K>);
+        Self(maker, PhantomData)
+    }
+
+    /// The object that a JSON text says.
+    ///
+    /// # Errors
+    /// See [`NoObject`]. In the compact form nothing is undecodable yet: the type is looked at when somebody does.
+    pub fn encode_json(&mut self, text: &[u8]) -> Result<Cached<K>, NoObject> {
+        self.0.make(text, false).map(Cached::cast)
+    }
+
+    /// This object.
+    ///
+    /// # Errors
+    /// See [`NoObject`]: it cannot be written as JSON, or has no name.
+    pub fn encode_object(&mut self, object: &K) -> Result<Cached<K>, NoObject>
+    where
+        K: Serialize,
+    {
+        let text = serde_json::to_vec(object).map_err(|error| NoObject::Malformed(error.to_string()))?;
+        self.encode_json(&text)
+    }
+}
+
+impl<K> fmt::Debug for Codec<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codec")
+            .field("kind", &self.0.origin.common.kind)
+            .field("projection", &self.0.projection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Maker {
+    fn new(
+        type_meta: TypeMeta,
+        knows_its_type: bool,
+        projection: Projection,
+        decode: fn(Reader<'_>) -> Result<Decoded, serde_json::Error>,
+    ) -> Self {
+        let encoder = Encoder::new(projection.drops());
+        let (hot, decode) = match projection.form {
+            Form::Compact { hot } => (hot, None),
+            Form::Typed => (0, Some(decode)),
         };
         let origin = Origin {
             common: Common {
@@ -370,42 +435,18 @@ impl<K: Object> Codec<K> {
             encoder,
             origin: Arc::new(origin),
             projection,
-            typed,
+            decode,
             next: 0,
             item_type: (!knows_its_type).then_some(type_meta),
         }
-    }
-
-    /// The object that a JSON text says.
-    ///
-    /// # Errors
-    /// See [`NoObject`]. In the compact form nothing is undecodable yet: the type is looked at when somebody does.
-    pub fn encode_json(&mut self, text: &[u8]) -> Result<Cached<K>, NoObject> {
-        self.make(text, false)
-    }
-
-    /// This object.
-    ///
-    /// # Errors
-    /// See [`NoObject`]: it cannot be written as JSON, or has no name.
-    pub fn encode_object(&mut self, object: &K) -> Result<Cached<K>, NoObject>
-    where
-        K: Serialize,
-    {
-        let text = serde_json::to_vec(object).map_err(|error| NoObject::Malformed(error.to_string()))?;
-        self.make(&text, false)
     }
 
     pub(crate) fn undecodables(&self) -> Undecodables {
         self.origin.common.undecodable.clone()
     }
 
-    /// The object that an item of a list says, which may leave out what it is.
-    pub(crate) fn encode_item(&mut self, text: &[u8]) -> Result<Cached<K>, NoObject> {
-        self.make(text, true)
-    }
-
-    fn make(&mut self, text: &[u8], item: bool) -> Result<Cached<K>, NoObject> {
+    /// The object that a JSON text says; `item` if it is one of a list, which may leave out what it is.
+    pub(crate) fn make(&mut self, text: &[u8], item: bool) -> Result<Cached<Untyped>, NoObject> {
         let malformed = |error: serde_json::Error| NoObject::Malformed(error.to_string());
         let type_meta = self.item_type.as_ref().filter(|_| item);
         let (document, transformed) = match &self.projection.transform {
@@ -444,26 +485,20 @@ impl<K: Object> Codec<K> {
             number: self.next,
             origin: self.origin.clone(),
         };
+        let undecodable = |entry, why| NoObject::from(Cached::<Untyped>::new(entry).any().undecodable(&why));
         if transformed.is_err() {
-            let why = serde::de::Error::custom("its transform panicked");
-            return Err(Cached(Arc::new(entry)).any().undecodable(&why).into());
+            return Err(undecodable(
+                entry,
+                serde::de::Error::custom("its transform panicked"),
+            ));
         }
-        if self.typed {
-            match K::deserialize(&mut Reader::new(&entry.document, &self.origin.common.words)) {
-                Ok(object) => entry.decoded = Some(Arc::new(object)),
-                Err(why) => return Err(Cached(Arc::new(entry)).any().undecodable(&why).into()),
+        if let Some(decode) = self.decode {
+            match decode(Reader::new(&entry.document, &self.origin.common.words)) {
+                Ok(decoded) => entry.decoded = Some(decoded),
+                Err(why) => return Err(undecodable(entry, why)),
             }
         }
-        Ok(Cached(Arc::new(entry)))
-    }
-}
-
-impl<K> fmt::Debug for Codec<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Codec")
-            .field("kind", &self.origin.common.kind)
-            .field("projection", &self.projection)
-            .finish_non_exhaustive()
+        Ok(Cached::new(entry))
     }
 }
 
@@ -488,14 +523,14 @@ fn keep_identity(before: &serde_json::Value, after: &mut serde_json::Value) {
 
 /// The objects that were decoded last, as many as there are places. Each has one place where it can be, and who comes to
 /// be there takes it.
-struct Hot<K> {
+struct Hot {
     places: usize,
-    kept: OnceLock<Box<[Place<K>]>>,
+    kept: OnceLock<Box<[Place]>>,
 }
 
-type Place<K> = Mutex<Option<(u64, Arc<K>)>>;
+type Place = Mutex<Option<(u64, Decoded)>>;
 
-impl<K> Hot<K> {
+impl Hot {
     fn new(least: usize) -> Self {
         Self {
             places: if least == 0 { 0 } else { least.next_power_of_two() },
@@ -503,14 +538,14 @@ impl<K> Hot<K> {
         }
     }
 
-    fn place(&self, number: u64) -> Option<&Place<K>> {
+    fn place(&self, number: u64) -> Option<&Place> {
         let kept = self.kept.get()?;
         // Numbers are given in turn: as many states as there are places, made one after the other, all have their own.
         let at = usize::try_from(number).unwrap_or_default() & kept.len().checked_sub(1)?;
         kept.get(at)
     }
 
-    fn get(&self, number: u64) -> Option<Arc<K>> {
+    fn get(&self, number: u64) -> Option<Decoded> {
         let place = self.place(number)?.lock();
         place
             .as_ref()
@@ -518,11 +553,11 @@ impl<K> Hot<K> {
             .map(|(_, object)| object.clone())
     }
 
-    fn put(&self, number: u64, object: &Arc<K>) {
+    fn put(&self, number: u64, object: Decoded) {
         self.kept
             .get_or_init(|| (0..self.places).map(|_| Mutex::new(None)).collect());
         if let Some(place) = self.place(number) {
-            let before = place.lock().replace((number, object.clone()));
+            let before = place.lock().replace((number, object));
             drop(before);
         }
     }

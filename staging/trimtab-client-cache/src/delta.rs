@@ -49,6 +49,24 @@ impl<K> Delta<K> {
 }
 
 impl<K> Delta<K> {
+    /// The same change, as one of a `T`.
+    pub(crate) fn cast<T>(self) -> Delta<T> {
+        match self {
+            Self::Added { object, initial } => Delta::Added {
+                object: object.cast(),
+                initial,
+            },
+            Self::Updated { old, new } => Delta::Updated {
+                old: old.cast(),
+                new: new.cast(),
+            },
+            Self::Deleted { last, observed } => Delta::Deleted {
+                last: last.cast(),
+                observed,
+            },
+        }
+    }
+
     /// The key of the object.
     pub fn key(&self) -> &ObjectKey {
         self.object().key()

@@ -1,6 +1,6 @@
 //! The factory: the same running informer for all who watch the same objects in the same form.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -10,7 +10,6 @@ use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use parking_lot::Mutex;
 
 use crate::Object;
-use crate::informer::metadata::Running;
 use crate::informer::{Core, InformerStatus, MetadataInformer, SharedInformer};
 use crate::reflector::Config;
 use crate::selection::Selection;
@@ -20,7 +19,7 @@ use crate::selection::Selection;
 pub struct InformerFactory {
     client: Client,
     config: Config,
-    running: Arc<Mutex<HashMap<Identity, Weak<dyn Running>>>>,
+    running: Arc<Mutex<HashMap<Identity, Weak<Core>>>>,
 }
 
 /// What makes two informers the same.
@@ -121,9 +120,8 @@ impl InformerFactory {
         let found = fitting.min_by(|(one, _), (other, _)| one.cmp(other));
         let core = found.map_or_else(
             || {
-                self.informer_in::<Metadata>(&mut running, kind, selection)
-                    .core()
-                    .clone() as _
+                let informer = self.informer_in::<Metadata>(&mut running, kind, selection);
+                informer.core().clone()
             },
             |(_, core)| core,
         );
@@ -132,7 +130,7 @@ impl InformerFactory {
 
     fn informer_in<K: Object>(
         &self,
-        running: &mut HashMap<Identity, Weak<dyn Running>>,
+        running: &mut HashMap<Identity, Weak<Core>>,
         kind: &K::DynamicType,
         selection: Selection,
     ) -> SharedInformer<K> {
@@ -141,17 +139,12 @@ impl InformerFactory {
             path: K::url_path(kind, None),
             selection: selection.clone(),
         };
-        let known: Option<Arc<dyn Any + Send + Sync>> = running
-            .get(&identity)
-            .and_then(Weak::upgrade)
-            .map(|core| core as _);
-        if let Some(core) = known.and_then(|core| core.downcast::<Core<K>>().ok()) {
+        if let Some(core) = running.get(&identity).and_then(Weak::upgrade) {
             return SharedInformer::from_core(core);
         }
         running.retain(|_, core| core.strong_count() > 0);
         let informer = SharedInformer::start(self.client.clone(), kind, selection, &self.config);
-        let core: Arc<dyn Running> = informer.core().clone();
-        running.insert(identity, Arc::downgrade(&core));
+        running.insert(identity, Arc::downgrade(informer.core()));
         informer
     }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use trimtab_apimachinery_meta::ObjectKey;
 
 use crate::Object;
-use crate::cached::Cached;
+use crate::cached::{Cached, Untyped};
 
 /// The built-in index by namespace.
 pub const NAMESPACE: &str = "namespace";
@@ -16,16 +17,17 @@ pub const OWNER_UID: &str = "owner-uid";
 /// The index of [`Index::orphans`].
 pub const ORPHANS: &str = "orphans";
 
-type Values<K> = Arc<dyn Fn(&Cached<K>) -> Vec<String> + Send + Sync>;
+type Values = Arc<dyn Fn(&Cached<Untyped>) -> Vec<String> + Send + Sync>;
 
 /// A named function from an object to the values that it is found by: none, one or several.
 ///
 /// The function must be pure and must not panic.
 pub struct Index<K> {
     name: String,
-    values: Values<K>,
+    values: Values,
     /// Whether values are too dear to be asked for twice, because objects are decoded for them.
     dear: bool,
+    of: PhantomData<fn() -> K>,
 }
 
 /// Why an index cannot be added or used.
@@ -61,46 +63,70 @@ impl<K> Index<K> {
         name: impl Into<String>,
         values: impl Fn(&Cached<K>) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            name: name.into(),
-            values: Arc::new(values),
-            dear: false,
-        }
+        let values = move |object: &Cached<Untyped>| values(&object.clone().cast());
+        Index::of(name.into(), values).cast()
     }
 
     /// An index by a string in the objects, at a path as of [`Cached::text`], for example `["spec", "nodeName"]`.
     pub fn by_field<P: Into<String>>(name: impl Into<String>, path: impl IntoIterator<Item = P>) -> Self {
-        let path: Vec<String> = path.into_iter().map(Into::into).collect();
-        Self::by(name, move |object| {
-            let text = object.text(path.iter().map(String::as_str));
-            text.map(std::borrow::Cow::into_owned).into_iter().collect()
-        })
+        Index::of_field(name.into(), path.into_iter().map(Into::into).collect()).cast()
     }
 
     /// The index of what no controller has, by namespace: where those who adopt by labels look. Under the name [`ORPHANS`].
     pub fn orphans() -> Self {
-        Self::by(ORPHANS, |object| {
+        let values = |object: &Cached<Untyped>| {
             let orphan = object.belonging().controller.is_none();
             orphan
                 .then(|| object.namespace().to_owned())
                 .into_iter()
                 .collect()
+        };
+        Index::of(ORPHANS.to_owned(), values).cast()
+    }
+
+    pub(crate) fn cast<T>(self) -> Index<T> {
+        let Self {
+            name, values, dear, ..
+        } = self;
+        Index {
+            name,
+            values,
+            dear,
+            of: PhantomData,
+        }
+    }
+
+    /// The index's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Index<Untyped> {
+    fn of(name: String, values: impl Fn(&Cached<Untyped>) -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self {
+            name,
+            values: Arc::new(values),
+            dear: false,
+            of: PhantomData,
+        }
+    }
+
+    fn of_field(name: String, path: Vec<String>) -> Self {
+        Self::of(name, move |object| {
+            let text = object.text(path.iter().map(String::as_str));
+            text.map(std::borrow::Cow::into_owned).into_iter().collect()
         })
     }
 
     pub(crate) fn by_owner() -> Self {
-        Self::by(OWNER_UID, |object| {
+        Self::of(OWNER_UID.to_owned(), |object| {
             object
                 .owner_uids()
                 .into_iter()
                 .map(std::borrow::Cow::into_owned)
                 .collect()
         })
-    }
-
-    /// The index's name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 }
 
@@ -110,6 +136,7 @@ impl<K> Clone for Index<K> {
             name: self.name.clone(),
             values: self.values.clone(),
             dear: self.dear,
+            of: PhantomData,
         }
     }
 }
@@ -123,15 +150,16 @@ impl<K> fmt::Debug for Index<K> {
 }
 
 /// An index with what it holds: by value, the keys of the objects that have it. No value's set is empty.
-pub(crate) struct Filled<K> {
-    index: Index<K>,
+#[derive(Clone)]
+pub(crate) struct Filled {
+    index: Index<Untyped>,
     keys: HashMap<Arc<str>, BTreeSet<Arc<ObjectKey>>>,
     /// The values of each object, of a dear index.
     told: HashMap<Arc<ObjectKey>, Box<[Arc<str>]>>,
 }
 
-impl<K> Filled<K> {
-    pub(crate) fn new(index: Index<K>) -> Self {
+impl Filled {
+    pub(crate) fn new(index: Index<Untyped>) -> Self {
         Self {
             index,
             keys: HashMap::new(),
@@ -148,7 +176,12 @@ impl<K> Filled<K> {
     }
 
     /// Takes note that the object under `key` was `old` and is `new`.
-    pub(crate) fn change(&mut self, key: &Arc<ObjectKey>, old: Option<&Cached<K>>, new: Option<&Cached<K>>) {
+    pub(crate) fn change(
+        &mut self,
+        key: &Arc<ObjectKey>,
+        old: Option<&Cached<Untyped>>,
+        new: Option<&Cached<Untyped>>,
+    ) {
         let after: Vec<Arc<str>> = self.ask(new);
         let before = if self.index.dear {
             self.told.remove(key).unwrap_or_default().into_vec()
@@ -173,22 +206,12 @@ impl<K> Filled<K> {
         }
     }
 
-    fn ask(&self, object: Option<&Cached<K>>) -> Vec<Arc<str>> {
+    fn ask(&self, object: Option<&Cached<Untyped>>) -> Vec<Arc<str>> {
         let values = object.map(&*self.index.values).unwrap_or_default();
         let known = |value: String| match self.keys.get_key_value(&*value) {
             Some((known, _)) => known.clone(),
             None => Arc::from(value),
         };
         values.into_iter().map(known).collect()
-    }
-}
-
-impl<K> Clone for Filled<K> {
-    fn clone(&self) -> Self {
-        Self {
-            index: self.index.clone(),
-            keys: self.keys.clone(),
-            told: self.told.clone(),
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! is stored, then of every change after that, of each once.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::{FutureExt as _, Stream};
+use futures::Stream;
 use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,16 +20,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::cached::{Cached, Undecodables};
+use crate::cached::{Cached, Undecodables, Untyped};
 pub use crate::factory::InformerFactory;
 use crate::lister::Lister;
 use crate::mailbox::{Everything, Mailbox};
-use crate::reflector::{Config, Reflector, Sink, StatusHandle};
+use crate::reflector::{Config, Sink, StatusHandle, UntypedReflector};
 pub use crate::selection::Selection;
-use crate::store::{self, Replacement, Store, WaitError, Writer};
+use crate::store::{self, Replacement, Store, UntypedWriter, WaitError};
 use crate::{Delta, Object};
 
-pub(crate) mod metadata;
+mod metadata;
 mod status;
 
 pub use metadata::{Change, MetadataInformer, MetadataRegistration};
@@ -43,7 +44,8 @@ const SHORTEST_RESYNC: Duration = Duration::from_secs(1);
 /// A running informer. Clones share it; it stops when the last clone, registration and stream is dropped. Stores and
 /// listers do not keep it running: after it has stopped they show what was seen last.
 pub struct SharedInformer<K> {
-    core: Arc<Core<K>>,
+    core: Arc<Core>,
+    of: PhantomData<fn() -> K>,
 }
 
 /// How a handler is told. The default is without a name and without resyncs.
@@ -61,24 +63,26 @@ pub struct Handling {
 /// A handler's place at an informer. Dropping it leaves: the handler is told nothing more.
 #[must_use = "dropping the registration removes the handler"]
 pub struct Registration<K: Object> {
-    seat: Seat<K>,
-    task: Option<JoinHandle<()>>,
+    place: Place,
+    of: PhantomData<fn() -> K>,
 }
 
 /// The deltas of an informer as a stream. It does not end while the informer runs. Taking the next delta says that the
 /// one before has been handled.
 #[must_use = "streams do nothing unless polled"]
 pub struct Deltas<K: Object> {
-    seat: Seat<K>,
-    line: Line<K>,
+    seat: Seat,
+    line: Line,
+    of: PhantomData<fn() -> K>,
 }
 
 /// Says when a handler has seen the whole initial list (*Synced*). Clones say the same.
 #[derive(Clone, Debug)]
 pub struct Synced(watch::Receiver<bool>);
 
-pub(crate) struct Core<K> {
-    hub: Arc<Hub<K>>,
+/// An informer on objects of whatever type.
+pub(crate) struct Core {
+    hub: Arc<Hub>,
     kind: String,
     resource: String,
     metadata_only: bool,
@@ -89,33 +93,39 @@ pub(crate) struct Core<K> {
 }
 
 /// Where changes go: the store, then the handlers, under one lock.
-struct Hub<K> {
-    store: Store<K>,
+struct Hub {
+    store: Store<Untyped>,
     panics: AtomicU64,
     /// Lock order: this, then the store's, then a mailbox's.
-    inlet: Mutex<Inlet<K>>,
+    inlet: Mutex<Inlet>,
 }
 
-struct Inlet<K> {
+struct Inlet {
     /// One for each reflector.
-    writers: Vec<Writer<K>>,
-    handlers: Vec<Handler<K>>,
+    writers: Vec<UntypedWriter>,
+    handlers: Vec<Handler>,
 }
 
-struct Handler<K> {
+struct Handler {
     name: String,
-    mailbox: Arc<Mailbox<K>>,
+    mailbox: Arc<Mailbox>,
 }
 
-struct Seat<K: Object> {
-    mailbox: Arc<Mailbox<K>>,
-    core: Arc<Core<K>>,
+/// A handler's place, and the task that calls it.
+struct Place {
+    seat: Seat,
+    task: JoinHandle<()>,
+}
+
+struct Seat {
+    mailbox: Arc<Mailbox>,
+    core: Arc<Core>,
 }
 
 /// Where a handler's deltas come from. It does not keep the informer running.
-struct Line<K> {
-    mailbox: Arc<Mailbox<K>>,
-    hub: Arc<Hub<K>>,
+struct Line {
+    mailbox: Arc<Mailbox>,
+    hub: Arc<Hub>,
     resync: Option<Interval>,
 }
 
@@ -143,8 +153,15 @@ impl Handling {
 
 impl<K> Clone for SharedInformer<K> {
     fn clone(&self) -> Self {
+        Self::from_core(self.core.clone())
+    }
+}
+
+impl<K> SharedInformer<K> {
+    pub(crate) fn from_core(core: Arc<Core>) -> Self {
         Self {
-            core: self.core.clone(),
+            core,
+            of: PhantomData,
         }
     }
 }
@@ -163,56 +180,28 @@ impl<K: Object> SharedInformer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(client: Client, kind: &K::DynamicType, selection: Selection, config: &Config) -> Self {
-        let (store, writers) = store::store_in(store::Scope::of(&selection));
-        let reflectors = Reflector::of_each_namespace(&client, kind, &selection, config);
-        let hub = Arc::new(Hub {
-            store,
-            panics: AtomicU64::new(0),
-            inlet: Mutex::new(Inlet {
-                writers,
-                handlers: Vec::new(),
-            }),
-        });
-        let stop = CancellationToken::new();
-        let statuses = reflectors.iter().map(Reflector::status_handle).collect();
-        let undecodable = reflectors.first().map(Reflector::undecodable).unwrap_or_default();
-        for (part, reflector) in reflectors.into_iter().enumerate() {
-            let hub = hub.clone();
-            let (stopped, mut sink) = (stop.clone(), Feed { hub, part });
-            // Boxed, as all that is spawned for each kind: the runtime's code is there once then, not for each.
-            let reflects = async move {
-                stopped.run_until_cancelled(reflector.run(&mut sink)).await;
-            };
-            tokio::spawn(reflects.boxed());
-        }
-        Self {
-            core: Arc::new(Core {
-                hub,
-                kind: K::kind(kind).into_owned(),
-                resource: match &*K::group(kind) {
-                    "" => K::plural(kind).into_owned(),
-                    group => format!("{}.{group}", K::plural(kind)),
-                },
-                metadata_only: K::metadata_api(),
-                selection,
-                statuses,
-                undecodable,
-                _stop: stop.drop_guard(),
-            }),
-        }
+        let reflectors = UntypedReflector::of_each_namespace::<K>(&client, kind, &selection, config);
+        let resource = match &*K::group(kind) {
+            "" => K::plural(kind).into_owned(),
+            group => format!("{}.{group}", K::plural(kind)),
+        };
+        let core = Core::start(
+            reflectors,
+            K::kind(kind).into_owned(),
+            resource,
+            K::metadata_api(),
+            selection,
+        );
+        Self::from_core(core)
     }
 
-    pub(crate) fn from_core(core: Arc<Core<K>>) -> Self {
-        Self { core }
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core<K>> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
     /// The stored objects.
     pub fn store(&self) -> Store<K> {
-        self.core.hub.store.clone()
+        self.core.hub.store.cast()
     }
 
     /// The stored objects, by namespace and selector.
@@ -239,14 +228,101 @@ impl<K: Object> SharedInformer<K> {
     pub fn add_handler_with(
         &self,
         handling: Handling,
-        handler: impl FnMut(Delta<K>) + Send + 'static,
+        mut handler: impl FnMut(Delta<K>) + Send + 'static,
     ) -> Registration<K> {
-        self.handle(handling, Box::new(handler))
+        let told = move |delta: Delta<Untyped>| handler(delta.cast());
+        Registration {
+            place: self.core.handle(handling, Box::new(told)),
+            of: PhantomData,
+        }
     }
 
-    fn handle(&self, handling: Handling, mut handler: Box<dyn FnMut(Delta<K>) + Send>) -> Registration<K> {
-        let (name, kind) = (handling.name.clone(), self.core.kind.clone());
-        let Deltas { seat, mut line } = self.deltas_with(handling);
+    /// The deltas as a stream, beginning with all objects that are there.
+    pub fn deltas(&self) -> Deltas<K> {
+        Deltas::of(self.core.join(String::new(), None))
+    }
+
+    /// [`SharedInformer::deltas`], with a name or resyncs.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn deltas_with(&self, handling: Handling) -> Deltas<K> {
+        Deltas::of(self.core.join_with(handling))
+    }
+
+    /// Waits until the store has the first list.
+    ///
+    /// # Errors
+    /// [`WaitError::Stopped`]: the informer's runtime is shutting down.
+    pub async fn synced(&self) -> Result<(), WaitError> {
+        self.core.synced().await
+    }
+
+    /// What the informer is doing.
+    pub fn status(&self) -> InformerStatus {
+        self.core.status()
+    }
+
+    /// What tells of the reflectors even when the informer has stopped.
+    #[cfg(test)]
+    pub(crate) fn status_handles(&self) -> Vec<StatusHandle> {
+        self.core.statuses.clone()
+    }
+}
+
+// === impl Core ===
+
+impl Core {
+    fn start(
+        reflectors: Vec<UntypedReflector>,
+        kind: String,
+        resource: String,
+        metadata_only: bool,
+        selection: Selection,
+    ) -> Arc<Self> {
+        let (store, writers) = store::store_in(store::Scope::of(&selection));
+        let hub = Arc::new(Hub {
+            store,
+            panics: AtomicU64::new(0),
+            inlet: Mutex::new(Inlet {
+                writers,
+                handlers: Vec::new(),
+            }),
+        });
+        let stop = CancellationToken::new();
+        let statuses = reflectors.iter().map(UntypedReflector::status_handle).collect();
+        let first = reflectors.first();
+        let undecodable = first.map(UntypedReflector::undecodable).unwrap_or_default();
+        for (part, reflector) in reflectors.into_iter().enumerate() {
+            let hub = hub.clone();
+            let (stopped, mut sink) = (stop.clone(), Feed { hub, part });
+            tokio::spawn(async move {
+                stopped.run_until_cancelled(reflector.run(&mut sink)).await;
+            });
+        }
+        Arc::new(Self {
+            hub,
+            kind,
+            resource,
+            metadata_only,
+            selection,
+            statuses,
+            undecodable,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    async fn synced(&self) -> Result<(), WaitError> {
+        self.hub.store.synced().await
+    }
+
+    fn handle(
+        self: &Arc<Self>,
+        handling: Handling,
+        mut handler: Box<dyn FnMut(Delta<Untyped>) + Send>,
+    ) -> Place {
+        let (name, kind) = (handling.name.clone(), self.kind.clone());
+        let (seat, mut line) = self.join_with(handling);
         let handles = async move {
             let mut handled = 0_u32;
             while let Some(delta) = std::future::poll_fn(|cx| line.poll_next(cx)).await {
@@ -261,22 +337,13 @@ impl<K: Object> SharedInformer<K> {
                 }
             }
         };
-        Registration {
+        Place {
             seat,
-            task: Some(tokio::spawn(handles.boxed())),
+            task: tokio::spawn(handles),
         }
     }
 
-    /// The deltas as a stream, beginning with all objects that are there.
-    pub fn deltas(&self) -> Deltas<K> {
-        self.join(String::new(), None)
-    }
-
-    /// [`SharedInformer::deltas`], with a name or resyncs.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn deltas_with(&self, handling: Handling) -> Deltas<K> {
+    fn join_with(self: &Arc<Self>, handling: Handling) -> (Seat, Line) {
         let resync = handling.resync.map(|period| {
             let period = period.max(SHORTEST_RESYNC);
             let mut interval = tokio::time::interval_at(Instant::now() + period, period);
@@ -286,27 +353,8 @@ impl<K: Object> SharedInformer<K> {
         self.join(handling.name, resync)
     }
 
-    /// Waits until the store has the first list.
-    ///
-    /// # Errors
-    /// [`WaitError::Stopped`]: the informer's runtime is shutting down.
-    pub async fn synced(&self) -> Result<(), WaitError> {
-        self.core.hub.store.synced().await
-    }
-
-    /// What the informer is doing.
-    pub fn status(&self) -> InformerStatus {
-        self.core.status()
-    }
-
-    /// What tells of the reflectors even when the informer has stopped.
-    #[cfg(test)]
-    pub(crate) fn status_handles(&self) -> Vec<StatusHandle> {
-        self.core.statuses.clone()
-    }
-
-    fn join(&self, name: String, resync: Option<Interval>) -> Deltas<K> {
-        let hub = &self.core.hub;
+    fn join(self: &Arc<Self>, name: String, resync: Option<Interval>) -> (Seat, Line) {
+        let hub = &self.hub;
         let mailbox = Arc::new(Mailbox::new());
         let mut inlet = hub.inlet.lock();
         if hub.store.is_synced() {
@@ -317,21 +365,32 @@ impl<K: Object> SharedInformer<K> {
             mailbox: mailbox.clone(),
         });
         drop(inlet);
-        Deltas {
-            line: Line {
-                mailbox: mailbox.clone(),
-                hub: hub.clone(),
-                resync,
-            },
-            seat: Seat {
-                mailbox,
-                core: self.core.clone(),
-            },
-        }
+        let line = Line {
+            mailbox: mailbox.clone(),
+            hub: hub.clone(),
+            resync,
+        };
+        let seat = Seat {
+            mailbox,
+            core: self.clone(),
+        };
+        (seat, line)
     }
 }
 
 // === impl Registration, Deltas, Synced ===
+
+impl Place {
+    fn sync_signal(&self) -> Synced {
+        Synced(self.seat.mailbox.synced())
+    }
+
+    async fn leave(self) {
+        self.seat.mailbox.close();
+        // The task catches the handler's panics, and it is not cancelled but by the end of the runtime.
+        let _ended = self.task.await;
+    }
+}
 
 impl<K: Object> Registration<K> {
     /// Waits until the handler has handled the whole initial list (*Synced*).
@@ -346,22 +405,18 @@ impl<K: Object> Registration<K> {
 
     /// What says when the handler is synced, to be kept elsewhere.
     pub fn sync_signal(&self) -> Synced {
-        Synced(self.seat.mailbox.synced())
+        self.place.sync_signal()
     }
 
     /// How many objects the handler still has to be told of.
     pub fn backlog(&self) -> usize {
-        self.seat.mailbox.backlog()
+        self.place.seat.mailbox.backlog()
     }
 
     /// Removes the handler and waits until a call that is under way has returned. Must not be awaited by the handler
     /// itself. If cancelled, the handler is removed, but a call may still be under way.
-    pub async fn leave(mut self) {
-        self.seat.mailbox.close();
-        if let Some(task) = self.task.take() {
-            // The task catches the handler's panics, and it is not cancelled but by the end of the runtime.
-            let _ended = task.await;
-        }
+    pub async fn leave(self) {
+        self.place.leave().await;
     }
 }
 
@@ -374,6 +429,14 @@ impl<K: Object> fmt::Debug for Registration<K> {
 }
 
 impl<K: Object> Deltas<K> {
+    fn of((seat, line): (Seat, Line)) -> Self {
+        Self {
+            seat,
+            line,
+            of: PhantomData,
+        }
+    }
+
     /// What says when the initial list has been taken from the stream and handled.
     pub fn sync_signal(&self) -> Synced {
         Synced(self.seat.mailbox.synced())
@@ -390,12 +453,13 @@ impl<K: Object> Stream for Deltas<K> {
     type Item = Delta<K>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delta<K>>> {
-        self.line.poll_next(cx)
+        let next = self.line.poll_next(cx);
+        next.map(|delta| delta.map(Delta::cast))
     }
 }
 
-impl<K> Line<K> {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delta<K>>> {
+impl Line {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delta<Untyped>>> {
         while self
             .resync
             .as_mut()
@@ -420,8 +484,8 @@ impl Synced {
     }
 }
 
-impl<K> Hub<K> {
-    fn leave(&self, mailbox: &Arc<Mailbox<K>>) {
+impl Hub {
+    fn leave(&self, mailbox: &Arc<Mailbox>) {
         let mut inlet = self.inlet.lock();
         inlet
             .handlers
@@ -429,7 +493,7 @@ impl<K> Hub<K> {
     }
 }
 
-impl<K: Object> Drop for Seat<K> {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.mailbox.close();
         self.core.hub.leave(&self.mailbox);
@@ -439,13 +503,13 @@ impl<K: Object> Drop for Seat<K> {
 // === impl Feed ===
 
 /// One reflector's end of the hub. When all reflectors have ended, handlers finish what they have and end too.
-struct Feed<K: Object> {
-    hub: Arc<Hub<K>>,
+struct Feed {
+    hub: Arc<Hub>,
     part: usize,
 }
 
-impl<K: Object> Feed<K> {
-    fn apply(&self, change: impl FnOnce(&mut Writer<K>) -> Vec<Delta<K>>) {
+impl Feed {
+    fn apply(&self, change: impl FnOnce(&mut UntypedWriter) -> Vec<Delta<Untyped>>) {
         let Inlet { writers, handlers } = &mut *self.hub.inlet.lock();
         let deltas = change(&mut writers[self.part]);
         // Before the first list is complete, handlers wait for it.
@@ -455,8 +519,8 @@ impl<K: Object> Feed<K> {
     }
 }
 
-impl<K: Object> Sink<K> for Feed<K> {
-    fn replace(&mut self, replacement: Replacement<K>) {
+impl Sink<Untyped> for Feed {
+    fn replace(&mut self, replacement: Replacement<Untyped>) {
         let Inlet { writers, handlers } = &mut *self.hub.inlet.lock();
         let store = &self.hub.store;
         let was_synced = store.is_synced();
@@ -464,18 +528,18 @@ impl<K: Object> Sink<K> for Feed<K> {
         if was_synced {
             handlers.iter().for_each(|handler| handler.mailbox.push(&deltas));
         } else if store.is_synced() {
-            let all: Everything<K> = store.list().into();
+            let all: Everything = store.list().into();
             handlers
                 .iter()
                 .for_each(|handler| handler.mailbox.begin(all.clone()));
         }
     }
 
-    fn upsert(&mut self, object: Cached<K>) {
+    fn upsert(&mut self, object: Cached<Untyped>) {
         self.apply(|writer| writer.upsert(object));
     }
 
-    fn delete(&mut self, last: Cached<K>) {
+    fn delete(&mut self, last: Cached<Untyped>) {
         self.apply(|writer| writer.delete(last));
     }
 
@@ -491,12 +555,12 @@ impl<K: Object> Sink<K> for Feed<K> {
         self.hub.inlet.lock().writers[self.part].resource_version()
     }
 
-    fn stored(&self, key: &trimtab_apimachinery_meta::ObjectKey) -> Option<Cached<K>> {
+    fn stored(&self, key: &trimtab_apimachinery_meta::ObjectKey) -> Option<Cached<Untyped>> {
         self.hub.store.get(key)
     }
 }
 
-impl<K: Object> Drop for Feed<K> {
+impl Drop for Feed {
     fn drop(&mut self) {
         let inlet = self.hub.inlet.lock();
         inlet.writers[self.part].stop();
@@ -511,7 +575,7 @@ mod tests {
     use std::collections::HashMap;
     use std::sync::atomic::AtomicBool;
 
-    use futures::{FutureExt, StreamExt};
+    use futures::{FutureExt as _, StreamExt as _};
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
 
@@ -528,12 +592,12 @@ mod tests {
     /// Who joins between two changes, or during one, misses neither and hears of neither twice.
     #[test]
     fn joining_races_with_no_change() {
-        let (store, writer) = store::store();
+        let (store, writers) = store::store_in(store::Scope::default());
         let hub = Arc::new(Hub {
             store: store.clone(),
             panics: AtomicU64::new(0),
             inlet: Mutex::new(Inlet {
-                writers: vec![writer],
+                writers,
                 handlers: Vec::new(),
             }),
         });
@@ -547,7 +611,7 @@ mod tests {
             skipped: HashMap::new(),
             resource_version: "1".into(),
         });
-        let informer = SharedInformer::from_core(Arc::new(Core {
+        let informer = SharedInformer::<ConfigMap>::from_core(Arc::new(Core {
             hub,
             kind: "ConfigMap".into(),
             resource: "configmaps".to_owned(),
@@ -561,7 +625,7 @@ mod tests {
         let joined = std::thread::scope(|scope| {
             scope.spawn(|| {
                 for version in 2..3000 {
-                    feed.upsert(codec.encode_object(&object(version)).unwrap());
+                    feed.upsert(codec.encode_object(&object(version)).unwrap().cast());
                     begun.store(true, Ordering::Relaxed);
                     if enough.load(Ordering::Relaxed) {
                         break;
@@ -575,7 +639,7 @@ mod tests {
             enough.store(true, Ordering::Relaxed);
             joined
         });
-        let stored = view(&store);
+        let stored = view(&store.cast());
         for mut deltas in joined {
             let mut ordered = Ordered::default();
             while let Some(Some(delta)) = deltas.next().now_or_never() {

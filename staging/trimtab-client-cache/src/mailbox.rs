@@ -15,25 +15,25 @@ use tokio::sync::watch;
 use trimtab_apimachinery_meta::ObjectKey;
 
 use crate::Delta;
-use crate::cached::Cached;
+use crate::cached::{Cached, Untyped};
 use crate::store::Store;
 
 /// All objects at one moment, ordered by key.
-pub(crate) type Everything<K> = Arc<[Cached<K>]>;
+pub(crate) type Everything = Arc<[Cached<Untyped>]>;
 
-pub(crate) struct Mailbox<K> {
-    inner: Mutex<Inner<K>>,
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
     synced: watch::Sender<bool>,
 }
 
-struct Inner<K> {
+struct Inner {
     /// The initial list and how much of it has been told. What waits in `pending` comes after it.
-    initial: Option<Walk<K>>,
+    initial: Option<Walk>,
     /// The list of a resync and how much of it has been told. What waits in `pending` comes before it.
-    resync: Option<Walk<K>>,
+    resync: Option<Walk>,
     /// The keys of `pending`, each once, in the order in which they are handed out.
     order: VecDeque<Arc<ObjectKey>>,
-    pending: HashMap<Arc<ObjectKey>, Entry<K>>,
+    pending: HashMap<Arc<ObjectKey>, Entry>,
     /// How many of `pending` are also in what is left of the initial list. They are told of when their turn comes here.
     overlap: usize,
     /// How many of `pending` were passed over in the initial list.
@@ -46,15 +46,15 @@ struct Inner<K> {
     waker: Option<Waker>,
 }
 
-struct Walk<K> {
-    objects: Everything<K>,
+struct Walk {
+    objects: Everything,
     told: usize,
 }
 
-struct Entry<K> {
-    seen: Option<Cached<K>>,
-    gone: Option<(Cached<K>, bool)>,
-    now: Option<Cached<K>>,
+struct Entry {
+    seen: Option<Cached<Untyped>>,
+    gone: Option<(Cached<Untyped>, bool)>,
+    now: Option<Cached<Untyped>>,
     /// Whether the initial list has been passed over for it.
     initial: bool,
 }
@@ -62,7 +62,7 @@ struct Entry<K> {
 /// From how many places on what is empty gives them back.
 const LARGE: usize = 1024;
 
-impl<K> Mailbox<K> {
+impl Mailbox {
     pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -82,7 +82,7 @@ impl<K> Mailbox<K> {
     }
 
     /// Tells of the initial list, before anything else is pushed. Once it is handled, the handler is synced.
-    pub(crate) fn begin(&self, objects: Everything<K>) {
+    pub(crate) fn begin(&self, objects: Everything) {
         let mut inner = self.inner.lock();
         if inner.closed || inner.listed {
             return;
@@ -93,10 +93,7 @@ impl<K> Mailbox<K> {
         inner.wake();
     }
 
-    pub(crate) fn push<'a>(&self, deltas: impl IntoIterator<Item = &'a Delta<K>>)
-    where
-        K: 'a,
-    {
+    pub(crate) fn push(&self, deltas: &[Delta<Untyped>]) {
         let mut inner = self.inner.lock();
         if inner.closed {
             return;
@@ -108,7 +105,7 @@ impl<K> Mailbox<K> {
     }
 
     /// Tells of all objects again, of each in the state that the handler knows; unless that is under way already.
-    pub(crate) fn resync(&self, objects: Everything<K>) {
+    pub(crate) fn resync(&self, objects: Everything) {
         let mut inner = self.inner.lock();
         if inner.closed || inner.resync.is_some() || inner.initial.is_some() || !inner.listed {
             return;
@@ -151,7 +148,11 @@ impl<K> Mailbox<K> {
     }
 
     /// Takes the next delta. Asking for it says that the one before has been handled. `store` is what the deltas are of.
-    pub(crate) fn poll_next(&self, store: &Store<K>, cx: &mut Context<'_>) -> Poll<Option<Delta<K>>> {
+    pub(crate) fn poll_next(
+        &self,
+        store: &Store<Untyped>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Delta<Untyped>>> {
         let mut inner = self.inner.lock();
         if std::mem::take(&mut inner.initial_in_hand) {
             self.announce(&inner);
@@ -186,7 +187,7 @@ impl<K> Mailbox<K> {
         Poll::Pending
     }
 
-    fn announce(&self, inner: &Inner<K>) {
+    fn announce(&self, inner: &Inner) {
         if inner.listed && inner.initial.is_none() && inner.initial_left == 0 && !inner.initial_in_hand {
             self.synced
                 .send_if_modified(|synced| !std::mem::replace(synced, true));
@@ -194,8 +195,8 @@ impl<K> Mailbox<K> {
     }
 }
 
-impl<K> Walk<K> {
-    fn of(objects: Everything<K>) -> Option<Self> {
+impl Walk {
+    fn of(objects: Everything) -> Option<Self> {
         (!objects.is_empty()).then_some(Self { objects, told: 0 })
     }
 
@@ -210,21 +211,21 @@ impl<K> Walk<K> {
     }
 
     /// The next object, and whether it is the last.
-    fn step(&mut self) -> Option<(Cached<K>, bool)> {
+    fn step(&mut self) -> Option<(Cached<Untyped>, bool)> {
         let object = self.objects.get(self.told)?.clone();
         self.told += 1;
         Some((object, self.left() == 0))
     }
 }
 
-impl<K> Inner<K> {
+impl Inner {
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    fn merge(&mut self, delta: Delta<K>) {
+    fn merge(&mut self, delta: Delta<Untyped>) {
         let key = delta.object().shared_key();
         let entry = match self.pending.get_mut(key) {
             Some(entry) => entry,
@@ -256,7 +257,7 @@ impl<K> Inner<K> {
         }
     }
 
-    fn take(&mut self) -> Option<Delta<K>> {
+    fn take(&mut self) -> Option<Delta<Untyped>> {
         while let Some(walk) = &mut self.initial {
             let step = walk.step();
             if step.as_ref().is_none_or(|(_, last)| *last) {
@@ -307,7 +308,7 @@ impl<K> Inner<K> {
     }
 
     /// The next object of the resync.
-    fn again(&mut self) -> Option<Cached<K>> {
+    fn again(&mut self) -> Option<Cached<Untyped>> {
         let (object, last) = self.resync.as_mut()?.step()?;
         if last {
             self.resync = None;

@@ -14,6 +14,7 @@ mod status;
 mod transport;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use trimtab_apimachinery_meta::ObjectKey;
 pub use failure::Failure;
 pub use status::{Status, StatusHandle};
 
-use crate::cached::{Cached, Codec, Undecodables};
+use crate::cached::{Cached, Codec, Maker, Undecodables, Untyped};
 use crate::selection::Selection;
 use crate::store::{Replacement, Writer};
 use crate::{Delta, Object};
@@ -34,7 +35,7 @@ use backoff::Backoff;
 use transport::Endpoint;
 
 /// Where a reflector puts what it learns.
-pub trait Sink<K> {
+pub trait Sink<K>: Send {
     /// All objects, at one moment.
     fn replace(&mut self, replacement: Replacement<K>);
     /// One object has been created or changed.
@@ -113,10 +114,13 @@ impl Default for Config {
 }
 
 /// Lists and watches one kind and feeds a [`Sink`].
-pub struct Reflector<K> {
+pub struct Reflector<K>(UntypedReflector, PhantomData<fn() -> K>);
+
+/// A reflector of objects of whatever type.
+pub(crate) struct UntypedReflector {
     client: Client,
     endpoint: Endpoint,
-    codec: Arc<Mutex<Codec<K>>>,
+    maker: Arc<Mutex<Maker>>,
     config: Config,
     backoff: Backoff,
     status: StatusHandle,
@@ -136,17 +140,58 @@ impl<K: Object> Reflector<K> {
         selection: &Selection,
         config: &Config,
     ) -> Vec<Self> {
-        let codec = Codec::with_projection(kind, selection.projection.clone());
-        let codec = Arc::new(Mutex::new(codec));
-        let of = |namespace: Option<&str>| Self {
+        let reflectors = UntypedReflector::of_each_namespace::<K>(client, kind, selection, config);
+        let of_type = |reflector| Self(reflector, PhantomData);
+        reflectors.into_iter().map(of_type).collect()
+    }
+
+    /// What reads the reflector's status while it runs.
+    pub fn status_handle(&self) -> StatusHandle {
+        self.0.status_handle()
+    }
+
+    /// Feeds the sink for ever. Cancelling stops between two changes.
+    pub async fn run(self, sink: &mut impl Sink<K>) -> std::convert::Infallible {
+        self.0.run(&mut Typed(sink, PhantomData)).await
+    }
+}
+
+impl UntypedReflector {
+    pub(crate) fn of_each_namespace<K: Object>(
+        client: &Client,
+        kind: &K::DynamicType,
+        selection: &Selection,
+        config: &Config,
+    ) -> Vec<Self> {
+        let maker = Codec::<K>::with_projection(kind, selection.projection.clone()).0;
+        let mut paths: Vec<_> = selection
+            .namespaces()
+            .map(|namespace| K::url_path(kind, Some(namespace)))
+            .collect();
+        if paths.is_empty() {
+            paths.push(K::url_path(kind, None));
+        }
+        Self::of_each_path(client, paths, K::metadata_api(), maker, selection, config)
+    }
+
+    fn of_each_path(
+        client: &Client,
+        paths: Vec<String>,
+        metadata_only: bool,
+        maker: Maker,
+        selection: &Selection,
+        config: &Config,
+    ) -> Vec<Self> {
+        let maker = Arc::new(Mutex::new(maker));
+        let of = |path| Self {
             client: client.clone(),
             endpoint: Endpoint {
-                path: K::url_path(kind, namespace),
-                metadata_only: K::metadata_api(),
+                path,
+                metadata_only,
                 bookmarks: config.bookmarks,
                 selection: selection.clone(),
             },
-            codec: codec.clone(),
+            maker: maker.clone(),
             backoff: Backoff::new(config.backoff_first, config.backoff_max),
             status: StatusHandle::default(),
             // The end of a streamed list does not say whether it was sharded.
@@ -155,24 +200,18 @@ impl<K: Object> Reflector<K> {
             backwards: 0,
             config: config.clone(),
         };
-        let each: Vec<_> = selection
-            .namespaces()
-            .map(|namespace| of(Some(namespace)))
-            .collect();
-        if each.is_empty() { vec![of(None)] } else { each }
+        paths.into_iter().map(of).collect()
     }
 
-    /// What reads the reflector's status while it runs.
-    pub fn status_handle(&self) -> StatusHandle {
+    pub(crate) fn status_handle(&self) -> StatusHandle {
         self.status.clone()
     }
 
     pub(crate) fn undecodable(&self) -> Undecodables {
-        self.codec.lock().undecodables()
+        self.maker.lock().undecodables()
     }
 
-    /// Feeds the sink for ever. Cancelling stops between two changes.
-    pub async fn run(mut self, sink: &mut impl Sink<K>) -> std::convert::Infallible {
+    pub(crate) async fn run(mut self, sink: &mut dyn Sink<Untyped>) -> std::convert::Infallible {
         self.status
             .begin(self.config.silence_timeout + self.config.answer_timeout);
         let span = tracing::info_span!("reflector", path = %self.endpoint.path);
@@ -188,8 +227,41 @@ impl<K: Object> Reflector<K> {
 impl<K> fmt::Debug for Reflector<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reflector")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.0.endpoint)
             .finish_non_exhaustive()
+    }
+}
+
+/// A sink of objects of a type, fed with ones of whatever type.
+struct Typed<'s, S, K>(&'s mut S, PhantomData<fn() -> K>);
+
+impl<S: Sink<K>, K> Sink<Untyped> for Typed<'_, S, K> {
+    fn replace(&mut self, replacement: Replacement<Untyped>) {
+        self.0.replace(replacement.cast());
+    }
+
+    fn upsert(&mut self, object: Cached<Untyped>) {
+        self.0.upsert(object.cast());
+    }
+
+    fn delete(&mut self, last: Cached<Untyped>) {
+        self.0.delete(last.cast());
+    }
+
+    fn delete_key(&mut self, key: &ObjectKey, resource_version: &str) {
+        self.0.delete_key(key, resource_version);
+    }
+
+    fn bookmark(&mut self, resource_version: &str) {
+        self.0.bookmark(resource_version);
+    }
+
+    fn resource_version(&self) -> String {
+        self.0.resource_version()
+    }
+
+    fn stored(&self, key: &ObjectKey) -> Option<Cached<Untyped>> {
+        self.0.stored(key).map(Cached::cast)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use trimtab_apimachinery_meta::resource_version::{self, InvalidResourceVersion};
 use trimtab_apimachinery_meta::{LabelSelector, ObjectKey};
 
 use crate::Object;
-use crate::cached::Cached;
+use crate::cached::{Cached, Untyped};
 use crate::index::{self, Filled, Index, IndexError};
 use crate::selection::Selection;
 
@@ -24,11 +25,13 @@ mod objects;
 mod writer;
 
 use objects::Objects;
+pub(crate) use writer::UntypedWriter;
 pub use writer::{Replacement, Writer};
 
 /// A reader of the watched objects of one kind. Clones read the same objects.
 pub struct Store<K> {
-    shared: Arc<Shared<K>>,
+    shared: Arc<Shared>,
+    of: PhantomData<fn() -> K>,
 }
 
 /// Why the awaited resource version was not seen.
@@ -46,11 +49,11 @@ pub enum WaitError {
     Invalid(#[from] InvalidResourceVersion),
 }
 
-struct Shared<K> {
+struct Shared {
     /// Held by who prepares a change, so that the state stays as it is meanwhile, but can be read.
     /// Lock order: this, then the state.
     changing: Mutex<()>,
-    state: RwLock<State<K>>,
+    state: RwLock<State>,
     scope: Scope,
     /// Changes after every write, to what the state then is.
     progress: RwLock<Progress>,
@@ -75,6 +78,16 @@ impl Scope {
             labels: LabelSelector::parse(&selection.labels).ok().filter(|_| is_plain),
         }
     }
+
+    /// Whether an object with these metadata is among them.
+    fn shows(&self, meta: &ObjectMeta) -> bool {
+        let Self { namespaces, labels } = self;
+        let namespace = meta.namespace.as_ref();
+        let is_here =
+            namespaces.is_empty() || namespace.is_some_and(|namespace| namespaces.contains(namespace));
+        let label = |name: &str| meta.labels.as_ref()?.get(name);
+        is_here && labels.as_ref().is_some_and(|labels| labels.matches_with(label))
+    }
 }
 
 /// How far the store is: at least one part, each fed by a watch of its own.
@@ -90,9 +103,10 @@ struct Part {
     stopped: bool,
 }
 
-struct State<K> {
-    objects: Objects<K>,
-    indexes: HashMap<String, Filled<K>>,
+#[derive(Clone)]
+struct State {
+    objects: Objects,
+    indexes: HashMap<String, Filled>,
     /// Bytes of all objects, without what they share.
     size: usize,
 }
@@ -104,11 +118,11 @@ pub fn store<K: Object>() -> (Store<K>, Writer<K>) {
     let (store, mut writers) = store_in(Scope::of(&Selection::all()));
     // Without namespaces there is one writer.
     let writer = writers.remove(0);
-    (store, writer)
+    (store.cast(), Writer::new(writer))
 }
 
 /// A new, empty store with a writer for each namespace of a scope; with one for all, if it has none.
-pub(crate) fn store_in<K: Object>(scope: Scope) -> (Store<K>, Vec<Writer<K>>) {
+pub(crate) fn store_in(scope: Scope) -> (Store<Untyped>, Vec<UntypedWriter>) {
     let by_owner = (index::OWNER_UID.to_owned(), Filled::new(Index::by_owner()));
     let namespaces: Vec<_> = match &scope.namespaces[..] {
         [] => vec![None],
@@ -135,22 +149,20 @@ pub(crate) fn store_in<K: Object>(scope: Scope) -> (Store<K>, Vec<Writer<K>>) {
     let writers = namespaces
         .into_iter()
         .enumerate()
-        .map(|(part, namespace)| Writer {
+        .map(|(part, namespace)| UntypedWriter {
             shared: shared.clone(),
             part,
             namespace,
         });
     let writers = writers.collect();
-    (Store { shared }, writers)
+    (Store::of(shared), writers)
 }
 
 // === impl Store ===
 
 impl<K> Clone for Store<K> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-        }
+        Self::of(self.shared.clone())
     }
 }
 
@@ -164,35 +176,36 @@ impl<K> fmt::Debug for Store<K> {
 }
 
 impl<K> Store<K> {
+    fn of(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            of: PhantomData,
+        }
+    }
+
+    /// The same store, as one of objects that are `T`s.
+    pub(crate) fn cast<T>(&self) -> Store<T> {
+        Store::of(self.shared.clone())
+    }
+
     /// The object under this key.
     pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
-        self.shared.state.read().objects.get(key).cloned()
+        self.shared.get(key).map(Cached::cast)
     }
 
     /// Whether an object with these metadata is sure to be here once the store has come as far as its version.
     pub(crate) fn shows(&self, meta: &ObjectMeta) -> bool {
-        let Scope { namespaces, labels } = &self.shared.scope;
-        let namespace = meta.namespace.as_ref();
-        let is_here =
-            namespaces.is_empty() || namespace.is_some_and(|namespace| namespaces.contains(namespace));
-        let label = |name: &str| meta.labels.as_ref()?.get(name);
-        is_here && labels.as_ref().is_some_and(|labels| labels.matches_with(label))
+        self.shared.scope.shows(meta)
     }
 
     /// All objects, ordered by namespace and name.
     pub fn list(&self) -> Vec<Cached<K>> {
-        let state = self.shared.state.read();
-        state.objects.iter().map(|(_, object)| object.clone()).collect()
+        of_type(self.shared.list())
     }
 
     /// The objects of one namespace, ordered by name. The empty namespace is that of cluster-scoped objects.
     pub fn list_in(&self, namespace: &str) -> Vec<Cached<K>> {
-        let state = self.shared.state.read();
-        state
-            .objects
-            .in_namespace(namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+        of_type(self.shared.list_in(namespace))
     }
 
     /// The objects that have this value in the index, ordered by namespace and name.
@@ -200,16 +213,7 @@ impl<K> Store<K> {
     /// # Errors
     /// [`IndexError::Unknown`]: no such index.
     pub fn by_index(&self, index: &str, value: &str) -> Result<Vec<Cached<K>>, IndexError> {
-        if index == index::NAMESPACE {
-            return Ok(self.list_in(value));
-        }
-        let state = self.shared.state.read();
-        let unknown = || IndexError::Unknown(index.to_owned());
-        let filled = state.indexes.get(index).ok_or_else(unknown)?;
-        let found = filled
-            .keys(value)
-            .filter_map(|key| state.objects.get(key).cloned());
-        Ok(found.collect())
+        self.shared.by_index(index, value).map(of_type)
     }
 
     /// The values that objects have in the index, in no order.
@@ -217,13 +221,7 @@ impl<K> Store<K> {
     /// # Errors
     /// [`IndexError::Unknown`]: no such index.
     pub fn index_values(&self, index: &str) -> Result<Vec<String>, IndexError> {
-        let state = self.shared.state.read();
-        if index == index::NAMESPACE {
-            return Ok(state.objects.namespaces().map(str::to_owned).collect());
-        }
-        let unknown = || IndexError::Unknown(index.to_owned());
-        let filled = state.indexes.get(index).ok_or_else(unknown)?;
-        Ok(filled.values().map(str::to_owned).collect())
+        self.shared.index_values(index)
     }
 
     /// The objects that have an owner with this UID.
@@ -236,31 +234,12 @@ impl<K> Store<K> {
     /// # Errors
     /// [`IndexError::Exists`]: the name is taken.
     pub fn add_index(&self, index: Index<K>) -> Result<(), IndexError> {
-        let name = index.name().to_owned();
-        let _changing = self.shared.changing.lock();
-        let stored = {
-            let state = self.shared.state.read();
-            if name == index::NAMESPACE || state.indexes.contains_key(&name) {
-                return Err(IndexError::Exists(name));
-            }
-            state.objects.clone()
-        };
-        let mut filled = Filled::new(index);
-        for (key, object) in stored.iter() {
-            filled.change(key, None, Some(object));
-        }
-        self.shared.state.write().indexes.insert(name, filled);
-        Ok(())
+        self.shared.add_index(index.cast())
     }
 
     /// Removes an index that was added. False: there is none of this name; the built-in ones stay.
     pub fn remove_index(&self, name: &str) -> bool {
-        if name == index::OWNER_UID {
-            return false;
-        }
-        let _changing = self.shared.changing.lock();
-        let removed = self.shared.state.write().indexes.remove(name);
-        removed.is_some()
+        self.shared.remove_index(name)
     }
 
     /// How many objects there are.
@@ -281,7 +260,7 @@ impl<K> Store<K> {
     /// The resource version that the store is at: every write up to it is visible. Empty before the first list. Of a
     /// store of several namespaces it is the least of theirs.
     pub fn resource_version(&self) -> String {
-        self.shared.progress.read().version().to_owned()
+        self.shared.resource_version()
     }
 
     /// Whether the first list is in the store.
@@ -294,8 +273,7 @@ impl<K> Store<K> {
     /// # Errors
     /// [`WaitError::Stopped`]: the writer is gone and there will be no list.
     pub async fn synced(&self) -> Result<(), WaitError> {
-        self.progressed(|progress| progress.is_synced().then_some(()))
-            .await
+        self.shared.synced().await
     }
 
     /// Waits until the store has seen every write up to this resource version, at most for this long.
@@ -306,10 +284,7 @@ impl<K> Store<K> {
     /// # Errors
     /// See [`WaitError`].
     pub async fn wait_until(&self, resource_version: &str, patience: Duration) -> Result<(), WaitError> {
-        resource_version::compare(resource_version, resource_version)?;
-        tokio::time::timeout(patience, self.reached(resource_version, None))
-            .await
-            .unwrap_or_else(|_| Err(WaitError::TimedOut(self.resource_version())))
+        self.shared.wait_until(resource_version, patience).await
     }
 
     /// Waits until a condition on one object holds. The condition gets `None` while there is no such object, and is asked
@@ -354,8 +329,7 @@ impl<K> Store<K> {
         resource_version: &str,
         namespace: Option<&str>,
     ) -> Result<(), WaitError> {
-        self.progressed(|progress| progress.has_reached(resource_version, namespace).then_some(()))
-            .await
+        self.shared.reached(resource_version, namespace).await
     }
 
     pub(crate) fn has_reached(&self, resource_version: &str, namespace: Option<&str>) -> bool {
@@ -364,12 +338,110 @@ impl<K> Store<K> {
             .read()
             .has_reached(resource_version, namespace)
     }
+}
+
+/// The same objects as ones of this type.
+fn of_type<K>(objects: Vec<Cached<Untyped>>) -> Vec<Cached<K>> {
+    objects.into_iter().map(Cached::cast).collect()
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn get(&self, key: &ObjectKey) -> Option<Cached<Untyped>> {
+        self.state.read().objects.get(key).cloned()
+    }
+
+    fn list(&self) -> Vec<Cached<Untyped>> {
+        let state = self.state.read();
+        state.objects.iter().map(|(_, object)| object.clone()).collect()
+    }
+
+    fn list_in(&self, namespace: &str) -> Vec<Cached<Untyped>> {
+        let state = self.state.read();
+        state
+            .objects
+            .in_namespace(namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    fn by_index(&self, index: &str, value: &str) -> Result<Vec<Cached<Untyped>>, IndexError> {
+        if index == index::NAMESPACE {
+            return Ok(self.list_in(value));
+        }
+        let state = self.state.read();
+        let unknown = || IndexError::Unknown(index.to_owned());
+        let filled = state.indexes.get(index).ok_or_else(unknown)?;
+        let found = filled
+            .keys(value)
+            .filter_map(|key| state.objects.get(key).cloned());
+        Ok(found.collect())
+    }
+
+    fn index_values(&self, index: &str) -> Result<Vec<String>, IndexError> {
+        let state = self.state.read();
+        if index == index::NAMESPACE {
+            return Ok(state.objects.namespaces().map(str::to_owned).collect());
+        }
+        let unknown = || IndexError::Unknown(index.to_owned());
+        let filled = state.indexes.get(index).ok_or_else(unknown)?;
+        Ok(filled.values().map(str::to_owned).collect())
+    }
+
+    fn add_index(&self, index: Index<Untyped>) -> Result<(), IndexError> {
+        let name = index.name().to_owned();
+        let _changing = self.changing.lock();
+        let stored = {
+            let state = self.state.read();
+            if name == index::NAMESPACE || state.indexes.contains_key(&name) {
+                return Err(IndexError::Exists(name));
+            }
+            state.objects.clone()
+        };
+        let mut filled = Filled::new(index);
+        for (key, object) in stored.iter() {
+            filled.change(key, None, Some(object));
+        }
+        self.state.write().indexes.insert(name, filled);
+        Ok(())
+    }
+
+    fn remove_index(&self, name: &str) -> bool {
+        if name == index::OWNER_UID {
+            return false;
+        }
+        let _changing = self.changing.lock();
+        let removed = self.state.write().indexes.remove(name);
+        removed.is_some()
+    }
+
+    fn resource_version(&self) -> String {
+        self.progress.read().version().to_owned()
+    }
+
+    async fn synced(&self) -> Result<(), WaitError> {
+        self.progressed(|progress| progress.is_synced().then_some(()))
+            .await
+    }
+
+    async fn wait_until(&self, resource_version: &str, patience: Duration) -> Result<(), WaitError> {
+        resource_version::compare(resource_version, resource_version)?;
+        tokio::time::timeout(patience, self.reached(resource_version, None))
+            .await
+            .unwrap_or_else(|_| Err(WaitError::TimedOut(self.resource_version())))
+    }
+
+    async fn reached(&self, resource_version: &str, namespace: Option<&str>) -> Result<(), WaitError> {
+        self.progressed(|progress| progress.has_reached(resource_version, namespace).then_some(()))
+            .await
+    }
 
     async fn progressed<T>(&self, done: impl Fn(&Progress) -> Option<T>) -> Result<T, WaitError> {
         loop {
-            let progressed = self.shared.progressed.notified();
+            let progressed = self.progressed.notified();
             {
-                let now = self.shared.progress.read();
+                let now = self.progress.read();
                 if let Some(result) = done(&now) {
                     return Ok(result);
                 }
@@ -417,8 +489,8 @@ fn is_older(version: &str, than: &str) -> bool {
     }
 }
 
-impl<K> State<K> {
-    fn put(&mut self, key: &Arc<ObjectKey>, new: Option<Cached<K>>) -> Option<Cached<K>> {
+impl State {
+    fn put(&mut self, key: &Arc<ObjectKey>, new: Option<Cached<Untyped>>) -> Option<Cached<Untyped>> {
         self.size += new.as_ref().map_or(0, Cached::size);
         let old = match &new {
             Some(object) => self.objects.insert(key, object.clone()),
@@ -429,15 +501,5 @@ impl<K> State<K> {
             index.change(key, old.as_ref(), new.as_ref());
         }
         old
-    }
-}
-
-impl<K> Clone for State<K> {
-    fn clone(&self) -> Self {
-        Self {
-            objects: self.objects.clone(),
-            indexes: self.indexes.clone(),
-            size: self.size,
-        }
     }
 }

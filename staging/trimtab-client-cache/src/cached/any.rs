@@ -151,6 +151,14 @@ impl<'a> AnyObject<'a> {
         undecodable
     }
 
+    /// What is wrong, which people are told of as well.
+    pub(super) fn reported(self, why: &serde_json::Error) -> Undecodable {
+        let undecodable = self.undecodable(why);
+        tracing::warn!(kind = %undecodable.kind, key = %undecodable.key, resource_version = %undecodable.resource_version,
+            error = %why, "an object cannot be decoded, until it changes");
+        undecodable
+    }
+
     fn find<'p>(self, path: impl IntoIterator<Item = &'p str>) -> Option<Reader<'a>> {
         self.reader().find(path).ok().flatten()
     }

@@ -1,22 +1,18 @@
 //! Informers of whatever type, for what is the same with all kinds: metadata.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-
-use super::{Core, Handling, InformerStatus, Registration, SharedInformer, Synced};
-use crate::cached::AnyObject;
+use super::{Core, Handling, InformerStatus, Place, Synced};
+use crate::Delta;
+use crate::cached::{AnyObject, Untyped};
 use crate::store::WaitError;
-use crate::{Delta, Object};
 
 /// A running informer, of which at least the metadata of objects can be relied on, whatever type others read them as. Made
 /// by [`InformerFactory::metadata_of`](super::InformerFactory::metadata_of). Clones share it; it stops when the last clone,
 /// registration and [`SharedInformer`] is dropped.
 #[derive(Clone)]
-pub struct MetadataInformer(Arc<dyn Running>);
+pub struct MetadataInformer(Arc<Core>);
 
 /// What has happened to an object. As of [`Delta`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,42 +34,27 @@ pub enum Change {
 
 /// A handler's place at a [`MetadataInformer`]. Dropping it leaves: the handler is told nothing more.
 #[must_use = "dropping the registration removes the handler"]
-pub struct MetadataRegistration {
-    synced: Synced,
-    seat: Box<dyn Leave>,
-}
-
-type Handler = Box<dyn FnMut(Change, AnyObject<'_>) + Send>;
-
-/// An informer of any type.
-pub(crate) trait Running: Any + Send + Sync {
-    fn status(&self) -> InformerStatus;
-    fn handle(self: Arc<Self>, handling: Handling, handler: Handler) -> MetadataRegistration;
-    fn synced(&self) -> BoxFuture<'_, Result<(), WaitError>>;
-}
-
-trait Leave: Send + Sync {
-    fn leave(self: Box<Self>) -> BoxFuture<'static, ()>;
-}
+pub struct MetadataRegistration(Place);
 
 // === impl MetadataInformer ===
 
 impl MetadataInformer {
-    pub(crate) fn new(running: Arc<dyn Running>) -> Self {
-        Self(running)
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self(core)
     }
 
     /// Calls `handler` with every change, one after the other, beginning with all objects that are there; see
-    /// [`SharedInformer::add_handler_with`], whose rules hold.
+    /// [`SharedInformer::add_handler_with`](super::SharedInformer::add_handler_with), whose rules hold.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn add_handler_with(
         &self,
         handling: Handling,
-        handler: impl FnMut(Change, AnyObject<'_>) + Send + 'static,
+        mut handler: impl FnMut(Change, AnyObject<'_>) + Send + 'static,
     ) -> MetadataRegistration {
-        self.0.clone().handle(handling, Box::new(handler))
+        let told = move |delta: Delta<Untyped>| handler(Change::of(&delta), delta.object().any());
+        MetadataRegistration(self.0.handle(handling, Box::new(told)))
     }
 
     /// Waits until the store has the first list.
@@ -100,29 +81,10 @@ impl fmt::Debug for MetadataInformer {
     }
 }
 
-impl<K: Object> Running for Core<K> {
-    fn status(&self) -> InformerStatus {
-        Self::status(self)
-    }
-
-    fn handle(self: Arc<Self>, handling: Handling, mut handler: Handler) -> MetadataRegistration {
-        let told = move |delta: Delta<K>| handler(Change::of(&delta), delta.object().any());
-        let registration = SharedInformer::from_core(self).handle(handling, Box::new(told));
-        MetadataRegistration {
-            synced: registration.sync_signal(),
-            seat: Box::new(registration),
-        }
-    }
-
-    fn synced(&self) -> BoxFuture<'_, Result<(), WaitError>> {
-        self.hub.store.synced().boxed()
-    }
-}
-
 // === impl Change ===
 
 impl Change {
-    fn of<K>(delta: &Delta<K>) -> Self {
+    fn of(delta: &Delta<Untyped>) -> Self {
         match *delta {
             Delta::Added { initial, .. } => Self::Added { initial },
             Delta::Updated { .. } => Self::Updated,
@@ -136,30 +98,24 @@ impl Change {
 impl MetadataRegistration {
     /// Waits until the handler has handled the whole initial list (*Synced*).
     pub async fn synced(&self) {
-        self.synced.wait().await;
+        self.0.sync_signal().wait().await;
     }
 
     /// What says when the handler is synced, to be kept elsewhere.
     pub fn sync_signal(&self) -> Synced {
-        self.synced.clone()
+        self.0.sync_signal()
     }
 
     /// Removes the handler and waits until a call that is under way has returned; as [`Registration::leave`].
     pub async fn leave(self) {
-        self.seat.leave().await;
+        self.0.leave().await;
     }
 }
 
 impl fmt::Debug for MetadataRegistration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MetadataRegistration")
-            .field("synced", &self.synced.is_synced())
+            .field("synced", &self.0.sync_signal().is_synced())
             .finish_non_exhaustive()
-    }
-}
-
-impl<K: Object> Leave for Registration<K> {
-    fn leave(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Self::leave(*self).boxed()
     }
 }

@@ -103,10 +103,10 @@ impl InformerStatus {
     }
 }
 
-impl<K> Core<K> {
+impl Core {
     pub(crate) fn status(&self) -> InformerStatus {
         let hub = &self.hub;
-        let status_of = |handler: &Handler<K>| HandlerStatus {
+        let status_of = |handler: &Handler| HandlerStatus {
             name: handler.name.clone(),
             backlog: handler.mailbox.backlog(),
             synced: *handler.mailbox.synced().borrow(),

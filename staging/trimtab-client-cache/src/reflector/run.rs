@@ -12,9 +12,8 @@ use super::decode::Event;
 use super::failure::{Failure, Recovery};
 use super::listing::{ListMeta, ListReader};
 use super::transport::{Chunks, Lines, send};
-use super::{Reflector, Sink};
-use crate::Object;
-use crate::cached::{Cached, NoObject, Undecodable};
+use super::{Sink, UntypedReflector};
+use crate::cached::{Cached, NoObject, Undecodable, Untyped};
 use crate::store::Replacement;
 
 /// On a bookmark: all objects of the initial list have been sent.
@@ -24,14 +23,14 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// A list while it is being read.
-struct Listing<K> {
-    objects: HashMap<Arc<ObjectKey>, Cached<K>>,
+struct Listing {
+    objects: HashMap<Arc<ObjectKey>, Cached<Untyped>>,
     skipped: HashMap<ObjectKey, String>,
 }
 
-impl<K: Object> Reflector<K> {
+impl UntypedReflector {
     /// Lists, then watches until only another list can help.
-    pub(super) async fn list_and_watch(&mut self, sink: &mut impl Sink<K>) {
+    pub(super) async fn list_and_watch(&mut self, sink: &mut dyn Sink<Untyped>) {
         let mut open = match self.list(sink).await {
             Ok(stream) => stream,
             Err(failure) => return self.pause(failure).await,
@@ -89,7 +88,7 @@ impl<K: Object> Reflector<K> {
     }
 
     /// Replaces everything in the sink by what the server has now. A streamed list goes on as a watch.
-    async fn list(&mut self, sink: &mut impl Sink<K>) -> Result<Option<Lines>, Failure> {
+    async fn list(&mut self, sink: &mut dyn Sink<Untyped>) -> Result<Option<Lines>, Failure> {
         if self.streams {
             match self.streamed_list(sink).await {
                 Err(failure) if failure.calls_for_plain_list() => {
@@ -104,7 +103,7 @@ impl<K: Object> Reflector<K> {
 
     // === the streamed list ===
 
-    async fn streamed_list(&mut self, sink: &mut impl Sink<K>) -> Result<Lines, Failure> {
+    async fn streamed_list(&mut self, sink: &mut dyn Sink<Untyped>) -> Result<Lines, Failure> {
         let from = if self.resumable {
             sink.resource_version()
         } else {
@@ -134,7 +133,7 @@ impl<K: Object> Reflector<K> {
                     break bookmark.metadata.resource_version;
                 }
                 "ADDED" | "MODIFIED" => {
-                    let made = self.codec.lock().encode_json(event.object);
+                    let made = self.maker.lock().make(event.object, false);
                     self.put(&mut listing, sink, made)?;
                 }
                 "DELETED" => listing.remove(&event.named()?.key()),
@@ -153,7 +152,7 @@ impl<K: Object> Reflector<K> {
     // === the paged list ===
 
     /// Always asks for the latest state, so that what it gets cannot be older than what was seen.
-    async fn paged_list(&mut self, sink: &mut impl Sink<K>) -> Result<(), Failure> {
+    async fn paged_list(&mut self, sink: &mut dyn Sink<Untyped>) -> Result<(), Failure> {
         let (mut limit, mut token) = (self.config.page_size, String::new());
         let mut listing = Listing::new();
         let version = loop {
@@ -181,8 +180,8 @@ impl<K: Object> Reflector<K> {
         &mut self,
         limit: u32,
         token: &str,
-        listing: &mut Listing<K>,
-        sink: &impl Sink<K>,
+        listing: &mut Listing,
+        sink: &mut dyn Sink<Untyped>,
     ) -> Result<(String, Option<String>), Failure> {
         let patience = self.config.answer_timeout;
         let request = self.endpoint.list(limit, token)?;
@@ -192,7 +191,7 @@ impl<K: Object> Reflector<K> {
             self.status.heard(chunk.len());
             page.push(chunk);
             while let Some(item) = page.next_item()? {
-                let made = self.codec.lock().encode_item(&item);
+                let made = self.maker.lock().make(&item, true);
                 self.put(listing, sink, made)?;
             }
         }
@@ -211,9 +210,9 @@ impl<K: Object> Reflector<K> {
 
     fn put(
         &self,
-        listing: &mut Listing<K>,
-        sink: &impl Sink<K>,
-        made: Result<Cached<K>, NoObject>,
+        listing: &mut Listing,
+        sink: &dyn Sink<Untyped>,
+        made: Result<Cached<Untyped>, NoObject>,
     ) -> Result<(), Failure> {
         match made {
             Ok(object) => {
@@ -241,8 +240,8 @@ impl<K: Object> Reflector<K> {
 
     fn replace(
         &mut self,
-        sink: &mut impl Sink<K>,
-        listing: Listing<K>,
+        sink: &mut dyn Sink<Untyped>,
+        listing: Listing,
         listed: String,
     ) -> Result<(), Failure> {
         if listed.is_empty() {
@@ -273,7 +272,7 @@ impl<K: Object> Reflector<K> {
 
     // === the watch ===
 
-    async fn watch(&mut self, sink: &mut impl Sink<K>) -> Result<(), Failure> {
+    async fn watch(&mut self, sink: &mut dyn Sink<Untyped>) -> Result<(), Failure> {
         let request = self
             .endpoint
             .watch(&sink.resource_version(), self.watch_timeout())?;
@@ -286,7 +285,7 @@ impl<K: Object> Reflector<K> {
     }
 
     /// Passes on what a watch tells until it ends. An end that the server is entitled to is no failure.
-    async fn follow(&mut self, mut lines: Lines, sink: &mut impl Sink<K>) -> Result<(), Failure> {
+    async fn follow(&mut self, mut lines: Lines, sink: &mut dyn Sink<Untyped>) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut told = false;
         loop {
@@ -309,10 +308,10 @@ impl<K: Object> Reflector<K> {
         Ok(())
     }
 
-    fn pass_on(&mut self, event: &Event<'_>, sink: &mut impl Sink<K>) -> Result<(), Failure> {
+    fn pass_on(&mut self, event: &Event<'_>, sink: &mut dyn Sink<Untyped>) -> Result<(), Failure> {
         match &*event.kind {
             kind @ ("ADDED" | "MODIFIED" | "DELETED") => {
-                let made = self.codec.lock().encode_json(event.object);
+                let made = self.maker.lock().make(event.object, false);
                 match (made, kind) {
                     (Ok(last), "DELETED") => sink.delete(last),
                     (Ok(object), _) => sink.upsert(object),
@@ -343,7 +342,7 @@ impl<K: Object> Reflector<K> {
     }
 }
 
-impl<K> Listing<K> {
+impl Listing {
     fn new() -> Self {
         Self {
             objects: HashMap::new(),

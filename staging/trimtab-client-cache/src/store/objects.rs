@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use trimtab_apimachinery_meta::ObjectKey;
 
-use crate::cached::Cached;
+use crate::cached::{Cached, Untyped};
 
-pub(super) struct Objects<K> {
+#[derive(Clone)]
+pub(super) struct Objects {
     /// None is empty.
-    namespaces: BTreeMap<Box<str>, BTreeMap<Name, Cached<K>>>,
+    namespaces: BTreeMap<Box<str>, BTreeMap<Name, Cached<Untyped>>>,
     count: usize,
 }
 
@@ -22,7 +23,7 @@ pub(super) struct Objects<K> {
 #[derive(Clone)]
 struct Name(Arc<ObjectKey>);
 
-impl<K> Objects<K> {
+impl Objects {
     pub(super) fn new() -> Self {
         Self {
             namespaces: BTreeMap::new(),
@@ -31,7 +32,7 @@ impl<K> Objects<K> {
     }
 
     /// All of these, which are in order: built at once, they take no more than they need.
-    pub(super) fn of_ordered(objects: impl IntoIterator<Item = (Arc<ObjectKey>, Cached<K>)>) -> Self {
+    pub(super) fn of_ordered(objects: impl IntoIterator<Item = (Arc<ObjectKey>, Cached<Untyped>)>) -> Self {
         let mut all = Self::new();
         let mut objects = objects.into_iter().peekable();
         while let Some((first, _)) = objects.peek() {
@@ -53,18 +54,22 @@ impl<K> Objects<K> {
         self.count == 0
     }
 
-    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Cached<K>> {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Cached<Untyped>> {
         self.namespaces.get(&*key.namespace)?.get(&*key.name)
     }
 
     /// The object with the copy of the key that is kept here.
-    pub(super) fn get_with_key(&self, key: &ObjectKey) -> Option<(&Arc<ObjectKey>, &Cached<K>)> {
+    pub(super) fn get_with_key(&self, key: &ObjectKey) -> Option<(&Arc<ObjectKey>, &Cached<Untyped>)> {
         let (Name(key), object) = self.namespaces.get(&*key.namespace)?.get_key_value(&*key.name)?;
         Some((key, object))
     }
 
     /// Puts an object in the place of the one of the same key, if there is one, whose copy of the key stays.
-    pub(super) fn insert(&mut self, key: &Arc<ObjectKey>, object: Cached<K>) -> Option<Cached<K>> {
+    pub(super) fn insert(
+        &mut self,
+        key: &Arc<ObjectKey>,
+        object: Cached<Untyped>,
+    ) -> Option<Cached<Untyped>> {
         let name = Name(key.clone());
         let before = match self.namespaces.get_mut(&*key.namespace) {
             Some(here) => here.insert(name, object),
@@ -78,7 +83,7 @@ impl<K> Objects<K> {
         before
     }
 
-    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Cached<K>> {
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Cached<Untyped>> {
         let here = self.namespaces.get_mut(&*key.namespace)?;
         let object = here.remove(&*key.name)?;
         if here.is_empty() {
@@ -92,7 +97,7 @@ impl<K> Objects<K> {
         self.namespaces.keys().map(|namespace| &**namespace)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<ObjectKey>, &Cached<K>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<ObjectKey>, &Cached<Untyped>)> {
         let all = self.namespaces.values().flatten();
         all.map(|(Name(key), object)| (key, object))
     }
@@ -100,18 +105,9 @@ impl<K> Objects<K> {
     pub(super) fn in_namespace(
         &self,
         namespace: &str,
-    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &Cached<K>)> + use<'_, K> {
+    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &Cached<Untyped>)> + use<'_> {
         let here = self.namespaces.get(namespace).into_iter().flatten();
         here.map(|(Name(key), object)| (key, object))
-    }
-}
-
-impl<K> Clone for Objects<K> {
-    fn clone(&self) -> Self {
-        Self {
-            namespaces: self.namespaces.clone(),
-            count: self.count,
-        }
     }
 }
 
@@ -148,7 +144,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cached::{Codec, Form};
+    use crate::cached::{Codec, Form, Untyped};
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -162,10 +158,10 @@ mod tests {
             let (mut objects, mut model) = (Objects::new(), BTreeMap::new());
             for (at, (namespace, name, is_there)) in changes.into_iter().enumerate() {
                 let key = Arc::new(ObjectKey { namespace, name });
-                let state = |object: Option<&Cached<ConfigMap>>| object.map(|object| object.resource_version().into_owned());
+                let state = |object: Option<&Cached<Untyped>>| object.map(|object| object.resource_version().into_owned());
                 let before = if is_there {
                     let meta = json!({"namespace": key.namespace, "name": key.name, "resourceVersion": at.to_string()});
-                    let object = codec.encode_json(json!({"metadata": meta}).to_string().as_bytes()).unwrap();
+                    let object = codec.encode_json(json!({"metadata": meta}).to_string().as_bytes()).unwrap().cast();
                     (objects.insert(&key, object.clone()), model.insert(key.clone(), object))
                 } else {
                     (objects.remove(&key), model.remove(&key))

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use trimtab_apimachinery_meta::{ObjectKey, resource_version};
@@ -9,11 +10,14 @@ use trimtab_apimachinery_meta::{ObjectKey, resource_version};
 use super::objects::Objects;
 use super::{Shared, State, Store};
 use crate::Delta;
-use crate::cached::Cached;
+use crate::cached::{Cached, Untyped};
 
 /// The one that changes a store, or the part of it that one watch feeds. Each change returns what handlers are to be told.
-pub struct Writer<K> {
-    pub(super) shared: Arc<Shared<K>>,
+pub struct Writer<K>(UntypedWriter, PhantomData<fn() -> K>);
+
+/// A writer of objects of whatever type.
+pub(crate) struct UntypedWriter {
+    pub(super) shared: Arc<Shared>,
     /// Which of the progresses is this writer's.
     pub(super) part: usize,
     /// The only namespace that this writer writes to, if it is not alone.
@@ -38,26 +42,81 @@ impl<K> fmt::Debug for Writer<K> {
     }
 }
 
-impl<K> Drop for Writer<K> {
+impl Drop for UntypedWriter {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 /// One change of a replacement.
-type Change<K> = (Arc<ObjectKey>, Option<Cached<K>>);
+type Change = (Arc<ObjectKey>, Option<Cached<Untyped>>);
 
 impl<K> Writer<K> {
+    pub(super) fn new(writer: UntypedWriter) -> Self {
+        Self(writer, PhantomData)
+    }
+
     /// A reader of the store that this changes.
     pub fn reader(&self) -> Store<K> {
-        Store {
-            shared: self.shared.clone(),
-        }
+        Store::of(self.0.shared.clone())
     }
 
     /// Replaces all that is stored, in one step. Objects that are no longer there come first in what is returned
     /// (*Complete*); of objects that have not changed nothing is said.
     pub fn replace(&mut self, replacement: Replacement<K>) -> Vec<Delta<K>> {
+        of_type(self.0.replace(replacement.cast()))
+    }
+
+    /// Stores a new state of an object. A state of the past, older than the stored one or than what the store is at, is
+    /// dropped: the object may have gone since.
+    pub fn upsert(&mut self, object: Cached<K>) -> Vec<Delta<K>> {
+        of_type(self.0.upsert(object.cast()))
+    }
+
+    /// Removes an object of which the server says that it is gone. `last` is its last state. The deletion of an older
+    /// object that had the same name is dropped.
+    pub fn delete(&mut self, last: Cached<K>) -> Vec<Delta<K>> {
+        of_type(self.0.delete(last.cast()))
+    }
+
+    /// Removes an object that is gone and whose last state could not be decoded.
+    pub fn delete_key(&mut self, key: &ObjectKey, resource_version: &str) -> Vec<Delta<K>> {
+        of_type(self.0.delete_key(key, resource_version))
+    }
+
+    /// Takes note that the store has seen every write up to this resource version.
+    pub fn bookmark(&mut self, resource_version: &str) {
+        self.0.bookmark(resource_version);
+    }
+
+    pub(crate) fn resource_version(&self) -> String {
+        self.0.resource_version()
+    }
+}
+
+/// The same changes as ones of this type.
+fn of_type<K>(deltas: Vec<Delta<Untyped>>) -> Vec<Delta<K>> {
+    deltas.into_iter().map(Delta::cast).collect()
+}
+
+impl<K> Replacement<K> {
+    /// The same, as one of `T`s.
+    pub(crate) fn cast<T>(self) -> Replacement<T> {
+        let Self {
+            objects,
+            skipped,
+            resource_version,
+        } = self;
+        Replacement {
+            objects: objects.into_iter().map(Cached::cast).collect(),
+            skipped,
+            resource_version,
+        }
+    }
+}
+
+impl UntypedWriter {
+    pub(crate) fn replace(&mut self, replacement: Replacement<Untyped>) -> Vec<Delta<Untyped>> {
         let initial = !self.is_synced();
         let Replacement {
             mut objects,
@@ -91,16 +150,16 @@ impl<K> Writer<K> {
     /// What turns the state into one with these objects, which are in order.
     fn compare(
         &self,
-        state: &State<K>,
-        objects: Vec<Cached<K>>,
+        state: &State,
+        objects: Vec<Cached<Untyped>>,
         skipped: &HashMap<ObjectKey, String>,
         initial: bool,
-    ) -> (Vec<Change<K>>, Vec<Delta<K>>) {
+    ) -> (Vec<Change>, Vec<Delta<Untyped>>) {
         let (mut changes, mut deltas) = (Vec::new(), Vec::new());
         let mut set = Vec::with_capacity(objects.len());
         let is_skipped =
-            |stored: &Cached<K>| skipped.get(stored.key()).is_some_and(|uid| *uid == *stored.uid());
-        let mut vanish = |key: &Arc<ObjectKey>, last: &Cached<K>| {
+            |stored: &Cached<Untyped>| skipped.get(stored.key()).is_some_and(|uid| *uid == *stored.uid());
+        let mut vanish = |key: &Arc<ObjectKey>, last: &Cached<Untyped>| {
             if !is_skipped(last) {
                 changes.push((key.clone(), None));
                 deltas.push(Delta::Deleted {
@@ -109,7 +168,8 @@ impl<K> Writer<K> {
                 });
             }
         };
-        let mut stored: Box<dyn Iterator<Item = (&Arc<ObjectKey>, &Cached<K>)>> = match &self.namespace {
+        let mut stored: Box<dyn Iterator<Item = (&Arc<ObjectKey>, &Cached<Untyped>)>> = match &self.namespace
+        {
             Some(namespace) => Box::new(state.objects.in_namespace(namespace)),
             None => Box::new(state.objects.iter()),
         };
@@ -153,9 +213,7 @@ impl<K> Writer<K> {
         (changes, deltas)
     }
 
-    /// Stores a new state of an object. A state of the past, older than the stored one or than what the store is at, is
-    /// dropped: the object may have gone since.
-    pub fn upsert(&mut self, mut object: Cached<K>) -> Vec<Delta<K>> {
+    pub(crate) fn upsert(&mut self, mut object: Cached<Untyped>) -> Vec<Delta<Untyped>> {
         let version = object.resource_version().into_owned();
         let mut deltas = Vec::new();
         if self.is_past(&version) {
@@ -194,9 +252,7 @@ impl<K> Writer<K> {
         deltas
     }
 
-    /// Removes an object of which the server says that it is gone. `last` is its last state. The deletion of an older
-    /// object that had the same name is dropped.
-    pub fn delete(&mut self, last: Cached<K>) -> Vec<Delta<K>> {
+    pub(crate) fn delete(&mut self, last: Cached<Untyped>) -> Vec<Delta<Untyped>> {
         let removed = self.remove(last.key(), &last.resource_version());
         let delta = removed.map(|stored| Delta::Deleted {
             last: if stored.is_same_object(&last) {
@@ -209,15 +265,13 @@ impl<K> Writer<K> {
         delta.into_iter().collect()
     }
 
-    /// Removes an object that is gone and whose last state could not be decoded.
-    pub fn delete_key(&mut self, key: &ObjectKey, resource_version: &str) -> Vec<Delta<K>> {
+    pub(crate) fn delete_key(&mut self, key: &ObjectKey, resource_version: &str) -> Vec<Delta<Untyped>> {
         let removed = self.remove(key, resource_version);
         let delta = removed.map(|last| Delta::Deleted { last, observed: true });
         delta.into_iter().collect()
     }
 
-    /// Takes note that the store has seen every write up to this resource version.
-    pub fn bookmark(&mut self, resource_version: &str) {
+    pub(crate) fn bookmark(&mut self, resource_version: &str) {
         self.advance(resource_version, false);
     }
 
@@ -244,7 +298,7 @@ impl<K> Writer<K> {
             .is_ok_and(|order| order.is_lt())
     }
 
-    fn remove(&mut self, key: &ObjectKey, version: &str) -> Option<Cached<K>> {
+    fn remove(&mut self, key: &ObjectKey, version: &str) -> Option<Cached<Untyped>> {
         if self.is_past(version) {
             return None;
         }
@@ -278,8 +332,8 @@ impl<K> Writer<K> {
     }
 }
 
-impl<K> State<K> {
-    fn apply(&mut self, changes: Vec<Change<K>>) {
+impl State {
+    fn apply(&mut self, changes: Vec<Change>) {
         if self.objects.is_empty() {
             // In order, so that the tree is built at once and takes no more than it needs.
             self.size = changes
@@ -303,7 +357,12 @@ impl<K> State<K> {
 }
 
 /// Says what a new state of an object is to those who know the old one.
-fn tell_change<K>(old: &Cached<K>, new: &Cached<K>, initial: bool, deltas: &mut Vec<Delta<K>>) {
+fn tell_change(
+    old: &Cached<Untyped>,
+    new: &Cached<Untyped>,
+    initial: bool,
+    deltas: &mut Vec<Delta<Untyped>>,
+) {
     let (old, new) = (old.clone(), new.clone());
     if old.is_same_object(&new) {
         deltas.push(Delta::Updated { old, new });
@@ -316,6 +375,6 @@ fn tell_change<K>(old: &Cached<K>, new: &Cached<K>, initial: bool, deltas: &mut 
     }
 }
 
-fn is_newer<K>(stored: &Cached<K>, version: &str) -> bool {
+fn is_newer(stored: &Cached<Untyped>, version: &str) -> bool {
     resource_version::compare(&stored.resource_version(), version).is_ok_and(|order| order.is_gt())
 }

@@ -382,7 +382,8 @@ fn a_write_barrier_knows_what_is_gone_although_nobody_was_told() {
         ),
     ];
     for (selection, is_there, is_deleted, is_lost) in cases {
-        let (store, mut writers) = store::store_in::<ConfigMap>(store::Scope::of(&selection));
+        let (store, mut writers) = store::store_in(store::Scope::of(&selection));
+        let store = store.cast::<ConfigMap>();
         let written = object(2, 10, &[], "a");
         let mut barrier = WriteBarrier::new();
         let answer = written.decode().unwrap();
@@ -397,7 +398,7 @@ fn a_write_barrier_knows_what_is_gone_although_nobody_was_told() {
             skipped: HashMap::new(),
             resource_version: "15".to_owned(),
         };
-        let told = writers[0].replace(list);
+        let told = writers[0].replace(list.cast());
         assert_eq!(told.len(), usize::from(is_there), "{selection}");
         assert!(barrier.is_passed(), "{selection}");
         assert_eq!(
