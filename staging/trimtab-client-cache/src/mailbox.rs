@@ -53,14 +53,16 @@ struct Walk {
 
 struct Entry {
     seen: Option<Cached<Untyped>>,
-    gone: Option<(Cached<Untyped>, bool)>,
+    gone: Option<Cached<Untyped>>,
+    /// Whether the server told of that deletion.
+    observed: bool,
     now: Option<Cached<Untyped>>,
     /// Whether the initial list has been passed over for it.
     initial: bool,
 }
 
 /// From how many places on what is empty gives them back.
-const LARGE: usize = 1024;
+const LARGE: usize = 64;
 
 impl Mailbox {
     pub(crate) fn new() -> Self {
@@ -239,6 +241,7 @@ impl Inner {
                         Delta::Deleted { last, .. } => Some(last.clone()),
                     },
                     gone: None,
+                    observed: false,
                     now: None,
                     initial: false,
                 })
@@ -251,7 +254,7 @@ impl Inner {
                 entry.now = None;
                 // The deletion of what the handler knows outranks those of objects which it never saw.
                 if entry.gone.is_none() || entry.seen.is_none() {
-                    entry.gone = Some((last, observed));
+                    (entry.gone, entry.observed) = (Some(last), observed);
                 }
             }
         }
@@ -289,7 +292,8 @@ impl Inner {
             self.initial_left -= 1;
             self.initial_in_hand = true;
         }
-        if let Some((last, observed)) = entry.gone.take() {
+        if let Some(last) = entry.gone.take() {
+            let observed = entry.observed;
             if entry.now.is_some() {
                 entry.seen = None;
                 self.order.push_front(key.clone());

@@ -198,12 +198,14 @@ pub(crate) struct Sightings {
 }
 
 const COUNT: u32 = 0xf;
+/// Of most kinds there are few objects.
+const FIRST_SLOTS: usize = 64;
 
 impl Sightings {
     /// Remembers at most `2^most_bits` things.
     pub(crate) fn new(most_bits: u32) -> Self {
         Self {
-            slots: vec![0; 1024],
+            slots: vec![0; FIRST_SLOTS],
             used: 0,
             turn: false,
             most_bits,
@@ -247,6 +249,11 @@ impl Sightings {
             }
         }
         1
+    }
+
+    /// Forgets what was seen.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.most_bits);
     }
 
     fn place(&self, mark: u32) -> usize {

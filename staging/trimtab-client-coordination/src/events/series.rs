@@ -34,9 +34,12 @@ pub(super) struct Key {
     text: Option<u64>,
 }
 
+/// An event that was written, as the note that it is of: a third of what it takes as an event.
 #[derive(Debug)]
 struct Series {
-    event: Event,
+    name: String,
+    record: Record,
+    repeated: Option<EventSeries>,
     last: Instant,
     written: Instant,
     /// Whether the count has grown since the event was written.
@@ -96,8 +99,7 @@ impl Memory {
             // The count waits until the series ends if there is no token for it.
             if first && self.correlator.allows(&key.kin.subject, now) {
                 series.unwritten = false;
-                let event = series.event.clone();
-                return vec![(key, Request::Patch(event))];
+                return vec![(key, Request::Patch(series.event()))];
             }
             return Vec::new();
         }
@@ -108,16 +110,19 @@ impl Memory {
         if combined {
             Counters::count(&counters.combined);
         }
-        let event = self.event(record);
+        record.note.message = cut(record.note.message);
         let series = Series {
-            event: event.clone(),
+            name: self.name(record.regarding.name.as_deref().unwrap_or_default(), record.at),
+            record,
+            repeated: None,
             last: now,
             written: now,
             unwritten: false,
         };
+        let event = series.event();
         let gone = self.known.insert(key.clone(), series);
         let gone = gone.filter(|(_, series)| series.unwritten);
-        let of_gone = gone.map(|(key, series)| (key, Request::Patch(series.event)));
+        let of_gone = gone.map(|(key, series)| (key, Request::Patch(series.event())));
         let mut requests = Vec::from_iter(of_gone);
         requests.push((key, Request::Create(event)));
         requests
@@ -136,7 +141,7 @@ impl Memory {
             let stale = now.saturating_duration_since(series.written) >= REFRESH;
             if series.unwritten && (over || stale) {
                 (series.written, series.unwritten) = (now, false);
-                due.push((key.clone(), Request::Patch(series.event.clone())));
+                due.push((key.clone(), Request::Patch(series.event())));
             }
             !over
         });
@@ -146,38 +151,8 @@ impl Memory {
     /// All counts that are not written yet.
     pub(super) fn rest(&mut self) -> Vec<(Key, Request)> {
         let rest = self.known.take().filter(|(_, series)| series.unwritten);
-        rest.map(|(key, series)| (key, Request::Patch(series.event)))
+        rest.map(|(key, series)| (key, Request::Patch(series.event())))
             .collect()
-    }
-
-    fn event(&mut self, record: Record) -> Event {
-        let Record {
-            reporter,
-            regarding,
-            note,
-            at,
-        } = record;
-        let namespace = regarding.namespace.clone().filter(|ns| !ns.is_empty());
-        let severity = match note.severity {
-            Severity::Normal => "Normal",
-            Severity::Warning => "Warning",
-        };
-        Event {
-            metadata: ObjectMeta {
-                name: Some(self.name(regarding.name.as_deref().unwrap_or_default(), at)),
-                namespace: Some(namespace.unwrap_or_else(|| "default".to_owned())),
-                ..ObjectMeta::default()
-            },
-            event_time: Some(MicroTime(at)),
-            action: Some(note.action),
-            note: Some(cut(note.message)),
-            reason: Some(note.reason),
-            regarding: Some(regarding),
-            reporting_controller: Some(reporter.controller.clone()),
-            reporting_instance: Some(reporter.instance.clone()),
-            type_: Some(severity.to_owned()),
-            ..Event::default()
-        }
     }
 
     /// A name as client-go gives it: that of the object and the time, or a random one where that would be none.
@@ -192,12 +167,43 @@ impl Memory {
 }
 
 impl Series {
+    fn event(&self) -> Event {
+        let Record {
+            reporter,
+            regarding,
+            note,
+            at,
+        } = &self.record;
+        let namespace = regarding.namespace.clone().filter(|ns| !ns.is_empty());
+        let severity = match note.severity {
+            Severity::Normal => "Normal",
+            Severity::Warning => "Warning",
+        };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(namespace.unwrap_or_else(|| "default".to_owned())),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(*at)),
+            action: Some(note.action.clone()),
+            note: Some(note.message.clone()),
+            reason: Some(note.reason.clone()),
+            regarding: Some(regarding.clone()),
+            reporting_controller: Some(reporter.controller.clone()),
+            reporting_instance: Some(reporter.instance.clone()),
+            series: self.repeated.clone(),
+            type_: Some(severity.to_owned()),
+            ..Event::default()
+        }
+    }
+
     /// Counts a repetition. Whether it is the first one.
     fn repeat(&mut self, at: Timestamp, now: Instant) -> bool {
         self.last = now;
         self.unwritten = true;
-        let before = self.event.series.as_ref().map(|series| series.count);
-        self.event.series = Some(EventSeries {
+        let before = self.repeated.as_ref().map(|series| series.count);
+        self.repeated = Some(EventSeries {
             count: before.map_or(2, |count| count.saturating_add(1)),
             last_observed_time: MicroTime(at),
         });
