@@ -20,7 +20,7 @@ use crate::share::Share;
 use crate::source::{Inlet, LOW, Place, Running, Sight, Source, SourceId, Sources};
 use crate::subject::{RequestKey, Subject};
 use crate::turn::{Stores, World};
-use crate::worker::{Stage, Worker};
+use crate::worker::{Reconciling, Stage, Worker};
 
 /// What a controller was told by its builder.
 #[derive(Clone, Debug)]
@@ -113,12 +113,16 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             },
             applied: Default::default(),
             lost: Default::default(),
-            timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             leadership: Default::default(),
         };
-        let worker = Arc::new(Worker {
+        let hand = Reconciling {
             reconciler: self.reconciler,
             world: Arc::new(world),
+            deadline: self.settings.deadline,
+        };
+        let worker = Arc::new(Worker {
+            hand: Box::new(hand),
+            timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             inlet: self.inlet,
             sources: self.sources,
             figures,
@@ -127,7 +131,7 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             grace: context.grace,
             stage: Stage::default(),
         });
-        if let (Some(introspection), Some(timeline)) = (&context.introspection, &worker.world.timeline) {
+        if let (Some(introspection), Some(timeline)) = (&context.introspection, &worker.timeline) {
             let (settings, shown) = (&worker.settings, worker.clone());
             let observed = Observed::new(&*settings.name, timeline.clone())
                 .workers(settings.workers)

@@ -18,32 +18,34 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use trimtab_client_coordination::clock::Clock;
+use trimtab_client_coordination::leader::Leadership;
 use trimtab_client_coordination::sharding::{Gains, Held, Partitions, Shards};
 use trimtab_client_workqueue::{Add, Shutdown, Work};
 
 use crate::controller::{Operate, Settings};
 use crate::error::Error;
 use crate::failing::{View, WaitFor};
-use crate::introspection::{ControllerState, Occasion, Outcome as Told, TurnRecord};
+use crate::introspection::{ControllerState, Occasion, Outcome as Told, Timeline, TurnRecord};
 use crate::manager::Lead;
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
 use crate::share::{Share, hash_of};
 use crate::source::{Inlet, LOW, Running, Sources};
 use crate::spans;
-use crate::subject::Subject;
-use crate::turn::{Turn, World};
+use crate::subject::{RequestKey, Subject};
+use crate::turn::{Turn, Unseen, World};
 
 /// How long after a turn a key has its next one because what was written is gone, or may be. Mostly somebody has deleted it and
 /// the cache has told of that; where others delete at once what is made, the two are not to go as fast as they can.
 const LOST: Duration = Duration::from_secs(1);
 
 /// What a controller's tasks share.
-pub(crate) struct Worker<S: Subject, R> {
-    pub(crate) reconciler: R,
-    pub(crate) world: Arc<World<S>>,
-    pub(crate) inlet: Inlet<S::Key>,
-    pub(crate) sources: Sources<S::Key>,
+pub(crate) struct Worker<Q: RequestKey> {
+    pub(crate) hand: Box<dyn Hand<Q>>,
+    /// Where turns are recorded, if anybody looks.
+    pub(crate) timeline: Option<Timeline>,
+    pub(crate) inlet: Inlet<Q>,
+    pub(crate) sources: Sources<Q>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) settings: Settings,
     /// If replicas share the keys: those of this one.
@@ -84,7 +86,131 @@ struct Term {
     settling: TaskTracker,
 }
 
-impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
+/// What differs between the subjects of controllers, behind a pointer, so that the rest of a worker is there once and not for
+/// each.
+pub(crate) trait Hand<Q: RequestKey>: Send + Sync {
+    /// Under which leadership the turns are from now on.
+    fn lead(&self, leadership: Option<Leadership>);
+
+    /// What is to be seen of a key now.
+    fn view(&self, key: &Q) -> View;
+
+    /// Runs the reconciler and writes the status; ends at once if the key is to be another replica's.
+    fn turn<'a>(
+        &'a self,
+        work: Work<Q>,
+        attempt: u32,
+        record: Option<TurnRecord>,
+        held: Option<&'a Held>,
+    ) -> BoxFuture<'a, Had<Q>>;
+
+    /// [`World::is_lost_anew`].
+    fn is_lost_anew(&self, key: &Q, version: Option<String>) -> bool;
+
+    /// Forgets what was applied for a key.
+    fn forget(&self, key: &Q);
+}
+
+/// What a turn leaves.
+pub(crate) struct Had<Q: RequestKey> {
+    work: Work<Q>,
+    /// None: it was cut off.
+    result: Option<Result<Next, Ended>>,
+    record: Option<TurnRecord>,
+    unseen: Unseen,
+    /// What was in view, where that matters.
+    view: View,
+}
+
+/// The reconciler, and what its turns share.
+pub(crate) struct Reconciling<S: Subject, R> {
+    pub(crate) reconciler: R,
+    pub(crate) world: Arc<World<S>>,
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl<S: Subject, R: Reconcile<S>> Hand<S::Key> for Reconciling<S, R> {
+    fn lead(&self, leadership: Option<Leadership>) {
+        *self.world.leadership.write() = leadership;
+    }
+
+    fn view(&self, key: &S::Key) -> View {
+        self.world.look(key).view()
+    }
+
+    fn turn<'a>(
+        &'a self,
+        work: Work<S::Key>,
+        attempt: u32,
+        record: Option<TurnRecord>,
+        held: Option<&'a Held>,
+    ) -> BoxFuture<'a, Had<S::Key>> {
+        let had = async move {
+            let mut turn = Turn::new(self.world.clone(), work, attempt, record);
+            let reconcile = self.reconcile(&mut turn);
+            let result = match held {
+                None => Some(reconcile.await),
+                Some(held) => held.run(reconcile).await,
+            };
+            let record = turn.take_record().filter(|_| result.is_some());
+            let (work, unseen, seen) = turn.end(matches!(result, Some(Ok(_))));
+            let view = match result {
+                Some(Err(_) | Ok(Next::Again)) => seen.view(),
+                _ => View::new(),
+            };
+            Had {
+                work,
+                result,
+                record,
+                unseen,
+                view,
+            }
+        };
+        had.boxed()
+    }
+
+    fn is_lost_anew(&self, key: &S::Key, version: Option<String>) -> bool {
+        self.world.is_lost_anew(key, version)
+    }
+
+    fn forget(&self, key: &S::Key) {
+        self.world.forget(key);
+    }
+}
+
+impl<S: Subject, R: Reconcile<S>> Reconciling<S, R> {
+    /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
+    async fn reconcile(&self, turn: &mut Turn<S>) -> Result<Next, Ended> {
+        turn.readable().map_err(Ended::Failed)?;
+        let reconciled = AssertUnwindSafe(async {
+            let reconcile = self.reconciler.reconcile(turn);
+            match self.deadline {
+                None => reconcile.await,
+                Some(deadline) => timeout(deadline, reconcile)
+                    .await
+                    .unwrap_or(Err(Error::TimedOut(deadline))),
+            }
+        })
+        .catch_unwind()
+        .instrument(spans::reconcile())
+        .await;
+        let result = reconciled.map_err(|panic| Ended::Panicked(words_of(&*panic)))?;
+        let told = match S::flush(turn) {
+            Some(telling) => telling.await,
+            None => Ok(()),
+        };
+        if let (Err(failure), Err(error)) = (&result, &told) {
+            tracing::warn!(%error, "the status was not written");
+            // What waits for a change has to have told of itself first: it is tried again.
+            if failure.is_terminal() {
+                return told.map(|()| Next::Done).map_err(Ended::Failed);
+            }
+        }
+        result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
+    }
+}
+
+impl<Q: RequestKey> Operate for Arc<Worker<Q>> {
     fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -124,11 +250,11 @@ impl<S: Subject, R: Reconcile<S>> Operate for Arc<Worker<S, R>> {
     }
 }
 
-impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
+impl<Q: RequestKey> Worker<Q> {
     async fn term(self: &Arc<Self>, lead: Lead) -> usize {
         let stop = lead.stop().child_token();
         let _ends_what_settles = stop.clone().drop_guard();
-        *self.world.leadership.write() = lead.leadership().cloned();
+        self.hand.lead(lead.leadership().cloned());
         let _waits_when_over = Waits(&self.stage);
         self.stage.set(Stage::SYNCING);
         let sources = self.sources.running();
@@ -212,13 +338,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             };
             let Some(work) = work else { return };
             let span = spans::turn(&self.settings.name, &work);
-            // What a turn keeps is large, and of many workers few have one at a time.
-            self.turn(work, &term).boxed().instrument(span).await;
+            self.turn(work, &term).instrument(span).await;
         }
     }
 
     /// One turn, with all that follows from how it ends.
-    async fn turn(self: &Arc<Self>, work: Work<S::Key>, term: &Term) {
+    async fn turn(self: &Arc<Self>, work: Work<Q>, term: &Term) {
         let begun = work.since();
         let failing = &self.inlet.failing;
         let held = match &self.shards {
@@ -228,7 +353,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
                 None => return self.leave_to_others(work),
             },
         };
-        let view = || self.world.look(work.key()).view();
+        let view = || self.hand.view(work.key());
         if !work.is_marked()
             && let Some(wait) = failing.wait_for(work.key(), begun, view)
         {
@@ -240,44 +365,38 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
         }
         let attempt = failing.attempt(work.key());
         spans::attempt(attempt);
-        let world = self.world.clone();
-        let timeline = world.timeline.as_ref();
-        let record = timeline.map(|timeline| {
+        let record = self.timeline.as_ref().map(|timeline| {
             let occasion = Occasion::of(&work, Clock::System.now()).attempt(attempt);
             timeline.begin(work.key(), occasion)
         });
-        let mut turn = Turn::new(world, work, attempt, record);
         let timer = self.figures.begin(begun);
-        let reconcile = self.reconcile(&mut turn);
-        let result = match &held {
-            None => Some(reconcile.await),
-            Some(held) => held.run(reconcile).await,
-        };
+        let had = self.hand.turn(work, attempt, record, held.as_ref()).await;
+        let Had {
+            work,
+            result,
+            mut record,
+            mut unseen,
+            view,
+        } = had;
         let Some(result) = result else {
-            let (work, ..) = turn.end(false);
             let key = work.key();
             tracing::warn!(%key, "the turn was cut off: its key is to be another replica's");
             return self.leave_to_others(work);
         };
         timer.end(Outcome::of(&result));
-
-        let mut record = turn.take_record();
         if let Some(record) = &mut record {
             record.reconciled();
         }
-        let (work, mut unseen, seen) = turn.end(result.is_ok());
         let mut ended = Turned {
             work,
             begun,
             attempt,
-            view: result.is_err() || matches!(result, Ok(Next::Again)),
             result,
             record,
             held,
             lost: None,
             unsure: false,
         };
-        let view = if ended.view { seen.view() } else { View::new() };
         if unseen.is_seen() {
             ended.lost = unseen.lost();
             return self.conclude(ended, view);
@@ -306,45 +425,15 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
     }
 
     /// Lets a key go that is not this replica's, or not any more. Whoever is given it looks at it.
-    fn leave_to_others(&self, work: Work<S::Key>) {
+    fn leave_to_others(&self, work: Work<Q>) {
         spans::left();
         self.inlet.failing.forget(work.key());
-        self.world.forget(work.key());
+        self.hand.forget(work.key());
         work.done();
     }
 
-    /// Runs the reconciler and writes the status, whatever became of the turn; only a panic leaves it half done.
-    async fn reconcile(&self, turn: &mut Turn<S>) -> Result<Next, Ended> {
-        turn.readable().map_err(Ended::Failed)?;
-        let reconciled = AssertUnwindSafe(async {
-            let reconcile = self.reconciler.reconcile(turn);
-            match self.settings.deadline {
-                None => reconcile.await,
-                Some(deadline) => timeout(deadline, reconcile)
-                    .await
-                    .unwrap_or(Err(Error::TimedOut(deadline))),
-            }
-        })
-        .catch_unwind()
-        .instrument(spans::reconcile())
-        .await;
-        let result = reconciled.map_err(|panic| Ended::Panicked(words_of(&*panic)))?;
-        let told = match S::flush(turn) {
-            Some(telling) => telling.await,
-            None => Ok(()),
-        };
-        if let (Err(failure), Err(error)) = (&result, &told) {
-            tracing::warn!(%error, "the status was not written");
-            // What waits for a change has to have told of itself first: it is tried again.
-            if failure.is_terminal() {
-                return told.map(|()| Next::Done).map_err(Ended::Failed);
-            }
-        }
-        result.and_then(|next| told.map(|()| next)).map_err(Ended::Failed)
-    }
-
     /// Says what comes next for the key.
-    fn conclude(&self, turned: Turned<S::Key>, view: View) {
+    fn conclude(&self, turned: Turned<Q>, view: View) {
         let Turned {
             work,
             begun,
@@ -354,10 +443,9 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
             held: _until_the_key_is_done,
             lost,
             unsure,
-            ..
         } = turned;
         let failing = &self.inlet.failing;
-        if self.world.is_lost_anew(work.key(), lost) || unsure {
+        if self.hand.is_lost_anew(work.key(), lost) || unsure {
             let add = Add::after(LOST).priority(work.priority()).marked();
             let add = add.because("what was written is not to be seen");
             let _shut_down = self.inlet.queue.add_with(work.key().clone(), add);
@@ -426,7 +514,7 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
 
     /// Has a key in hand come back, for a new reason or for those that it has. A queue that is shut down takes nothing
     /// more, as it should.
-    fn again(&self, work: &Work<S::Key>, delay: Duration, reason: Option<String>) {
+    fn again(&self, work: &Work<Q>, delay: Duration, reason: Option<String>) {
         let add = || Add::after(delay).priority(work.priority());
         let adds = match reason {
             Some(reason) => vec![add().because(reason)],
@@ -443,14 +531,12 @@ impl<S: Subject, R: Reconcile<S>> Worker<S, R> {
 }
 
 /// A turn that has ended, whose key is still in hand.
-struct Turned<Q: crate::subject::RequestKey> {
+struct Turned<Q: RequestKey> {
     work: Work<Q>,
     begun: Instant,
     attempt: u32,
     result: Result<Next, Ended>,
     record: Option<TurnRecord>,
-    /// Whether what it had in view matters.
-    view: bool,
     /// Keeps other replicas from the key.
     held: Option<Held>,
     /// The version of what was written and is gone.

@@ -31,12 +31,12 @@ use crate::error::{Error, Result};
 use crate::introspection::TurnRecord;
 use crate::subject::{Reconciled, Subject};
 use apply::Child;
-use settle::Unseen;
 use status::Draft;
 use world::view_of;
 
 pub use many::Written;
 pub(crate) use request::is_namespaced;
+pub(crate) use settle::Unseen;
 pub use status::{ConditionStatus, Conditions};
 
 pub(crate) use world::{Glimpse, InUse, Stores, Use, World};
@@ -52,7 +52,7 @@ pub struct Turn<S: Subject> {
     /// Why `latest` is not known, though the object is there.
     unreadable: Option<Box<Undecodable>>,
     /// What the turn has written.
-    unseen: Unseen<S>,
+    unseen: Unseen,
     draft: Option<Box<dyn Draft<S>>>,
     /// Annotations that are written with the status.
     annotations: serde_json::Map<String, serde_json::Value>,
@@ -146,7 +146,7 @@ impl<S: Subject> Turn<S> {
     }
 
     /// Ends the turn, which went well or not; what remains is the key, what was written and what was in view.
-    pub(crate) fn end(self, well: bool) -> (Work<S::Key>, Unseen<S>, Glimpse<S>) {
+    pub(crate) fn end(self, well: bool) -> (Work<S::Key>, Unseen, Glimpse<S>) {
         if well {
             self.world.keep_applied(self.work.key(), &self.applied);
         }

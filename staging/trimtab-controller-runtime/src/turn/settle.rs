@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use trimtab_apimachinery_meta::{ObjectKey, finalizers};
 use trimtab_client_cache::barrier::WriteBarrier;
 use trimtab_client_cache::store::{Store, WaitError};
@@ -10,9 +12,15 @@ use trimtab_client_cache::{Cached, key_of};
 use crate::subject::Reconciled;
 
 /// The writes of one turn.
-pub(crate) struct Unseen<K> {
+#[derive(Default)]
+pub(crate) struct Unseen {
     writes: WriteBarrier,
-    released: Option<Box<Released<K>>>,
+    released: Option<Box<dyn Settling>>,
+}
+
+/// What is seen in caches at some time.
+trait Settling: Send + Sync {
+    fn seen(&self) -> BoxFuture<'_, Result<(), WaitError>>;
 }
 
 /// A finalizer that was removed. The last one takes the object with it, in a deletion whose version is not told to
@@ -24,17 +32,8 @@ struct Released<K> {
     finalizer: String,
 }
 
-impl<K> Default for Unseen<K> {
-    fn default() -> Self {
-        Self {
-            writes: WriteBarrier::new(),
-            released: None,
-        }
-    }
-}
-
-impl<K: Reconciled> Unseen<K> {
-    pub(super) fn released(&mut self, store: &Store<K>, object: &K, finalizer: &str) {
+impl Unseen {
+    pub(super) fn released<K: Reconciled>(&mut self, store: &Store<K>, object: &K, finalizer: &str) {
         self.released = Some(Box::new(Released {
             store: store.clone(),
             key: key_of(object),
@@ -42,9 +41,7 @@ impl<K: Reconciled> Unseen<K> {
             finalizer: finalizer.to_owned(),
         }));
     }
-}
 
-impl<S: Send + Sync + 'static> Unseen<S> {
     pub(super) fn wrote<T: Reconciled>(&mut self, store: &Store<T>, answer: &T) {
         self.writes.wrote(store, answer);
     }
@@ -78,8 +75,8 @@ impl<S: Send + Sync + 'static> Unseen<S> {
     }
 }
 
-impl<K> Released<K> {
-    async fn seen(&self) -> Result<(), WaitError> {
+impl<K: Reconciled> Settling for Released<K> {
+    fn seen(&self) -> BoxFuture<'_, Result<(), WaitError>> {
         let without = |stored: Option<&Cached<K>>| {
             let still = stored.is_some_and(|object| {
                 let meta = object.meta().unwrap_or_default();
@@ -87,6 +84,6 @@ impl<K> Released<K> {
             });
             (!still).then_some(())
         };
-        self.store.wait_for(&self.key, without).await
+        self.store.wait_for(&self.key, without).boxed()
     }
 }

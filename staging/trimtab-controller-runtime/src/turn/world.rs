@@ -16,7 +16,6 @@ use super::apply::{Applied, Child};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::failing::View;
-use crate::introspection::Timeline;
 use crate::seldom::Seldom;
 use crate::subject::{Reconciled, Subject};
 
@@ -33,8 +32,6 @@ pub(crate) struct World<S: Subject> {
     pub(crate) applied: Seldom<S::Key, HashMap<Child, Applied>>,
     /// Keys that were given a turn because what they had written was gone, with the version of that.
     pub(crate) lost: Seldom<S::Key, String>,
-    /// Where turns are recorded, if anybody looks.
-    pub(crate) timeline: Option<Timeline>,
     /// That of the term under way, if it was elected.
     pub(crate) leadership: RwLock<Option<Leadership>>,
 }
