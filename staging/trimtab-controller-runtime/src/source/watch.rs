@@ -415,7 +415,7 @@ where
         let map = &*self.map;
         let objects = self.informer.store().list();
         let keys = objects.iter().flat_map(|object| (map.map)(object));
-        let keys = keys.filter(|key| share.has(key));
+        let keys: Vec<_> = keys.filter(|key| share.has(key)).collect();
         let _shut_down = map.inlet.queue.add_all(keys, add);
     }
 }

@@ -84,11 +84,21 @@ async fn send<A: DeserializeOwned>(
     request: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     span: Span,
 ) -> Result<A> {
-    let request = request.map_err(|error| Error::Kube(kube::Error::BuildRequest(error)))?;
-    let answer = client.request::<A>(request).instrument(span.clone()).await;
+    let answer = ask(client, request).instrument(span.clone()).await;
+    let answer = answer.and_then(|text| serde_json::from_str(&text).map_err(kube::Error::SerdeError));
     let answer = answer.map_err(Error::from);
     spans::answered(&span, &answer);
     answer
+}
+
+/// The text of an answer: what is the same for all kinds.
+async fn ask(
+    client: &Client,
+    request: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> kube::Result<String> {
+    client
+        .request_text(request.map_err(kube::Error::BuildRequest)?)
+        .await
 }
 
 /// The version of an answer.
