@@ -11,7 +11,7 @@ use trimtab::controller::process;
 use trimtab_workloads::Options;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The built-in controllers for any Kubernetes API server
 #[derive(Debug, Parser)]
