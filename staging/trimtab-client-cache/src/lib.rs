@@ -6,7 +6,9 @@
 //! one [`reflector`], which lists and watches a kind and writes what it learns to one [`Store`](store::Store). Handlers
 //! are told of each change after the store has it, each at its own pace.
 //!
-//! Objects stay encoded by default, and are decoded when somebody looks at them: see [`Cached`].
+//! Objects stay encoded by default, and are decoded when somebody looks at them: see [`Cached`]. What keeps them and passes
+//! them on does not know of what type they are, so its code is in a program once, and not for each kind; types come back
+//! where users look.
 //!
 //! What holds, by name:
 //!
