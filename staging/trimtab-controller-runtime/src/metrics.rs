@@ -166,6 +166,11 @@ impl Metrics {
         }
     }
 
+    /// Does not tell of the server's warnings that begin so.
+    pub(crate) fn know(&self, beginning: String) {
+        self.requests.know(beginning);
+    }
+
     /// A client whose requests are told of.
     pub(crate) fn observe(&self, client: Client) -> Client {
         self.requests.observe(client)

@@ -22,6 +22,8 @@ type Labels = [(&'static str, String); 2];
 pub(crate) struct Requests {
     answers: Family<Labels, Counter>,
     warned: Mutex<HashSet<String>>,
+    /// How warnings begin that nobody need be told of.
+    known: Mutex<Vec<String>>,
 }
 
 impl Requests {
@@ -55,6 +57,11 @@ impl Requests {
         Client::new(service, namespace).with_valid_until(*client.valid_until())
     }
 
+    /// Does not tell of warnings that begin so.
+    pub(crate) fn know(&self, beginning: String) {
+        self.known.lock().push(beginning);
+    }
+
     fn count(&self, method: &Method, code: &str) {
         let labels = [("code", code.to_owned()), ("method", method.to_string())];
         self.answers.get_or_create(&labels).inc();
@@ -62,6 +69,9 @@ impl Requests {
 
     fn tell_warnings(&self, headers: &HeaderMap) {
         for warning in headers.get_all(header::WARNING).iter().flat_map(texts) {
+            if self.known.lock().iter().any(|known| warning.starts_with(known)) {
+                continue;
+            }
             let mut warned = self.warned.lock();
             if warned.len() >= REMEMBERED {
                 warned.clear();
@@ -134,7 +144,8 @@ mod tests {
             requests.tell_warnings(&HeaderMap::from_iter([(header::WARNING, value)]));
             requests.warned.lock().len()
         };
-        assert_eq!((warn("a"), warn("a"), warn("b")), (1, 1, 2));
+        requests.know("known: ".to_owned());
+        assert_eq!((warn("a"), warn("a"), warn("b"), warn("known: c")), (1, 1, 2, 2));
         let most = (0..2 * REMEMBERED).map(|number| warn(&number.to_string())).max();
         assert_eq!(most, Some(REMEMBERED));
     }

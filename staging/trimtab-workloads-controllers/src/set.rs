@@ -267,6 +267,7 @@ impl ControllerSet {
             .name(MANAGER)
             .grace(options.drain)
             .watching(options.watching.clone())
+            .aware_of("v1 Endpoints is deprecated")
             .selecting(without_bookkeeping());
         let mut is_managed = false;
         for (name, alias, work) in CONTROLLERS {

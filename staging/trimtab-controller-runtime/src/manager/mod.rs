@@ -120,6 +120,14 @@ impl Manager {
         self.selecting(Selection::in_namespace(namespace))
     }
 
+    /// What the server warns of that the author knows, by how its text begins: it is not logged. For a kind that is deprecated and
+    /// has to be watched all the same.
+    #[must_use]
+    pub fn aware_of(self, warning: impl Into<String>) -> Self {
+        self.metrics.know(warning.into());
+        self
+    }
+
     /// Which objects are watched of each kind that has namespaces, and what is kept of the objects of every kind, unless a
     /// [`Watch`](crate::source::Watch) says otherwise. Label and field selectors are for every kind that has namespaces. Set it
     /// before controllers and clusters are added.
