@@ -10,7 +10,7 @@ use crate::store::WaitError;
 
 /// A running informer, of which at least the metadata of objects can be relied on, whatever type others read them as. Made
 /// by [`InformerFactory::metadata_of`](super::InformerFactory::metadata_of). Clones share it; it stops when the last clone,
-/// registration and [`SharedInformer`] is dropped.
+/// registration and [`SharedInformer`](super::SharedInformer) is dropped.
 #[derive(Clone)]
 pub struct MetadataInformer(Arc<Core>);
 
@@ -106,7 +106,7 @@ impl MetadataRegistration {
         self.0.sync_signal()
     }
 
-    /// Removes the handler and waits until a call that is under way has returned; as [`Registration::leave`].
+    /// Removes the handler and waits until a call that is under way has returned; as [`Registration::leave`](super::Registration::leave).
     pub async fn leave(self) {
         self.0.leave().await;
     }
