@@ -239,7 +239,7 @@ impl<K: Object> SharedInformer<K> {
 
     /// The deltas as a stream, beginning with all objects that are there.
     pub fn deltas(&self) -> Deltas<K> {
-        Deltas::of(self.core.join(String::new(), None))
+        self.deltas_with(Handling::default())
     }
 
     /// [`SharedInformer::deltas`], with a name or resyncs.
@@ -247,7 +247,7 @@ impl<K: Object> SharedInformer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn deltas_with(&self, handling: Handling) -> Deltas<K> {
-        Deltas::of(self.core.join_with(handling))
+        Deltas::of(self.core.join(handling))
     }
 
     /// Waits until the store has the first list.
@@ -322,7 +322,7 @@ impl Core {
         mut handler: Box<dyn FnMut(Delta<Untyped>) + Send>,
     ) -> Place {
         let (name, kind) = (handling.name.clone(), self.kind.clone());
-        let (seat, mut line) = self.join_with(handling);
+        let (seat, mut line) = self.join(handling);
         let handles = async move {
             let mut handled = 0_u32;
             while let Some(delta) = std::future::poll_fn(|cx| line.poll_next(cx)).await {
@@ -343,17 +343,13 @@ impl Core {
         }
     }
 
-    fn join_with(self: &Arc<Self>, handling: Handling) -> (Seat, Line) {
+    fn join(self: &Arc<Self>, handling: Handling) -> (Seat, Line) {
         let resync = handling.resync.map(|period| {
             let period = period.max(SHORTEST_RESYNC);
             let mut interval = tokio::time::interval_at(Instant::now() + period, period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
-        self.join(handling.name, resync)
-    }
-
-    fn join(self: &Arc<Self>, name: String, resync: Option<Interval>) -> (Seat, Line) {
         let hub = &self.hub;
         let mailbox = Arc::new(Mailbox::new());
         let mut inlet = hub.inlet.lock();
@@ -361,7 +357,7 @@ impl Core {
             mailbox.begin(hub.store.list().into());
         }
         inlet.handlers.push(Handler {
-            name,
+            name: handling.name,
             mailbox: mailbox.clone(),
         });
         drop(inlet);

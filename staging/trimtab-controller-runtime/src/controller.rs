@@ -112,7 +112,6 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
                 None => context.recorder.clone(),
             },
             applied: Default::default(),
-            lost: Default::default(),
             leadership: Default::default(),
         };
         let hand = Reconciling {
@@ -124,6 +123,7 @@ impl<S: Subject, R: Reconcile<S>> Begin for Described<S, R> {
             hand: Box::new(hand),
             timeline: context.introspection.as_ref().map(|_| Timeline::new()),
             inlet: self.inlet,
+            lost: Default::default(),
             sources: self.sources,
             figures,
             shards: context.shards.clone().filter(|_| self.settings.sharded),

@@ -29,6 +29,7 @@ use crate::introspection::{ControllerState, Occasion, Outcome as Told, Timeline,
 use crate::manager::Lead;
 use crate::metrics::{Figures, Outcome};
 use crate::reconcile::{Next, Reconcile};
+use crate::seldom::Seldom;
 use crate::share::{Share, hash_of};
 use crate::source::{Inlet, LOW, Running, Sources};
 use crate::spans;
@@ -45,6 +46,8 @@ pub(crate) struct Worker<Q: RequestKey> {
     /// Where turns are recorded, if anybody looks.
     pub(crate) timeline: Option<Timeline>,
     pub(crate) inlet: Inlet<Q>,
+    /// Keys that were given a turn because what they had written was gone, with the version of that.
+    pub(crate) lost: Seldom<Q, String>,
     pub(crate) sources: Sources<Q>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) settings: Settings,
@@ -103,9 +106,6 @@ pub(crate) trait Hand<Q: RequestKey>: Send + Sync {
         record: Option<TurnRecord>,
         held: Option<&'a Held>,
     ) -> BoxFuture<'a, Had<Q>>;
-
-    /// [`World::is_lost_anew`].
-    fn is_lost_anew(&self, key: &Q, version: Option<String>) -> bool;
 
     /// Forgets what was applied for a key.
     fn forget(&self, key: &Q);
@@ -167,10 +167,6 @@ impl<S: Subject, R: Reconcile<S>> Hand<S::Key> for Reconciling<S, R> {
             }
         };
         had.boxed()
-    }
-
-    fn is_lost_anew(&self, key: &S::Key, version: Option<String>) -> bool {
-        self.world.is_lost_anew(key, version)
     }
 
     fn forget(&self, key: &S::Key) {
@@ -445,7 +441,7 @@ impl<Q: RequestKey> Worker<Q> {
             unsure,
         } = turned;
         let failing = &self.inlet.failing;
-        if self.hand.is_lost_anew(work.key(), lost) || unsure {
+        if self.is_lost_anew(work.key(), lost) || unsure {
             let add = Add::after(LOST).priority(work.priority()).marked();
             let add = add.because("what was written is not to be seen");
             let _shut_down = self.inlet.queue.add_with(work.key().clone(), add);
@@ -510,6 +506,21 @@ impl<Q: RequestKey> Worker<Q> {
             }
         }
         work.done();
+    }
+
+    /// Whether it is news that what was written at this version is gone. It is none that the same write is still not to be
+    /// seen: then the cache cannot show the object, perhaps because it cannot be decoded.
+    fn is_lost_anew(&self, key: &Q, version: Option<String>) -> bool {
+        match version {
+            Some(version) => {
+                let before = self.lost.with(|lost| lost.insert(key.clone(), version.clone()));
+                before.is_none_or(|before| before != version)
+            }
+            None => {
+                self.lost.if_any(|lost| lost.remove(key));
+                false
+            }
+        }
     }
 
     /// Has a key in hand come back, for a new reason or for those that it has. A queue that is shut down takes nothing

@@ -106,7 +106,8 @@ impl MetadataRegistration {
         self.0.sync_signal()
     }
 
-    /// Removes the handler and waits until a call that is under way has returned; as [`Registration::leave`](super::Registration::leave).
+    /// Removes the handler and waits until a call that is under way has returned; as
+    /// [`Registration::leave`](super::Registration::leave).
     pub async fn leave(self) {
         self.0.leave().await;
     }

@@ -30,8 +30,6 @@ pub(crate) struct World<S: Subject> {
     pub(crate) recorder: Recorder,
     /// For each key, what its last turn has applied.
     pub(crate) applied: Seldom<S::Key, HashMap<Child, Applied>>,
-    /// Keys that were given a turn because what they had written was gone, with the version of that.
-    pub(crate) lost: Seldom<S::Key, String>,
     /// That of the term under way, if it was elected.
     pub(crate) leadership: RwLock<Option<Leadership>>,
 }
@@ -219,21 +217,6 @@ impl<S: Subject> World<S> {
                 known.retain(|child, _| children.contains(child));
             }
         });
-    }
-
-    /// Whether it is news that what was written at this version is gone. It is none that the same write is still not to be
-    /// seen: then the cache cannot show the object, perhaps because it cannot be decoded.
-    pub(crate) fn is_lost_anew(&self, key: &S::Key, version: Option<String>) -> bool {
-        match version {
-            Some(version) => {
-                let before = self.lost.with(|lost| lost.insert(key.clone(), version.clone()));
-                before.is_none_or(|before| before != version)
-            }
-            None => {
-                self.lost.if_any(|lost| lost.remove(key));
-                false
-            }
-        }
     }
 
     /// Forgets what was applied for a key that is gone.
